@@ -1,0 +1,1 @@
+"""What kobs knows about the subsystems of Python programs."""

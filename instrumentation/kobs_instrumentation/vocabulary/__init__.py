@@ -1,0 +1,1 @@
+"""One module a subsystem: which method names of users' classes mean which events."""

@@ -1,0 +1,1 @@
+"""Know what a Python program really did."""

@@ -1,0 +1,254 @@
+"""What a core is: the one contract that the Python core and the C core both fulfil.
+
+A core knows bytes, lanes and stamps. It knows nothing of payload types: the collector tells it
+the `struct` format of each type and gives it numbers.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+Publisher = Callable[..., int]
+"""`publish(lane, timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
+severity_category, flags, origin, *payload_values) -> event id`, 0 if the event was lost.
+
+Never waits, never raises for loss. `struct.error` if a payload value does not fit its format
+(nothing is claimed then)."""
+
+
+class RawSlot(NamedTuple):
+    """One finished slot, copied: which event it is, and its 192 bytes."""
+
+    lane: int
+    ticket: int
+    data: bytes
+
+
+class LossCounts(NamedTuple):
+    """Events that were not kept, by cause, since the ring was made."""
+
+    overwritten: int
+    contended: int
+    discarded: int
+    sampled_out: int
+    too_big: int
+    errors: int
+    in_flight_overflow: int
+    strings_overflow: int
+    segments_dropped: int
+    filtered: int
+
+
+class Reader(Protocol):
+    """A cursor a lane over a ring. Every reader sees every event; none delays a producer."""
+
+    @property
+    def lost(self) -> int:
+        """How many events this reader will never see, exact, counted up to its cursors."""
+        ...
+
+    def read(self, limit: int = 1024) -> list[RawSlot]:
+        """Finished slots past the cursors, oldest first, both lanes merged by timestamp;
+        at most `limit`; empty when there is nothing new. An unfinished slot stops its lane
+        for 10 ms at most, then counts as lost."""
+        ...
+
+    def seek_oldest(self) -> None:
+        """Move to the oldest events still in the ring; what lies before is not counted as lost."""
+        ...
+
+    def seek_end(self) -> None:
+        """Move past the newest events."""
+        ...
+
+    def position(self) -> tuple[int, ...]:
+        """The cursors, one a lane: the ticket that will be read next."""
+        ...
+
+    def seek(self, position: tuple[int, ...]) -> None:
+        """Move the cursors to `position`; `lost` starts again at 0."""
+        ...
+
+    def pending(self) -> int:
+        """About how many events lie between the cursors and the heads."""
+        ...
+
+    def close(self) -> None:
+        """Stop holding up a discarding ring (lossless readers); further reads give nothing."""
+        ...
+
+
+class OpenEvent(NamedTuple):
+    """An entry of the in-flight table: a begin without its end."""
+
+    event: int
+    timestamp_ns: int
+    causality_id: int
+    span_id: int
+    parent: int
+    tid: int
+    pid: int
+    name: int
+    origin: int
+    type_id: int
+
+
+class Ring(Protocol):
+    """Memory for events, its producers' side and the way to readers."""
+
+    recording: int
+    """This recording's number in its session; part of every event id."""
+    path: str | None
+    """The file that backs the ring, None if it is anonymous."""
+    slots: int
+    """Slots of the main lane."""
+    trace_high: int
+    """The high 64 bits of every trace id that this recording mints."""
+
+    def publisher(self, payload_format: str) -> Publisher:
+        """A callable that writes events whose payload has this `struct` format (without the
+        byte-order character; standard sizes, no alignment: pad with `x`)."""
+        ...
+
+    def intern(self, text: str) -> int:
+        """The id of `text` in the string region; 0 if the region is full (counted)."""
+        ...
+
+    def string(self, string_id: int) -> str:
+        """The string of an id; an unknown one gives `"?"`."""
+        ...
+
+    def add_schema(self, type_id: int, record: bytes) -> None:
+        """Append a payload type's JSON record to the schema region, once a type.
+
+        Raises `SchemaError` where the region is full."""
+        ...
+
+    def open_entry(
+        self,
+        event: int,
+        timestamp_ns: int,
+        causality_id: int,
+        span_id: int,
+        parent: int,
+        tid: int,
+        pid: int,
+        name: int,
+        origin: int,
+        type_id: int,
+    ) -> int:
+        """Enter a begin event in the in-flight table; its index, or -1 where the table is full
+        (counted)."""
+        ...
+
+    def close_entry(self, index: int) -> None:
+        """Free an entry; -1 is ignored."""
+        ...
+
+    def open_events(self) -> list[OpenEvent]:
+        """The begins that have no end."""
+        ...
+
+    def count(self, cause: str, by: int = 1) -> None:
+        """Add to a loss counter (a field of `LossCounts`, not `overwritten`)."""
+        ...
+
+    def losses(self) -> LossCounts:
+        """What was lost so far."""
+        ...
+
+    def produced(self) -> int:
+        """How many events were published or lost after they had a ticket, over both lanes."""
+        ...
+
+    def reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
+        """A new reader at the end, or at the oldest event. A `lossless` one holds a ring with
+        `overflow="discard"` from overwriting what it has not read."""
+        ...
+
+    def refresh_clocks(self) -> None:
+        """Write a new pair of monotonic and wall time into the header."""
+        ...
+
+    def close(self) -> None:
+        """Mark the ring closed and release it; a file stays. Twice is once."""
+        ...
+
+
+class Core(Protocol):
+    """A module that makes rings."""
+
+    name: str
+    """"python" or "c"."""
+
+    def create(
+        self,
+        *,
+        slots: int,
+        path: str | None,
+        overflow: str,
+        recording: int,
+        session: str,
+        trace_high: int,
+        parent_event: int,
+        sampling_rate: float,
+        first_ticket: int = 0,
+    ) -> Ring:
+        """Make a ring. Where `path` is given and its space cannot be had (`posix_fallocate`),
+        the ring is anonymous, its `path` None, and a `RuntimeWarning` says why."""
+        ...
+
+    def attach(self, path: str) -> "AttachedRing":
+        """Open a recording's file for reading. Raises `RecordingError` with one clear line."""
+        ...
+
+
+class AttachedRing(Protocol):
+    """A recording's file opened for reading, while it is written or after; damage is tolerated
+    where it can be and named where it cannot."""
+
+    path: str
+    recording: int
+    pid: int
+    ppid: int
+    parent_event: int
+    trace_high: int
+    segment: int
+    session: str
+    command: str
+    core: str
+    closed: bool
+    """The writer closed it in order. False: it runs still, or was killed."""
+    started_monotonic_ns: int
+    started_wall_ns: int
+    refreshed_monotonic_ns: int
+    refreshed_wall_ns: int
+    damage: list[str]
+    """What is wrong with the file and what was left out because of it; empty if nothing."""
+
+    def schemas(self) -> Iterable[tuple[int, bytes]]:
+        """(type id, JSON record) of every payload type in the recording."""
+        ...
+
+    def string(self, string_id: int) -> str:
+        """The string of an id (new ones are looked for in the file); unknown gives `"?"`."""
+        ...
+
+    def open_events(self) -> list[OpenEvent]:
+        """The in-flight table."""
+        ...
+
+    def losses(self) -> LossCounts:
+        """What was lost so far."""
+        ...
+
+    def produced(self) -> int:
+        """As `Ring.produced`."""
+        ...
+
+    def reader(self, *, oldest: bool = True) -> Reader:
+        """A reader over the file; a live file is followed."""
+        ...
+
+    def close(self) -> None:
+        """Release the mapping."""
+        ...

@@ -1,0 +1,1 @@
+"""The `kobs` command."""

@@ -1,0 +1,44 @@
+"""The ambient cause and origin: context variables, so that they follow `await` by themselves.
+
+`cause` says which chain the running code belongs to and which event caused it. `origin` says on
+whose behalf it runs (a test); a receive replaces the cause, never the origin.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """The chain that running code belongs to."""
+
+    causality_id: int
+    """Low 64 bits of the trace id."""
+    parent: int
+    """Id of the event that causes what happens now; 0 at the root."""
+    span_id: int = 0
+    """The span that is current; 0 for none."""
+    sampled: bool = True
+    """The decision taken where the chain began."""
+    trace_high: int = 0
+    """High 64 bits of the trace id; 0 means the recording's own."""
+    in_scope: bool = False
+    """Inside a span or begin event: a receive adds a link here and does not move the parent."""
+
+
+cause: ContextVar[Cause | None] = ContextVar("kobs.cause", default=None)
+origin: ContextVar[str] = ContextVar("kobs.origin", default="")
+
+
+@contextmanager
+def causal_context(
+    causality_id: int, *, parent: int = 0, span_id: int = 0, trace_high: int = 0
+) -> Iterator[Cause]:
+    """Run a block as part of a causal chain: what it emits carries `causality_id` and `parent`."""
+    entered = Cause(causality_id, parent, span_id, True, trace_high)
+    token = cause.set(entered)
+    try:
+        yield entered
+    finally:
+        cause.reset(token)

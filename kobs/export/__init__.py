@@ -1,0 +1,1 @@
+"""Recordings and live events in other formats and places."""

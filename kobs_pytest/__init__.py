@@ -1,0 +1,1 @@
+"""Assertions in pytest on what the code really did."""
