@@ -5,6 +5,8 @@ Recording numbers begin at 1, so that no event has id 0. At a million events a s
 42 bits of tickets last 50 days; after that ids (not tickets) repeat.
 """
 
+import os
+
 LANE_BITS = 2
 TICKET_BITS = 42
 RECORDING_BITS = 20
@@ -29,3 +31,22 @@ def id_prefix(recording: int, lane: int) -> int:
 def split_id(event: int) -> tuple[int, int, int]:
     """(recording, lane, ticket) of an event id."""
     return event >> _RECORDING_SHIFT, (event >> TICKET_BITS) & LANE_MASK, event & TICKET_MASK
+
+
+_minted: list[int] = []
+
+
+def mint_id() -> int:
+    """A random 64-bit id, never 0: a span id, a link token, the low half of a trace id."""
+    while True:
+        try:
+            made = _minted.pop()
+        except IndexError:
+            random = os.urandom(8 * 64)
+            _minted.extend(int.from_bytes(random[at : at + 8], "little") for at in range(0, 512, 8))
+            continue
+        if made:
+            return made
+
+
+os.register_at_fork(after_in_child=_minted.clear)

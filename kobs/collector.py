@@ -1,0 +1,592 @@
+"""The collector: where events go in, and where readers come from."""
+
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kobs import config
+from kobs._core import select
+from kobs._core.contract import LossCounts, OpenEvent, Ring
+from kobs._core.layout import FLAG_BEGIN, FLAG_END
+from kobs.context import Cause, cause, origin
+from kobs.decoder import EventDecoder
+from kobs.emitters import Cell, Emitter, ThreadIds, flags_for_dropped_chain, make_emitter
+from kobs.errors import ClosedError, ConfigError, FieldTypeError
+from kobs.events import Event
+from kobs.filters import EventFilter
+from kobs.ids import mint_id
+from kobs.levels import Severity, SyscallResult
+from kobs.payloads import (
+    AnomalyDetected,
+    MemoryPressure,
+    OperationSlow,
+    ProcessCreated,
+    ProcessTerminated,
+    ResourceReclaimed,
+    SyscallExit,
+)
+from kobs.schema import PayloadType
+from kobs.stream import StreamStats, Subscriber
+
+if TYPE_CHECKING:
+    from kobs.anomaly import Detector
+    from kobs.metrics import MetricsCollector, MetricsSnapshot
+    from kobs.query import Query, QueryResult
+    from kobs.sampling import Sampler
+    from kobs.session import Session
+
+CHILD_SLOTS = 4096
+"""Slots of the ring that a forked child without a session begins with."""
+
+_CHAINS_REMEMBERED = 4096
+
+
+class OpenScope(NamedTuple):
+    """A begin event without its end: what `emit_end` needs."""
+
+    event: int
+    """Id of the begin event; 0 if it was not recorded."""
+    index: int
+    """Its entry in the in-flight table; -1 for none."""
+
+
+class Collector:
+    """Takes events and lets many readers see them.
+
+    `size`: slots of the ring, a power of two. `path`: a file that keeps the recording; else
+    memory. `sampling`: percent of chains that are kept. `threshold`: standard deviations that
+    make an anomaly. `overflow`: `"overwrite"` (a flight recorder) or `"discard"` (what is new
+    is dropped while the slowest lossless subscriber is a full ring behind). `adaptive`: lower
+    the sampling rate where recording costs too much. `session`: a session folder to record
+    into. What is not given comes from the environment (`KERNEL_SAMPLING_RATE`,
+    `KERNEL_STREAM_SIZE`, `KERNEL_ANOMALY_THRESHOLD`, `KOBS_SESSION`), then from defaults.
+
+    Raises `ConfigError` for a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        sampling: float | None = None,
+        threshold: float | None = None,
+        overflow: str = "overwrite",
+        adaptive: bool = False,
+        session: "Session | str | os.PathLike[str] | None" = None,
+        keep: int | None = None,
+        parent_event: int = 0,
+        trace_high: int | None = None,
+    ) -> None:
+        settings = config.Settings.from_environment()
+        if overflow not in ("overwrite", "discard"):
+            raise ConfigError(f'overflow={overflow!r}: expected "overwrite" or "discard"')
+        if path is not None and session is not None:
+            raise ConfigError("path and session were both given; a session names its files itself")
+        self._size = config.stream_size(size, default=settings.stream_size)
+        self._rate = config.sampling_rate(sampling, default=settings.sampling_rate)
+        self._threshold = config.anomaly_threshold(threshold, default=settings.anomaly_threshold)
+        self._overflow = overflow
+        self._adaptive = adaptive
+        self._keep = keep
+        self.session = self._open_session(path, session, settings.session)
+        """The session that the recording belongs to; None for a collector of its own."""
+        if trace_high is None:
+            trace_high = self.session.trace_high if self.session is not None else mint_id()
+        self._core = select()
+        self._pid = os.getpid()
+        self._threads = [ThreadIds()]
+        self._gate = [False]
+        self._cells: dict[type[PayloadType], Cell] = {}
+        self._emitters: dict[type[PayloadType], Emitter] = {}
+        self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
+        self._consumed_by_closed = 0
+        self._closed = False
+        self._detector: Detector | None = None
+        self._sampler: Sampler | None = None
+        self._metrics: MetricsCollector | None = None
+        self._metrics_subscriber: Subscriber | None = None
+        self._chains: dict[int, bool] = {}
+        self._analysing = ThreadBusy()
+        self.ring = self._make_ring(os.fspath(path) if path else None, trace_high, parent_event)
+        """The core's ring; for kobs's own modules."""
+        self._decoder = EventDecoder(self.ring)
+        self._base = self._zero()
+        self._set_gate()
+        _live.add(self)
+
+    # -- emitting ---------------------------------------------------------------------------
+
+    def emit(
+        self,
+        event: Event | PayloadType,
+        *,
+        pid: int | None = None,
+        tid: int | None = None,
+        severity: Severity | None = None,
+        category: int | None = None,
+        causality_id: int | None = None,
+        parent: int | None = None,
+        span_id: int | None = None,
+        link: int = 0,
+        timestamp_ns: int | None = None,
+        flags: int = 0,
+    ) -> int:
+        """Record an event, or a payload with the severity and category of its type.
+
+        Returns the event's id, 0 if it was not recorded (sampled out, or lost and counted).
+        What is not given comes from the event, then from the ambient cause. Raises
+        `FieldError` for a header or payload value that does not fit.
+        """
+        if isinstance(event, Event):
+            payload: PayloadType = event.payload
+            pid = pid if pid is not None else event.pid or None
+            tid = tid if tid is not None else event.tid or None
+            severity = event.severity if severity is None else severity
+            category = event.category if category is None else category
+            causality_id = causality_id if causality_id is not None else event.causality_id or None
+            parent = parent if parent is not None else event.parent or None
+            span_id = span_id if span_id is not None else event.span_id or None
+            link = link or event.link
+            timestamp_ns = timestamp_ns or event.timestamp_ns or None
+        elif isinstance(event, PayloadType):
+            payload = event
+        else:
+            raise FieldTypeError(
+                f"emit({event!r}): expected an Event or a payload, "
+                "for instance ProcessCreated(name='sh', priority=5)"
+            )
+        cls = type(payload)
+        emitter = self._emitters.get(cls) or self.emitter(cls)
+        return emitter(
+            *[getattr(payload, name) for name in cls.__kobs_schema__.field_names],
+            pid=pid, tid=tid, severity=severity, category=category, causality_id=causality_id,
+            parent=parent, span_id=span_id, link=link, timestamp_ns=timestamp_ns, flags=flags,
+        )  # fmt: skip
+
+    def emitter(self, cls: type[PayloadType]) -> Emitter:
+        """The fast path: a callable that takes the fields of `cls`, and header fields
+        (`pid`, `severity`, `link`, `parent`, `causality_id`, `span_id`, ...) by keyword,
+        and returns the event's id."""
+        made = self._emitters.get(cls)
+        if made is not None:
+            return made
+        if not (isinstance(cls, type) and issubclass(cls, PayloadType)):
+            raise FieldTypeError(
+                f"emitter({cls!r}): expected a payload type, for instance kobs.SyscallExit"
+            )
+        schema = cls.__kobs_schema__
+        self.ring.add_schema(schema.type_id, schema.to_record())
+        cell = self._cells[cls] = Cell(
+            self.ring.publisher(schema.format), self.ring.intern, self._pid
+        )
+        made = self._emitters[cls] = make_emitter(
+            schema,
+            cell,
+            gate=self._gate,
+            threads=self._threads,
+            decide=self._decide,
+            analyse=None if cls is AnomalyDetected else self._analyser(schema.name),
+        )
+        return made
+
+    def emit_begin(self, payload: PayloadType, **header: Any) -> OpenScope:
+        """Record an event that opens a scope and enter it in the in-flight table until
+        `emit_end`. Takes the header fields of `emit`."""
+        schema = type(payload).__kobs_schema__
+        event = self.emit(payload, flags=FLAG_BEGIN, **header)
+        if not event:
+            return OpenScope(0, -1)
+        ambient = cause.get() or Cause(0, 0)
+        given = header.get
+        ring = self.ring
+        name = getattr(payload, schema.name_field) if schema.name_field else ""
+        scope = origin.get()
+        return OpenScope(
+            event,
+            ring.open_entry(
+                event,
+                given("timestamp_ns") or _now(),
+                given("causality_id") or ambient.causality_id,
+                given("span_id") or ambient.span_id,
+                given("parent") or ambient.parent,
+                given("tid") or self._threads[0].tid,
+                given("pid") or self._pid,
+                ring.intern(str(name)),
+                ring.intern(scope) if scope else 0,
+                schema.type_id,
+            ),
+        )
+
+    def emit_end(self, scope: OpenScope, payload: PayloadType, **header: Any) -> int:
+        """Record the event that closes a scope; its parent is the begin event."""
+        self.ring.close_entry(scope.index)
+        header.setdefault("parent", scope.event or None)
+        return self.emit(payload, flags=FLAG_END, **header)
+
+    def emit_causal(self, event: Event | PayloadType) -> int:
+        """Record an event as the root of a new chain, or of the current one where a span is
+        current; returns the chain's `causality_id`. Sets no ambient context."""
+        ambient = cause.get()
+        causality_id = ambient.causality_id if ambient is not None else 0
+        if not causality_id:
+            causality_id = mint_id()
+        self.emit(event, causality_id=causality_id)
+        return causality_id
+
+    def emit_in_chain(self, event: Event | PayloadType, causality_id: int) -> int:
+        """Record an event as part of a chain; returns the event's id."""
+        return self.emit(event, causality_id=causality_id)
+
+    # -- convenience ------------------------------------------------------------------------
+
+    def syscall_exit(
+        self, pid: int, name: str, duration_us: float, ok: bool, *, errno: int = 0
+    ) -> int:
+        """A system call returned."""
+        result = SyscallResult.SUCCESS if ok else SyscallResult.ERROR
+        return self.emitter(SyscallExit)(name, duration_us, result, errno, pid=pid)
+
+    def process_created(self, pid: int, name: str, priority: int) -> int:
+        """A process was started."""
+        return self.emitter(ProcessCreated)(name, priority, pid=pid)
+
+    def process_terminated(self, pid: int, exit_code: int) -> int:
+        """A process ended."""
+        return self.emitter(ProcessTerminated)(exit_code, pid=pid)
+
+    def resource_cleanup(self, pid: int, resource: str, count: int) -> int:
+        """Resources were given back."""
+        return self.emitter(ResourceReclaimed)(resource, count, pid=pid)
+
+    def memory_pressure(self, usage_pct: int, available_mb: int) -> int:
+        """How full memory is: INFO, WARN over 75 %, ERROR over 90 %."""
+        level = Severity.INFO
+        if usage_pct > 75:
+            level = Severity.ERROR if usage_pct > 90 else Severity.WARN
+        return self.emitter(MemoryPressure)(usage_pct, available_mb, severity=level)
+
+    def slow_operation(self, operation: str, duration_ms: float, p99_ms: float) -> int:
+        """An operation took longer than its threshold."""
+        return self.emitter(OperationSlow)(operation, duration_ms, p99_ms)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        event_filter: EventFilter | None = None,
+        *,
+        lossless: bool = False,
+        oldest: bool = False,
+    ) -> Subscriber:
+        """A reader with a cursor of its own, from now on or from the oldest event there is.
+
+        A `lossless` one holds up a collector with `overflow="discard"`.
+        """
+        self._refuse_closed()
+        reader = self.ring.reader(lossless=lossless, oldest=oldest)
+        if oldest and self._base.position is not None:
+            reader.seek(tuple(map(max, reader.position(), self._base.position)))
+        made = Subscriber(reader, self._decoder, event_filter, lossless=lossless)
+        self._subscribers.add(made)
+        weakref.finalize(made, reader.close)
+        return made
+
+    def snapshot(self) -> list[Event]:
+        """The events that are in the ring now, by time. Consumes nothing from anyone."""
+        subscriber = self.subscribe(oldest=True)
+        events = list(subscriber)
+        subscriber.close()
+        self._subscribers.discard(subscriber)
+        return events
+
+    def query(self, query: "Query", subscriber: Subscriber | None = None) -> "QueryResult":
+        """Run a query over what is in the ring now, or over what is new to a subscriber."""
+        events = self.snapshot() if subscriber is None else list(subscriber)
+        return query.run(events)
+
+    def open_events(self) -> list[OpenEvent]:
+        """The begins that have no end yet."""
+        return self.ring.open_events()
+
+    def stream_stats(self) -> StreamStats:
+        """What went through since the collector was made or reset."""
+        losses = self.losses()
+        active = [subscriber for subscriber in self._subscribers if not subscriber.closed]
+        return StreamStats(
+            events_produced=self.ring.produced() - self._base.produced,
+            events_consumed=sum(subscriber.consumed for subscriber in self._subscribers),
+            events_dropped=(
+                losses.discarded + losses.contended + losses.too_big + losses.errors
+            ),
+            active_subscribers=len(active),
+            events_sampled_out=losses.sampled_out,
+        )
+
+    def losses(self) -> LossCounts:
+        """What was not kept, by cause, since the collector was made or reset."""
+        return LossCounts(
+            *(
+                max(0, now - before)
+                for now, before in zip(self.ring.losses(), self._base.losses, strict=True)
+            )
+        )
+
+    def metrics(self) -> "MetricsSnapshot":
+        """Counters, gauges and histograms of the events so far."""
+        if self._metrics is None or self._metrics_subscriber is None:
+            from kobs.metrics import MetricsCollector
+
+            self._metrics = MetricsCollector()
+            self._metrics_subscriber = self.subscribe(oldest=True)
+            self._subscribers.discard(self._metrics_subscriber)
+        for event in self._metrics_subscriber:
+            self._metrics.observe(event)
+        return self._metrics.snapshot(lost=self._metrics_subscriber.lost)
+
+    # -- sampling ---------------------------------------------------------------------------
+
+    @property
+    def sampler(self) -> "Sampler":
+        """What decides which chains are kept."""
+        if self._sampler is None:
+            from kobs.sampling import Sampler
+
+            self._sampler = Sampler(self._rate, adaptive=self._adaptive)
+        return self._sampler
+
+    def sampling_rate(self) -> float:
+        """Percent of new chains that are kept now."""
+        return self._rate if self._sampler is None else self._sampler.rate
+
+    def update_overhead(self, percent: float) -> None:
+        """Tell the sampler what recording costs, in percent of CPU time."""
+        self.sampler.update_overhead(percent)
+        self._set_gate()
+
+    # -- life -------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str | None:
+        """The recording's file; None for a ring in memory."""
+        return self.ring.path
+
+    @property
+    def recording(self) -> int:
+        """The recording's number in its session."""
+        return self.ring.recording
+
+    @property
+    def closed(self) -> bool:
+        """`close` was called."""
+        return self._closed
+
+    def reset(self) -> None:
+        """Forget: readers go to the end, counts begin at 0, learned baselines are dropped.
+
+        A recording's file keeps what it has.
+        """
+        self._refuse_closed()
+        for subscriber in self._subscribers:
+            subscriber.seek_end()
+            subscriber.consumed = 0
+        self._detector = None
+        self._metrics = None
+        self._metrics_subscriber = None
+        self._chains.clear()
+        self._base = self._mark()
+
+    def close(self) -> None:
+        """Close the recording; later calls of `emit` raise `ClosedError`. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._gate[0] = True
+        _live.discard(self)
+        for subscriber in list(self._subscribers):
+            subscriber.close()
+        self.ring.close()
+
+    def __enter__(self) -> "Collector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = self.path or "memory"
+        state = "closed" if self._closed else f"{self.ring.slots} slots"
+        return f"<Collector recording {self.recording} in {where}, {state}>"
+
+    # -- below: how -------------------------------------------------------------------------
+
+    def _open_session(
+        self, path: object, given: "Session | str | os.PathLike[str] | None", environment: str
+    ) -> "Session | None":
+        if path is not None:
+            return None
+        if given is None and default_session is not None:
+            return default_session
+        if given is None and not environment:
+            return None
+        from kobs.session import Session
+
+        if given is None:
+            return Session.open(environment)
+        return given if isinstance(given, Session) else Session.open(os.fspath(given))
+
+    def _make_ring(self, path: str | None, trace_high: int, parent_event: int) -> Ring:
+        number = 1
+        session_id = ""
+        if self.session is not None:
+            number = self.session.next_recording()
+            path = self.session.recording_path(number, self._pid)
+            session_id = self.session.id
+        options: dict[str, Any] = {}
+        if self._keep is not None:
+            options["keep"] = self._keep
+        return self._core.create(
+            slots=self._size, path=path, overflow=self._overflow, recording=number,
+            session=session_id, trace_high=trace_high, parent_event=parent_event,
+            sampling_rate=self._rate, **options,
+        )  # fmt: skip
+
+    def _analyser(self, type_name: str) -> Any:
+        def analyse(name: str, duration_us: float, event: int) -> None:
+            if self._analysing.busy:
+                return
+            detector = self._detector
+            if detector is None:
+                from kobs.anomaly import Detector
+
+                detector = self._detector = Detector(threshold=self._threshold)
+            metric = f"{type_name}.{name}.duration_us" if name else f"{type_name}.duration_us"
+            anomaly = detector.observe(metric, duration_us)
+            if anomaly is not None:
+                self._analysing.busy = True
+                try:
+                    self.emitter(AnomalyDetected)(
+                        metric, anomaly.value, anomaly.expected, anomaly.deviation, anomaly.count,
+                        parent=event,
+                    )  # fmt: skip
+                finally:
+                    self._analysing.busy = False
+
+        return analyse
+
+    def _decide(
+        self, severity: int, category: int, causality_id: int, sampled: bool | None
+    ) -> int:
+        """The gate's answer: flags to add, or -1 to drop (counted)."""
+        if self._closed:
+            raise ClosedError("this collector is closed; make a new one to record on")
+        if sampled is None:
+            sampled = self._sampled(causality_id, category)
+        if sampled:
+            return 0
+        flags = flags_for_dropped_chain(severity)
+        if flags < 0:
+            self.ring.count("sampled_out")
+        return flags
+
+    def _sampled(self, causality_id: int, category: int) -> bool:
+        """The decision for a chain, taken once and remembered; without a chain, for an event."""
+        if not causality_id:
+            return self.sampler.keeps(mint_id(), category)
+        known = self._chains.get(causality_id)
+        if known is None:
+            known = self.sampler.keeps(causality_id, category)
+            if len(self._chains) >= _CHAINS_REMEMBERED:
+                self._chains.pop(next(iter(self._chains)), None)
+            self._chains[causality_id] = known
+        return known
+
+    def _set_gate(self) -> None:
+        self._gate[0] = self._closed or self.sampling_rate() < 100 or self._adaptive
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ClosedError("this collector is closed; make a new one to record on")
+
+    def _zero(self) -> "_Mark":
+        return _Mark(None, 0, LossCounts(*(0 for _ in LossCounts._fields)))
+
+    def _mark(self) -> "_Mark":
+        reader = self.ring.reader()
+        position = reader.position()
+        reader.close()
+        return _Mark(position, self.ring.produced(), self.ring.losses())
+
+    def _after_fork(self) -> None:
+        """In a forked child: a recording of its own; the parent's is not touched again."""
+        ambient = cause.get()
+        self._pid = os.getpid()
+        self._threads[0] = ThreadIds()
+        if self.session is None:
+            self._size = min(self._size, CHILD_SLOTS)
+        old = self.ring
+        self.ring = self._make_ring(None, old.trace_high, ambient.parent if ambient else 0)
+        getattr(old, "abandon", lambda: None)()
+        self._decoder = EventDecoder(self.ring)
+        self._base = self._zero()
+        self._metrics = None
+        self._metrics_subscriber = None
+        for cls, cell in self._cells.items():
+            schema = cls.__kobs_schema__
+            self.ring.add_schema(schema.type_id, schema.to_record())
+            cell.wiring = (self.ring.publisher(schema.format), self.ring.intern, self._pid)
+        for subscriber in self._subscribers:
+            subscriber.rewire(self.ring.reader(lossless=subscriber.lossless), self._decoder)
+
+
+class ThreadBusy:
+    """True while an anomaly is being told, so that telling it sets off no other."""
+
+    busy = False
+
+
+class _Mark(NamedTuple):
+    """Where a collector's counts begin."""
+
+    position: tuple[int, ...] | None
+    produced: int
+    losses: LossCounts
+
+
+_live: weakref.WeakSet[Collector] = weakref.WeakSet()
+_global: Collector | None = None
+default_session: "Session | None" = None
+"""The session that collectors without a path record into; set by the start-up hook of
+`kobs run`."""
+
+
+def init_collector(collector: Collector | None = None) -> Collector:
+    """Make `collector` (or a new one) the process-wide one; a second call replaces the first."""
+    global _global
+    _global = collector if collector is not None else Collector()
+    return _global
+
+
+def global_collector() -> Collector | None:
+    """The process-wide collector; None before `init_collector`."""
+    return _global
+
+
+def clear_collector() -> None:
+    """Have no process-wide collector."""
+    global _global
+    _global = None
+
+
+def _now() -> int:
+    from time import monotonic_ns
+
+    return monotonic_ns()
+
+
+def _after_fork_in_child() -> None:
+    for collector in list(_live):
+        collector._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,92 @@
+"""From a slot's bytes to an event."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from struct import Struct
+from typing import Protocol
+
+from kobs._core.contract import RawSlot
+from kobs._core.layout import SLOT_BODY_FORMAT, SLOT_HEADER_SIZE
+from kobs.events import Event, _Fields
+from kobs.ids import event_id
+from kobs.levels import Category, Severity
+from kobs.schema import PayloadType, Schema, registered_types, schema_from_record
+
+_HEADER = Struct("=Q" + SLOT_BODY_FORMAT[1:]).unpack_from
+_SEVERITIES = list(Severity)
+_CATEGORIES = list(Category)
+
+
+class Source(Protocol):
+    """What the decoder needs of a ring or an attached recording."""
+
+    recording: int
+
+    def string(self, string_id: int) -> str:
+        """The string of an id."""
+        ...
+
+
+class EventDecoder:
+    """Makes events of slots; payloads are decoded when someone looks at them.
+
+    `schemas` gives the (type id, JSON record) pairs of a recording's header; without it the
+    types are this process's own.
+    """
+
+    def __init__(
+        self, source: Source, schemas: Callable[[], Iterable[tuple[int, bytes]]] | None = None
+    ) -> None:
+        self._source = source
+        self._records = schemas
+        self._types: dict[int, Schema] = {}
+
+    def decode(self, slot: RawSlot) -> Event | None:
+        """The event of a slot; None where its type is not declared in the recording."""
+        (
+            _stamp, timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
+            severity_category, flags, origin,
+        ) = _HEADER(slot.data)  # fmt: skip
+        schema = self._types.get(type_id) or self._find(type_id)
+        if schema is None:
+            return None
+        severity = severity_category & 15
+        category = severity_category >> 4
+        if severity >= len(_SEVERITIES) or category >= len(_CATEGORIES):
+            return None
+        event = object.__new__(_Fields)
+        event.severity = _SEVERITIES[severity]
+        event.category = _CATEGORIES[category]
+        event.type = schema.cls
+        event.pid = pid
+        event.tid = tid
+        event.timestamp_ns = timestamp_ns
+        event.causality_id = causality_id
+        event.parent = parent
+        event.span_id = span_id
+        event.link = link
+        event.id = event_id(self._source.recording, slot.lane, slot.ticket)
+        event.flags = flags
+        event.origin = self._source.string(origin) if origin else ""
+        event._payload = None
+        event._decoder = partial(
+            schema.decode, slot.data[SLOT_HEADER_SIZE:], self._source.string
+        )
+        event.__class__ = Event
+        return event  # type: ignore[return-value]
+
+    def type_of(self, type_id: int) -> type[PayloadType] | None:
+        """The payload class of a type id; None where it is not declared."""
+        schema = self._types.get(type_id) or self._find(type_id)
+        return None if schema is None else schema.cls
+
+    def _find(self, type_id: int) -> Schema | None:
+        if self._records is None:
+            for cls in registered_types().values():
+                schema = cls.__kobs_schema__
+                self._types.setdefault(schema.type_id, schema)
+        else:
+            for known, record in self._records():
+                if known not in self._types and known:
+                    self._types[known] = schema_from_record(known, record)
+        return self._types.get(type_id)

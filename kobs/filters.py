@@ -1,0 +1,79 @@
+"""Which events a subscriber sees."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kobs.events import Event
+from kobs.levels import Category, Severity
+from kobs.schema import PayloadType
+
+Predicate = Callable[[Event], bool]
+
+
+class EventFilter:
+    """A condition on events. Every method returns a new filter; conditions add up.
+
+    `category`, `pid` and `type` called several times mean any of what was given.
+    """
+
+    __slots__ = ("_allowed", "_predicates", "_severity")
+
+    def __init__(self) -> None:
+        self._severity = Severity.TRACE
+        self._allowed: dict[str, frozenset[Any]] = {}
+        self._predicates: tuple[Predicate, ...] = ()
+
+    def severity(self, at_least: Severity) -> "EventFilter":
+        """Only events of this severity or above."""
+        made = self._copy()
+        made._severity = Severity(at_least)
+        return made
+
+    def category(self, *categories: Category) -> "EventFilter":
+        """Only events of these categories."""
+        return self._allow("category", map(Category, categories))
+
+    def pid(self, *pids: int) -> "EventFilter":
+        """Only events about these processes."""
+        return self._allow("pid", pids)
+
+    def type(self, *types: type[PayloadType]) -> "EventFilter":
+        """Only events with these payload types."""
+        return self._allow("type_name", (cls.__kobs_schema__.name for cls in types))
+
+    def causality(self, *causality_ids: int) -> "EventFilter":
+        """Only events of these chains."""
+        return self._allow("causality_id", causality_ids)
+
+    def where(self, predicate: Predicate) -> "EventFilter":
+        """Only events for which `predicate(event)` is true."""
+        made = self._copy()
+        made._predicates = (*self._predicates, predicate)
+        return made
+
+    def matches(self, event: Event) -> bool:
+        """The event meets every condition."""
+        if event.severity < self._severity:
+            return False
+        for attribute, allowed in self._allowed.items():
+            if getattr(event, attribute) not in allowed:
+                return False
+        return all(predicate(event) for predicate in self._predicates)
+
+    def _allow(self, attribute: str, values: Any) -> "EventFilter":
+        made = self._copy()
+        made._allowed[attribute] = self._allowed.get(attribute, frozenset()) | frozenset(values)
+        return made
+
+    def _copy(self) -> "EventFilter":
+        made = EventFilter()
+        made._severity = self._severity
+        made._allowed = dict(self._allowed)
+        made._predicates = self._predicates
+        return made
+
+    def __repr__(self) -> str:
+        parts = [f"severity>={self._severity.name}"] if self._severity else []
+        parts += [f"{name} in {sorted(map(str, few))}" for name, few in self._allowed.items()]
+        parts += [f"where {predicate!r}" for predicate in self._predicates]
+        return f"EventFilter({', '.join(parts)})"
