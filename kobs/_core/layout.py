@@ -142,7 +142,13 @@ class RegionHead(ctypes.Structure):
 
 
 class RecordHead(ctypes.Structure):
-    """Begins a record: its id (a payload type's, or a string's; from 1) and length in bytes."""
+    """Begins a record: its id and length in bytes.
+
+    In the schema region the id is a payload type's, and record 0 is the slot's own layout. In the
+    string region it is `position // 8 + 1`, where `position` counts from the end of the region's
+    head, so that a string is found without a search. The id is written last: a record whose id is
+    0 behind the first was never finished, and one whose id and length are 0 is the end.
+    """
 
     _fields_ = [("id", c_uint32), ("length", c_uint32)]
 

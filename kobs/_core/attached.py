@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def attach(path: str) -> None:
+    raise NotImplementedError

@@ -1,0 +1,220 @@
+"""The producers' side: tickets, claims and the publisher closures.
+
+Python has no compare-and-swap. `dict.setdefault` stands in for it: it is atomic under the GIL and
+on free-threaded builds, it does not wait, and who finds a slot taken gives up and counts a loss.
+"""
+
+import struct
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+from kobs._core.contract import Publisher
+from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
+from kobs.errors import SchemaError
+from kobs.ids import TICKET_MASK, id_prefix
+
+_WORDS = SLOT_SIZE // 8
+_GRANT = 1024
+"""Tickets that a discarding lane hands out at a time."""
+
+
+class Lane:
+    """A lane of a ring as its producers see it."""
+
+    def __init__(
+        self,
+        lane: int,
+        memory: memoryview,
+        words: memoryview,
+        offset: int,
+        slots: int,
+        head_word: int,
+        recording: int,
+        first_ticket: int,
+    ) -> None:
+        self.lane = lane
+        self.memory = memory
+        self.words = words
+        self.base = offset // 8
+        self.slots = slots
+        self.head_word = head_word
+        self.prefix = id_prefix(recording, lane)
+        self.first_ticket = first_ticket
+        self.writing: dict[int, int] = {}
+        """Slot index → the ticket whose producer is writing it."""
+        self._counter = count(first_ticket)
+        self.take: Callable[[], int] = self._counter.__next__
+        words[head_word] = first_ticket
+
+    def head(self) -> int:
+        """One past the newest ticket, exactly."""
+        return counted(self._counter)
+
+    def refill(self) -> int:
+        """The next ticket of a lane that had none left; -1 where the event is to be discarded."""
+        return -1
+
+
+class DiscardingLane(Lane):
+    """A lane that hands out only tickets that no lossless reader still needs the slot of."""
+
+    def __init__(self, *args: object, cursors: Callable[[int], int | None]) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._tickets: deque[int] = deque()
+        self._granted = self.first_ticket
+        self._lock = allocate_lock()
+        self._cursors = cursors
+        self.take = self._tickets.popleft
+
+    def head(self) -> int:
+        return self._granted - len(self._tickets)
+
+    def refill(self) -> int:
+        if not self._lock.acquire(False):
+            # Someone else refills just now; if that is done already there is a ticket.
+            try:
+                return self._tickets.popleft()
+            except IndexError:
+                return -1
+        try:
+            self._grant()
+        finally:
+            self._lock.release()
+        try:
+            return self._tickets.popleft()
+        except IndexError:
+            return -1
+
+    def _grant(self) -> None:
+        slowest = self._cursors(self.lane)
+        start = self._granted
+        limit = (start if slowest is None else slowest) + self.slots
+        end = min(limit, start + _GRANT)
+        if end > start:
+            self._granted = end
+            self._tickets.extend(range(start, end))
+
+    def withdraw(self) -> None:
+        """Take back tickets that nobody has: a lossless reader came that is behind them."""
+        with self._lock:
+            taken = self._tickets
+            kept = []
+            while True:
+                try:
+                    kept.append(taken.popleft())
+                except IndexError:
+                    break
+            if kept:
+                self._granted = kept[0]
+
+
+def counted(counter: "count[int]") -> int:
+    """What `next(counter)` would give, without taking it. (`repr` is the only way that lasts:
+    pickling of `itertools` objects, the other one, is deprecated.)"""
+    return int(repr(counter)[6:-1])
+
+
+def make_publisher(
+    payload_format: str, lanes: list[Lane], count_loss: Callable[[str], None]
+) -> tuple[Publisher, Callable[[], None]]:
+    """A publisher for payloads of `payload_format`, and what makes it publish nothing any more."""
+    try:
+        packer = struct.Struct(SLOT_BODY_FORMAT + payload_format)
+    except struct.error as error:
+        raise SchemaError(
+            f"payload format {payload_format!r} is no struct format: {error}"
+        ) from None
+    limit = struct.calcsize(SLOT_BODY_FORMAT) + PAYLOAD_SIZE
+    if packer.size > limit:
+        raise SchemaError(
+            f"a payload of format {payload_format!r} takes {packer.size - limit + PAYLOAD_SIZE} "
+            f"bytes; a slot holds {PAYLOAD_SIZE}"
+        )
+    stops: list[Callable[[], None]] = []
+    publish: Publisher | None = None
+    for lane in reversed(lanes):
+        publish, stop = _lane_publisher(packer, lane, count_loss, publish)
+        stops.append(stop)
+    assert publish is not None
+
+    def stop_all() -> None:
+        for stop in stops:
+            stop()
+
+    return publish, stop_all
+
+
+def _lane_publisher(
+    packer: struct.Struct,
+    state: Lane,
+    count_loss: Callable[[str], None],
+    other: Publisher | None,
+) -> tuple[Publisher, Callable[[], None]]:
+    """A publisher for one lane, which passes events of another lane on to `other`."""
+    mine = state.lane
+    take = state.take
+    refill = state.refill
+    count = count_loss
+    claim = state.writing.setdefault
+    release = state.writing.__delitem__
+    mask = state.slots - 1
+    first_word = state.base
+    memory = state.memory
+    words = state.words
+    head_word = state.head_word
+    prefix = state.prefix
+    pack = packer.pack
+    size = packer.size
+    ticket_mask = TICKET_MASK
+    per_slot = _WORDS
+
+    def publish(lane: int, *body: object) -> int:
+        if lane != mine:
+            return other(lane, *body) if other is not None else 0
+        # Packed before a ticket is taken: a value that does not fit leaves no gap.
+        data = pack(*body)
+        try:
+            ticket = take()
+        except IndexError:
+            ticket = refill()
+            if ticket < 0:
+                count("discarded")
+                return 0
+        index = ticket & mask
+        if claim(index, ticket) != ticket:
+            count("contended")
+            return 0
+        try:
+            word = first_word + index * per_slot
+            stamp = (ticket + 1) << 1
+            if words[word] >= stamp:
+                count("contended")  # Lapped while it was stalled.
+                return 0
+            words[word] = stamp | 1
+            start = word * 8 + 8
+            memory[start : start + size] = data
+            words[word] = stamp
+            words[head_word] = ticket + 1
+        finally:
+            release(index)
+        return prefix | ticket & ticket_mask
+
+    def stop() -> None:
+        nonlocal take, refill, count
+        take, refill, count = _stopped, _none_left, _not_counted
+
+    return publish, stop
+
+
+def _stopped() -> int:
+    raise IndexError
+
+
+def _none_left() -> int:
+    return -1
+
+
+def _not_counted(cause: str) -> None:
+    """A closed ring counts nothing."""

@@ -1,0 +1,344 @@
+"""The Python core: the readable reference, and the fallback where there is no compiler."""
+
+import ctypes
+import os
+import struct
+import sys
+import time
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from itertools import count, islice
+
+from kobs._core import layout, memory, regions
+from kobs._core.attached import attach
+from kobs._core.contract import LossCounts, OpenEvent, Publisher, Reader
+from kobs._core.lanes import DiscardingLane, Lane, counted, make_publisher
+from kobs._core.layout import LANES, Counters, Header, ReaderEntry, SlotHeader
+from kobs._core.reader import LaneView, RingReader
+from kobs.errors import ClosedError, ConfigError, SchemaError
+
+name = "python"
+
+__all__ = ["PythonRing", "attach", "create", "name"]
+
+COUNTED = LossCounts._fields[1:]
+"""The causes of loss that are counted; `overwritten` follows from the heads."""
+
+
+def create(
+    *,
+    slots: int,
+    path: str | None,
+    overflow: str,
+    recording: int,
+    session: str,
+    trace_high: int,
+    parent_event: int,
+    sampling_rate: float,
+    first_ticket: int = 0,
+) -> "PythonRing":
+    """Make a ring; see `contract.Core.create`."""
+    if slots & (slots - 1) or not layout.MIN_SLOTS <= slots <= layout.MAX_SLOTS:
+        raise ConfigError(
+            f"a ring of {slots} slots was asked for; it must be a power of two from "
+            f"{layout.MIN_SLOTS} to {layout.MAX_SLOTS}"
+        )
+    if overflow not in ("overwrite", "discard"):
+        raise ConfigError(f"overflow={overflow!r}; it must be 'overwrite' or 'discard'")
+    header = Header()
+    size = layout.plan(header, slots)
+    header.recording = recording
+    header.pid = os.getpid()
+    header.ppid = os.getppid()
+    header.overflow = (
+        layout.OVERFLOW_DISCARD if overflow == "discard" else layout.OVERFLOW_OVERWRITE
+    )
+    header.trace_high = trace_high
+    header.parent_event = parent_event
+    header.sampling_rate = sampling_rate
+    header.session = session.encode("ascii", "replace")[:32]
+    header.core = name.encode()
+    header.command = _command()
+    header.started_monotonic_ns = header.refreshed_monotonic_ns = time.monotonic_ns()
+    header.started_wall_ns = header.refreshed_wall_ns = time.time_ns()
+    path, view = _memory(path, size)
+    return PythonRing(view, header, path, first_ticket)
+
+
+def _memory(path: str | None, size: int) -> tuple[str | None, memoryview]:
+    if path is not None:
+        try:
+            return path, memory.file(path, size)
+        except OSError as error:
+            import warnings
+
+            warnings.warn(
+                f"no recording at {path}: {error.strerror}; "
+                f"events are kept in memory only ({size:,} bytes were needed)",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    return None, memory.anonymous(size)
+
+
+def _command() -> bytes:
+    """The command line of this process, cut to what the header holds."""
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            command = file.read(4096).rstrip(b"\0").replace(b"\0", b" ")
+    except OSError:
+        command = " ".join(sys.argv).encode("utf-8", "surrogateescape")
+    return command[:1023].decode("utf-8", "ignore").encode()
+
+
+class PythonRing:
+    """Fulfils `contract.Ring`."""
+
+    def __init__(
+        self, view: memoryview, header: Header, path: str | None, first_ticket: int
+    ) -> None:
+        self.recording: int = header.recording
+        self.path = path
+        self.slots: int = header.lanes[layout.MAIN_LANE].slots
+        self.trace_high: int = header.trace_high
+        self.closed = False
+        self._owner = os.getpid()
+        self._memory = view
+        self._words = view.cast("Q")
+        self._info = header
+        self._counters = {
+            cause: (
+                count(1),
+                (header.counters.offset + getattr(Counters, cause).offset) // 8,
+            )
+            for cause in COUNTED
+        }
+        self._strings = regions.Region(view, header.strings)
+        self._string_ids: dict[str, int] = {}
+        self._schemas = regions.Region(view, header.schema)
+        self._schema_types: set[int] = set()
+        self._schemas.append(_slot_schema(), 0)
+        self._in_flight = regions.InFlightTable(view, header.in_flight)
+        self._lossless: dict[int, int] = {}
+        self._readers_lock = allocate_lock()
+        self._stops: list[Callable[[], None]] = []
+        self.lanes = [self._lane(lane, first_ticket) for lane in range(LANES)]
+        # Written last: a file that has no magic yet is no recording.
+        header.magic = b""
+        view[: ctypes.sizeof(Header)] = bytes(header)
+        header.magic = layout.MAGIC
+        view[: len(layout.MAGIC)] = layout.MAGIC
+
+    def _lane(self, lane: int, first_ticket: int) -> Lane:
+        info = self._info.lanes[lane]
+        arguments = (
+            lane,
+            self._memory,
+            self._words,
+            info.offset,
+            info.slots,
+            self._info.counters.offset // 8 + lane * 8,
+            self.recording,
+            first_ticket,
+        )
+        if self._info.overflow == layout.OVERFLOW_DISCARD:
+            return DiscardingLane(*arguments, cursors=self._slowest)
+        return Lane(*arguments)
+
+    # Producers
+
+    def publisher(self, payload_format: str) -> Publisher:
+        self._check_open()
+        publish, stop = make_publisher(payload_format, self.lanes, self.count)
+        self._stops.append(stop)
+        return publish
+
+    def intern(self, text: str) -> int:
+        known = self._string_ids.get(text)
+        if known is not None:
+            return known
+        if not text or self.closed:
+            return 0
+        string_id = self._strings.append(text.encode("utf-8", "surrogatepass"))
+        if string_id < 0:
+            self.count("strings_overflow")
+            return 0
+        return self._string_ids.setdefault(text, string_id)
+
+    def string(self, string_id: int) -> str:
+        text = regions.string_at(self._memory, self._info.strings, string_id)
+        return "?" if text is None else text
+
+    def add_schema(self, type_id: int, record: bytes) -> None:
+        if type_id in self._schema_types:
+            return
+        if self._schemas.append(record, type_id) < 0:
+            raise SchemaError(
+                f"no room for the schema of payload type {type_id}: the ring's schema region "
+                f"holds {self._info.schema.size} bytes"
+            )
+        self._schema_types.add(type_id)
+
+    def open_entry(
+        self,
+        event: int,
+        timestamp_ns: int,
+        causality_id: int,
+        span_id: int,
+        parent: int,
+        tid: int,
+        pid: int,
+        name: int,
+        origin: int,
+        type_id: int,
+    ) -> int:
+        index = self._in_flight.open(
+            event, timestamp_ns, causality_id, span_id, parent, tid, pid, name, origin, type_id
+        )
+        if index < 0:
+            self.count("in_flight_overflow")
+        return index
+
+    def close_entry(self, index: int) -> None:
+        self._in_flight.close(index)
+
+    def count(self, cause: str, by: int = 1) -> None:
+        counter, word = self._counters[cause]
+        if by > 1:
+            # Consumes in one step: `next` is atomic, an addition would not be.
+            deque(islice(counter, by - 1), maxlen=0)
+        if by > 0:
+            self._words[word] = next(counter)
+
+    # Readers
+
+    def open_events(self) -> list[OpenEvent]:
+        return regions.open_events(self._memory, self._info.in_flight)
+
+    def losses(self) -> LossCounts:
+        overwritten = sum(
+            max(0, lane.head() - lane.first_ticket - lane.slots) for lane in self.lanes
+        )
+        return LossCounts(
+            overwritten, *(counted(counter) - 1 for counter, _ in self._counters.values())
+        )
+
+    def produced(self) -> int:
+        return sum(lane.head() - lane.first_ticket for lane in self.lanes)
+
+    def reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
+        self._check_open()
+        views = [
+            LaneView(
+                lane.lane,
+                lane.slots,
+                lane.first_ticket,
+                lane.head,
+                lambda _ticket, lane=lane: (lane.memory, lane.words, lane.base),  # type: ignore[misc]
+            )
+            for lane in self.lanes
+        ]
+        if not lossless:
+            reader = RingReader(views)
+        else:
+            entry = self._register()
+            reader = RingReader(
+                views,
+                on_move=lambda cursors: self._note(entry, cursors),
+                on_close=lambda: self._unregister(entry),
+            )
+        if oldest:
+            reader.seek_oldest()
+        else:
+            reader.seek_end()
+        if lossless:
+            for lane in self.lanes:
+                if isinstance(lane, DiscardingLane):
+                    lane.withdraw()
+        return reader
+
+    def _register(self) -> int:
+        with self._readers_lock:
+            entry = next((n for n in range(layout.READER_ENTRIES) if n not in self._lossless), None)
+            if entry is None:
+                raise ConfigError(
+                    f"there are {layout.READER_ENTRIES} lossless readers already; close one first"
+                )
+            self._lossless[entry] = 0
+        self._note(entry, tuple(lane.head() for lane in self.lanes))
+        self._words[self._entry_word(entry)] = os.getpid()
+        return entry
+
+    def _unregister(self, entry: int) -> None:
+        self._words[self._entry_word(entry)] = 0
+        self._lossless.pop(entry, None)
+
+    def _note(self, entry: int, cursors: tuple[int, ...]) -> None:
+        word = self._entry_word(entry) + 1
+        for lane, cursor in enumerate(cursors):
+            self._words[word + lane] = cursor
+
+    def _entry_word(self, entry: int) -> int:
+        return (self._info.readers.offset + entry * ctypes.sizeof(ReaderEntry)) // 8
+
+    def _slowest(self, lane: int) -> int | None:
+        """The cursor of the slowest lossless reader in a lane; None where there is none."""
+        words = self._words
+        return min(
+            (words[self._entry_word(entry) + 1 + lane] for entry in list(self._lossless)),
+            default=None,
+        )
+
+    # Life
+
+    def refresh_clocks(self) -> None:
+        at = Header.refreshed_monotonic_ns.offset // 8
+        self._words[at] = time.monotonic_ns()
+        self._words[at + 1] = time.time_ns()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        for stop in self._stops:
+            stop()
+        self._stops.clear()
+        if os.getpid() != self._owner:
+            return  # A forked child lets go of its parent's ring; the parent goes on with it.
+        for counter, word in self._counters.values():
+            self._words[word] = counted(counter) - 1
+        for lane in self.lanes:
+            self._words[lane.head_word] = lane.head()
+        self.refresh_clocks()
+        state = Header.state.offset
+        self._memory[state : state + 4] = layout.STATE_CLOSED.to_bytes(4, sys.byteorder)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError("the ring is closed; make a new collector")
+
+
+def _slot_schema() -> bytes:
+    """Record 0 of the schema region: how a slot's header is laid out, for tools without kobs."""
+    import json
+
+    formats = {8: "Q", 4: "I", 2: "H", 1: "B"}
+    fields = [
+        {
+            "name": field[0],
+            "offset": getattr(SlotHeader, field[0]).offset,
+            "format": formats[struct.calcsize(f"{getattr(SlotHeader, field[0]).size}s")],
+        }
+        for field in SlotHeader._fields_
+    ]
+    return json.dumps(
+        {
+            "slot_size": layout.SLOT_SIZE,
+            "header": fields,
+            "payload_offset": layout.SLOT_HEADER_SIZE,
+            "stamp": "(ticket + 1) << 1 finished, | 1 being written; ticket & (slots - 1) is the slot",
+            "severity_category": "severity | category << 4",
+        },
+        separators=(",", ":"),
+    ).encode()
