@@ -46,7 +46,7 @@ class OpenScope(NamedTuple):
 
     event: int
     """Id of the begin event; 0 if it was not recorded."""
-    index: int
+    entry: int
     """Its entry in the in-flight table; -1 for none."""
 
 
@@ -220,7 +220,7 @@ class Collector:
 
     def emit_end(self, scope: OpenScope, payload: PayloadType, **header: Any) -> int:
         """Record the event that closes a scope; its parent is the begin event."""
-        self.ring.close_entry(scope.index)
+        self.ring.close_entry(scope.entry)
         header.setdefault("parent", scope.event or None)
         return self.emit(payload, flags=FLAG_END, **header)
 
@@ -316,9 +316,7 @@ class Collector:
         return StreamStats(
             events_produced=self.ring.produced() - self._base.produced,
             events_consumed=sum(subscriber.consumed for subscriber in self._subscribers),
-            events_dropped=(
-                losses.discarded + losses.contended + losses.too_big + losses.errors
-            ),
+            events_dropped=(losses.discarded + losses.contended + losses.too_big + losses.errors),
             active_subscribers=len(active),
             events_sampled_out=losses.sampled_out,
         )
@@ -474,9 +472,7 @@ class Collector:
 
         return analyse
 
-    def _decide(
-        self, severity: int, category: int, causality_id: int, sampled: bool | None
-    ) -> int:
+    def _decide(self, severity: int, category: int, causality_id: int, sampled: bool | None) -> int:
         """The gate's answer: flags to add, or -1 to drop (counted)."""
         if self._closed:
             raise ClosedError("this collector is closed; make a new one to record on")

@@ -15,9 +15,11 @@ from kobs.context import cause, origin
 from kobs.errors import FieldTypeError
 from kobs.fields import InternedName
 from kobs.levels import Severity
-from kobs.schema import MISSING, Schema
+from kobs.payload_type import MISSING
+from kobs.schema import Schema
 
 Emitter = Callable[..., int]
+
 
 class Cell:
     """What an emitter reads on every call; exchanged when the ring is (fork, reset)."""

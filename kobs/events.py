@@ -5,8 +5,7 @@ from typing import Any
 from kobs.ids import split_id
 from kobs.levels import Category, Severity, SyscallResult
 from kobs.payloads import *  # noqa: F403  (every payload type is also there by its own name)
-from kobs.payloads import PayloadType
-from kobs.schema import registered_types
+from kobs.schema import PayloadType, registered_types
 
 FLAG_TRUNCATED = 1
 FLAG_PARTIAL = 2

@@ -337,7 +337,7 @@ def kind_from_description(description: Mapping[str, Any]) -> FieldKind:
         return Json(int(description["bytes"]))
     if kind == "enum":
         members = {str(name): int(value) for name, value in description["members"].items()}
-        return Enumeration(IntEnum(str(description["enum"]), members))
+        return Enumeration(IntEnum(str(description["enum"]), members))  # type: ignore[arg-type]
     if kind[:1] in "ui" and kind[1:] in ("8", "16", "32", "64"):
         return Integer(int(kind[1:]), signed=kind[0] == "i")
     simple = {"f64": Float, "bool": Boolean, "name": InternedName, "identifier": IdentifierKind}

@@ -15,9 +15,12 @@ reference.
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from struct import Struct, calcsize
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
 from kobs.errors import FieldError, SchemaError
+from kobs.fields import F64 as F64
+from kobs.fields import I32 as I32
+from kobs.fields import I64 as I64
 from kobs.fields import (
     PLAIN,
     Bool,
@@ -30,17 +33,12 @@ from kobs.fields import (
     Text,
     kind_from_description,
 )
-from kobs.fields import F64 as F64
-from kobs.fields import I32 as I32
-from kobs.fields import I64 as I64
 from kobs.fields import U8 as U8
 from kobs.fields import U16 as U16
 from kobs.fields import U32 as U32
 from kobs.fields import U64 as U64
 from kobs.levels import Category, Severity
-
-if TYPE_CHECKING:
-    from kobs.pattern import EventPattern
+from kobs.payload_type import MISSING, PayloadType, make_class, own_annotations
 
 __all__ = [
     "F64",
@@ -67,10 +65,10 @@ PAYLOAD_BYTES = 128
 FIRST_USER_TYPE = 1024
 LAST_TYPE = 65_535
 
-MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<required>"})()
-
 _UNITS = {"_ns": "ns", "_us": "µs", "_ms": "ms", "_pct": "%", "_mb": "MiB"}
 _BYTES = {"size", "bytes_sent", "bytes_received"}
+_DURATIONS = ("duration_us", "duration_ms", "actual_ms", "wake_to_run_us")
+_NAMES = ("name", "operation", "queue_id", "metric", "resource", "pipe_id", "path")
 
 _types: dict[str, type["PayloadType"]] = {}
 _next_user_type = FIRST_USER_TYPE
@@ -147,19 +145,9 @@ class Schema:
         self.field_names = tuple(kinds)
         self.format = "".join(field.kind.code for field in fields)
         self.size = offset
-        self.duration_field = next(
-            (n for n in ("duration_us", "duration_ms", "actual_ms", "wake_to_run_us") if n in kinds),
-            None,
-        )
+        self.duration_field = next((n for n in _DURATIONS if n in kinds), None)
         """The field that says how long it took; None if there is none."""
-        self.name_field = next(
-            (
-                n
-                for n in ("name", "operation", "queue_id", "metric", "resource", "pipe_id", "path")
-                if n in kinds
-            ),
-            None,
-        )
+        self.name_field = next((n for n in _NAMES if n in kinds), None)
         """The field that says what it happened to, for reports and metrics."""
         self._unpack = Struct("=" + self.format).unpack_from
 
@@ -238,55 +226,6 @@ class Schema:
 
 
 @dataclass_transform(frozen_default=True)
-class PayloadType:
-    """Base of payload types. Instances are immutable, comparable and hashable by value."""
-
-    __slots__ = ()
-    __kobs_schema__: ClassVar[Schema]
-
-    @classmethod
-    def like(cls, **fields: Any) -> "EventPattern":
-        """A pattern: an event of this type whose fields match.
-
-        A value matches by `==`, a plain function by its answer. Raises `FieldError` for a
-        field that the type does not have.
-        """
-        from kobs.pattern import like
-
-        return like(cls, **fields)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON can write them."""
-        return {
-            name: value.name if isinstance(value := getattr(self, name), IntEnum) else value
-            for name in self.__kobs_schema__.field_names
-        }
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} is read-only: payloads are immutable")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} is read-only: payloads are immutable")
-
-    def __eq__(self, other: object) -> bool:
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        return _values(self) == _values(other)
-
-    def __hash__(self) -> int:
-        return hash((self.__class__, *map(_hashable, _values(self))))
-
-    def __repr__(self) -> str:
-        fields = ", ".join(
-            f"{name}={_brief(getattr(self, name))}" for name in self.__kobs_schema__.field_names
-        )
-        return f"{type(self).__name__}({fields})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(_values(self))
-
-
-@dataclass_transform(frozen_default=True)
 def event_type(
     *,
     category: Category,
@@ -315,9 +254,7 @@ def event_type(
             type_id = known.__kobs_schema__.type_id
         else:
             type_id, _next_user_type = _next_user_type, _next_user_type + 1
-        return declare_type(
-            cls, type_name, type_id, category, severity, stable=stable, keep=keep
-        )
+        return declare_type(cls, type_name, type_id, category, severity, stable=stable, keep=keep)
 
     return declare
 
@@ -346,7 +283,7 @@ def declare_type(
         kinds[field_name] = (kind, default)
     schema = Schema(name, type_id, Category(category), Severity(severity), kinds,
                     stable=stable, keep=keep)  # fmt: skip
-    made = _make_class(cls, schema)
+    made = make_class(cls, schema)
     _types[name] = made
     return made  # type: ignore[return-value]
 
@@ -383,7 +320,7 @@ def schema_from_record(type_id: int, record: bytes) -> Schema:
             stable=bool(description.get("stable")),
             keep=bool(description.get("keep")),
         )
-        _make_class(type(name, (), {"__doc__": f"{name}, as the recording declares it."}), schema)
+        make_class(type(name, (), {"__doc__": f"{name}, as the recording declares it."}), schema)
     except (ValueError, KeyError, TypeError, AttributeError, FieldError) as error:
         raise SchemaError(
             f"the recording's declaration of payload type {type_id} makes no sense: {error}"
@@ -392,7 +329,7 @@ def schema_from_record(type_id: int, record: bytes) -> Schema:
 
 
 def _annotations(cls: type) -> dict[str, Any]:
-    own = dict(cls.__dict__.get("__annotations__", {}))
+    own = own_annotations(cls)
     if any(isinstance(annotation, str) for annotation in own.values()):
         hints = get_type_hints(cls, include_extras=True)
         own = {name: hints[name] for name in own}
@@ -418,107 +355,6 @@ def _kind(type_name: str, field_name: str, annotation: Any) -> FieldKind:
         "an IntEnum, or a type of kobs.fields (U8 ... U64, I32, I64, F64, Name, Identifier, "
         "Annotated[str, Text(64)])"
     )
-
-
-def _make_class(cls: type, schema: Schema) -> type[PayloadType]:
-    namespace = {
-        key: value
-        for key, value in cls.__dict__.items()
-        if key not in schema.field_names
-        and key not in ("__dict__", "__weakref__", "__slots__", "__annotations__", "__init__")
-    }
-    inherited = {
-        name for base in cls.__mro__ for name in getattr(base, "__slots__", ()) if base is not cls
-    }
-    namespace["__slots__"] = tuple(n for n in schema.field_names if n not in inherited)
-    namespace["__match_args__"] = schema.field_names
-    namespace["__kobs_schema__"] = schema
-    namespace["__signature__"] = _LazySignature()
-    namespace["__annotations__"] = dict(cls.__dict__.get("__annotations__", {}))
-    bases = cls.__bases__ if issubclass(cls, PayloadType) else (PayloadType, *cls.__bases__)
-    if bases[-1] is object:
-        bases = bases[:-1] or (PayloadType,)
-    made = type(cls)(cls.__name__, bases, namespace)
-    made.__init__ = _make_init(made, schema)
-    schema.cls = made
-    return made
-
-
-def _make_init(cls: type, schema: Schema) -> Callable[..., None]:
-    """`__init__` with a check a field, as straight-line code: a payload is made a call."""
-    where = {field.name: f"{schema.name}.{field.name}" for field in schema.fields}
-    names: dict[str, Any] = {"missing": MISSING, "refuse": _refuse, "schema": schema}
-    parameters = "".join(f"{name}=missing, " for name in schema.field_names)
-    lines = [f"def __init__(self, {parameters}*extra, **unknown):"]
-    lines.append("    if extra or unknown: refuse(schema, extra, unknown)")
-    for index, field in enumerate(schema.fields):
-        names[f"check{index}"] = field.kind.check
-        names[f"set{index}"] = getattr(cls, field.name).__set__
-        names[f"default{index}"] = field.default
-        otherwise = (
-            f"refuse(schema, (), {{}}, {field.name!r})"
-            if field.required
-            else f"dict(default{index})"
-            if isinstance(field.default, dict)
-            else f"default{index}"
-        )
-        lines.append(
-            f"    set{index}(self, check{index}({field.name}, {where[field.name]!r})"
-            f" if {field.name} is not missing else {otherwise})"
-        )
-    exec("\n".join(lines), names)
-    init: Callable[..., None] = names["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    return init
-
-
-def _refuse(
-    schema: Schema, extra: tuple[Any, ...], unknown: Mapping[str, Any], missing: str = ""
-) -> None:
-    fields = ", ".join(schema.field_names)
-    if extra:
-        raise FieldError(
-            f"{schema.name} takes {len(schema.fields)} fields ({fields}); "
-            f"got {len(schema.fields) + len(extra)} values"
-        )
-    if unknown:
-        raise FieldError("; ".join(schema.unknown(name) for name in unknown))
-    raise FieldError(f"{schema.name} needs {missing!r}; its fields are {fields}")
-
-
-class _LazySignature:
-    """`inspect.signature` of a payload type; `inspect` is imported only where it is asked for."""
-
-    def __get__(self, instance: object, owner: type[PayloadType]) -> Any:
-        from inspect import Parameter, Signature
-
-        return Signature(
-            [
-                Parameter(
-                    field.name,
-                    Parameter.POSITIONAL_OR_KEYWORD,
-                    default=Parameter.empty if field.required else field.default,
-                )
-                for field in owner.__kobs_schema__.fields
-            ]
-        )
-
-
-def _values(payload: object) -> list[Any]:
-    schema: Schema = payload.__kobs_schema__  # type: ignore[attr-defined]
-    return [getattr(payload, name) for name in schema.field_names]
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, IntEnum):
-        return f"{type(value).__name__}.{value.name}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return repr(value)
 
 
 _RESERVED = {"like", "to_dict"}

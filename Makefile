@@ -1,0 +1,63 @@
+# Everything here works on a fresh clone: each target makes the .venv it needs.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?= -n 2
+TEST_PYTHONS ?= 3.11 3.12 3.13
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.demo ## record a real program and a real test run, and show the result
+	@$(BIN)/python tools/demo.py
+
+test: $(VENV)/.dev lint types unit ## the whole test suite: linter, types, tests
+
+lint: $(VENV)/.dev ## ruff, over code and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev ## the tests alone (PYTEST_ARGS="-n 2")
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not e2e"
+
+test-all: ## the tests on every Python from 3.11 to 3.13 that is installed
+	@tools/test_all.sh $(TEST_PYTHONS)
+
+e2e: $(VENV)/.dev e2e-setup ## the tests against real servers, which it installs
+	$(BIN)/python -m pytest -m e2e tests/end_to_end
+
+e2e-setup:
+	@tests/end_to_end/setup.sh
+
+docs: $(VENV)/.dev ## make the reference pages from the declarations
+	$(BIN)/python -m tools.reference
+
+bench: $(VENV)/.dev ## what an event costs here, beside its floor
+	$(BIN)/python benchmarks/hot_path.py
+
+clean: ## remove what the commands made
+	rm -rf $(VENV) .venv-* .demo .e2e build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "kobs needs Python 3.11 or later with the venv module (on Debian: the package python3-venv); none was found. Name one with PYTHON=..." >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "installing kobs, rich and pytest into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cli,pytest]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing kobs and its development tools into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.demo
