@@ -124,7 +124,9 @@ def main() -> int:
     program = compile(order["code"], "<sandbox>", "exec")
     for name, limit in order["limits"].items():
         if limit is not None:
-            resource.setrlimit(_LIMITS[name], (limit, limit))
+            # Between the two the system says SIGXCPU; past the second it says SIGKILL.
+            hard = limit + 1 if name == "cpu_seconds" else limit
+            resource.setrlimit(_LIMITS[name], (limit, hard))
     sys.addaudithook(guard)
     guard.active = True
     try:

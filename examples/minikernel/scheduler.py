@@ -12,7 +12,7 @@ from kobs import observe
 
 @dataclass(frozen=True)
 class Sleep:
-    """What a task yields to be left alone for some time. A bare `yield` is a point to switch at."""
+    """What a task yields to be left alone for some time. `None` is a point to switch at."""
 
     seconds: float
 

@@ -101,7 +101,7 @@ def scheduling(folder: Path, say: Say) -> None:
     def cruncher(steps: int) -> Body:
         for _ in range(steps):
             spin(0.0005)
-            yield
+            yield None
         return "crunched"
 
     def ticker() -> Body:
@@ -116,7 +116,7 @@ def scheduling(folder: Path, say: Say) -> None:
 
     def hog() -> Body:
         spin(0.045)
-        yield
+        yield None
         return "had its way"
 
     scheduler.submit("cruncher", cruncher(120))
