@@ -54,10 +54,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "installing kobs, rich and pytest into $(VENV)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cli,pytest]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cli,pytest]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing kobs and its development tools into $(VENV)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.demo

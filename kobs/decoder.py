@@ -69,9 +69,7 @@ class EventDecoder:
         event.flags = flags
         event.origin = self._source.string(origin) if origin else ""
         event._payload = None
-        event._decoder = partial(
-            schema.decode, slot.data[SLOT_HEADER_SIZE:], self._source.string
-        )
+        event._decoder = partial(schema.decode, slot.data[SLOT_HEADER_SIZE:], self._source.string)
         event.__class__ = Event
         return event  # type: ignore[return-value]
 

@@ -18,11 +18,15 @@ from struct import Struct, calcsize
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
 from kobs.errors import FieldError, SchemaError
-from kobs.fields import F64 as F64
-from kobs.fields import I32 as I32
-from kobs.fields import I64 as I64
 from kobs.fields import (
+    F64 as F64,
+    I32 as I32,
+    I64 as I64,
     PLAIN,
+    U8 as U8,
+    U16 as U16,
+    U32 as U32,
+    U64 as U64,
     Bool,
     Enumeration,
     FieldKind,
@@ -33,10 +37,6 @@ from kobs.fields import (
     Text,
     kind_from_description,
 )
-from kobs.fields import U8 as U8
-from kobs.fields import U16 as U16
-from kobs.fields import U32 as U32
-from kobs.fields import U64 as U64
 from kobs.levels import Category, Severity
 from kobs.payload_type import MISSING, PayloadType, make_class, own_annotations
 
