@@ -1,5 +1,322 @@
-"""placeholder"""
+"""Reading a recording's file, while it is written or after, whole or damaged."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from kobs._core import layout, memory, regions
+from kobs._core.contract import AttachedRing, LossCounts, OpenEvent
+from kobs._core.layout import LANES, PAGE, SLOT_SIZE, Counters, Header
+from kobs._core.reader import LaneView, Place, RingReader
+from kobs._core.segments import SegmentFinder
+from kobs.errors import RecordingError
+
+COUNTED = LossCounts._fields[1:]
+_WORDS = SLOT_SIZE // 8
 
 
-def attach(path: str) -> None:
-    raise NotImplementedError
+def attach(path: str) -> AttachedRing:
+    """Open a recording's file for reading; see `contract.Core.attach`."""
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            front = file.read(PAGE)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
+    header = _checked_header(path, front, size)
+    damage: list[str] = []
+    total = header.total_size
+    if size >= total:
+        try:
+            view = memory.existing(path, total)
+        except OSError as error:
+            raise RecordingError(f"{path}: cannot be mapped: {error.strerror}") from None
+    else:
+        view = _padded(path, size, total)
+        damage.append(_missing(header, size))
+    return AttachedFile(path, header, view, damage)
+
+
+def _checked_header(path: str, front: bytes, size: int) -> Header:
+    """The header, if everything in it is as this version writes it."""
+    if not front.startswith(layout.MAGIC):
+        found = "an empty file" if not front else f"it begins with {front[:8]!r}"
+        raise RecordingError(
+            f"{path}: not a kobs recording: {found}, a recording with {layout.MAGIC!r}"
+        )
+    if len(front) < PAGE:
+        raise RecordingError(
+            f"{path}: truncated: {size:,} bytes, the header alone has {PAGE:,}; nothing is left"
+        )
+    header = Header.from_buffer_copy(front)
+    if header.byte_order != layout.BYTE_ORDER_MARK:
+        swapped = int.from_bytes(layout.BYTE_ORDER_MARK.to_bytes(4, "big"), "little")
+        if header.byte_order == swapped:
+            raise RecordingError(
+                f"{path}: written on a machine of the other byte order than this one "
+                f"({sys.byteorder}-endian); read it on a machine like the one that wrote it"
+            )
+        raise _corrupted(path, "byte_order", header.byte_order, layout.BYTE_ORDER_MARK)
+    if header.version != layout.VERSION:
+        raise RecordingError(
+            f"{path}: format version {header.version}; this kobs reads version "
+            f"{layout.VERSION}: read it with the kobs that recorded it"
+        )
+    slots = header.lanes[layout.MAIN_LANE].slots
+    if slots & (slots - 1) or not layout.MIN_SLOTS <= slots <= layout.MAX_SLOTS:
+        raise _corrupted(path, "lanes[0].slots", slots, "a power of two")
+    expected = Header()
+    layout.plan(expected, slots)
+    for name in ("header_size", "slot_size", "slot_header_size", "lane_count", "total_size"):
+        if getattr(header, name) != getattr(expected, name):
+            raise _corrupted(path, name, getattr(header, name), getattr(expected, name))
+    for name in ("counters", "schema", "strings", "in_flight", "readers"):
+        found, wanted = getattr(header, name), getattr(expected, name)
+        if (found.offset, found.size) != (wanted.offset, wanted.size):
+            raise _corrupted(path, f"{name}.offset", found.offset, wanted.offset)
+    for lane in range(LANES):
+        if (header.lanes[lane].offset, header.lanes[lane].slots) != (
+            expected.lanes[lane].offset,
+            expected.lanes[lane].slots,
+        ):
+            raise _corrupted(
+                path,
+                f"lanes[{lane}].offset",
+                header.lanes[lane].offset,
+                expected.lanes[lane].offset,
+            )
+    first = header.lanes[layout.MAIN_LANE].offset
+    if size < first:
+        raise RecordingError(
+            f"{path}: truncated: {size:,} of {header.total_size:,} bytes, and events begin at "
+            f"byte {first:,}; nothing is left"
+        )
+    return header
+
+
+def _corrupted(path: str, field: str, found: object, expected: object) -> RecordingError:
+    return RecordingError(
+        f"{path}: corrupted header: {field} is {found}, expected {expected}; "
+        "the file was damaged after it was written, and cannot be read"
+    )
+
+
+def _padded(path: str, size: int, total: int) -> memoryview:
+    """A copy of a truncated file, with unused slots where bytes are missing."""
+    view = memory.anonymous(total)
+    at = 0
+    try:
+        with open(path, "rb") as file:
+            while at < size and (read := file.readinto(view[at : min(size, at + (1 << 20))])):
+                at += read
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
+    return view.toreadonly()
+
+
+def _missing(header: Header, size: int) -> str:
+    gone = []
+    for lane, title in ((layout.MAIN_LANE, "main"), (layout.PRIORITY_LANE, "priority")):
+        info = header.lanes[lane]
+        left = max(0, min(info.slots, (size - info.offset) // SLOT_SIZE))
+        if left < info.slots:
+            gone.append(f"{info.slots - left:,} of {info.slots:,} slots of the {title} lane")
+    what = " and ".join(gone) or "no slot"
+    return f"truncated: {size:,} of {header.total_size:,} bytes; {what} are left out"
+
+
+class AttachedFile:
+    """Fulfils `contract.AttachedRing`."""
+
+    def __init__(self, path: str, header: Header, view: memoryview, damage: list[str]) -> None:
+        self.path = path
+        self.recording: int = header.recording
+        self.pid: int = header.pid
+        self.ppid: int = header.ppid
+        self.parent_event: int = header.parent_event
+        self.trace_high: int = header.trace_high
+        self.segment: int = header.segment
+        self.slots: int = header.lanes[layout.MAIN_LANE].slots
+        self.session = header.session.decode("ascii", "replace")
+        self.command = header.command.decode("utf-8", "replace")
+        self.core = header.core.decode("ascii", "replace")
+        self.started_monotonic_ns: int = header.started_monotonic_ns
+        self.started_wall_ns: int = header.started_wall_ns
+        self.sampling_rate: float = header.sampling_rate
+        self._damage = damage
+        self._info = header
+        self._memory = view
+        self._words = view.cast("Q")
+        self._first = [int(header.first_tickets[lane]) for lane in range(LANES)]
+        self._segmented = bool(header.keep_bytes) and not header.segment
+        self._finder = SegmentFinder(header, path, view, self._first)
+        self._whole = not damage
+        self._live = self._whole and self.alive
+        self._settled_heads: dict[int, int] = {}
+        if not self._live:
+            self._settle()
+
+    @property
+    def damage(self) -> list[str]:
+        """What is wrong with the file and what was left out because of it."""
+        return self._damage + self._finder.damage
+
+    @property
+    def closed(self) -> bool:
+        """The writer closed it in order."""
+        at = Header.state.offset
+        return int.from_bytes(self._memory[at : at + 4], sys.byteorder) == layout.STATE_CLOSED
+
+    @property
+    def alive(self) -> bool:
+        """The process that writes it runs still, and did not close it."""
+        return not self.closed and process_alive(self.pid, self.started_monotonic_ns)
+
+    @property
+    def refreshed_monotonic_ns(self) -> int:
+        return int(self._words[Header.refreshed_monotonic_ns.offset // 8])
+
+    @property
+    def refreshed_wall_ns(self) -> int:
+        return int(self._words[Header.refreshed_wall_ns.offset // 8])
+
+    def schemas(self) -> Iterator[tuple[int, bytes]]:
+        """(type id, JSON record) of every payload type, record 0 (the slot layout) first."""
+        return regions.records(self._memory, self._info.schema)
+
+    def string(self, string_id: int) -> str:
+        """The string of an id; an unknown one gives `"?"`."""
+        text = regions.string_at(self._memory, self._info.strings, string_id)
+        return "?" if text is None else text
+
+    def open_events(self) -> list[OpenEvent]:
+        """The in-flight table."""
+        return regions.open_events(self._memory, self._info.in_flight)
+
+    def losses(self) -> LossCounts:
+        """What was lost so far."""
+        base = self._info.counters.offset
+        counts = [self._words[(base + getattr(Counters, cause).offset) // 8] for cause in COUNTED]
+        overwritten = 0
+        for lane in range(LANES):
+            room = self._info.lanes[lane].slots
+            if self._segmented:
+                room *= self._finder.numbers()[-1] + 1
+            overwritten += max(0, self._head(lane) - self._first[lane] - room)
+        return LossCounts(overwritten, *counts)
+
+    def produced(self) -> int:
+        """How many events had a ticket, over both lanes."""
+        return sum(max(0, self._head(lane) - self._first[lane]) for lane in range(LANES))
+
+    def reader(self, *, oldest: bool = True) -> RingReader:
+        """A reader over the recording, all its segments; a live one is followed."""
+        reader = RingReader(
+            [self._view(lane) for lane in range(LANES)],
+            settled=not self._live,
+            before_read=self._check_size if self._whole else None,
+        )
+        if oldest:
+            reader.seek_oldest()
+        else:
+            reader.seek_end()
+        return reader
+
+    def close(self) -> None:
+        """Release the mapping (once no reader uses it)."""
+        self._finder = SegmentFinder(self._info, self.path, self._memory, self._first)
+
+    # How
+
+    def _view(self, lane: int) -> LaneView:
+        info = self._info.lanes[lane]
+        slots: int = info.slots
+        first = self._first[lane]
+        place = Place(self._memory, self._words, info.offset // 8, True)
+        finder = self._finder
+        if not self._segmented:
+            return LaneView(
+                lane, info.slots, first, lambda: self._head(lane), lambda _ticket: place
+            )
+        return LaneView(
+            lane,
+            info.slots,
+            first,
+            lambda: self._head(lane),
+            lambda ticket: finder.locate(lane, ticket),
+            lambda: first if finder.numbers()[-1] else max(first, self._head(lane) - slots),
+        )
+
+    def _head(self, lane: int) -> int:
+        settled = self._settled_heads.get(lane)
+        if settled is not None:
+            return settled
+        return int(self._words[self._info.counters.offset // 8 + lane * 8])
+
+    def _settle(self) -> None:
+        """Find the heads of a recording that nobody writes any more.
+
+        A killed writer may have finished slots without moving the head counter, and either may
+        be damaged; where they disagree, the one that more slots agree with is believed.
+        """
+        for lane in range(LANES):
+            head = self._head(lane)
+            slots = self._info.lanes[lane].slots
+            words, base = self._words, self._info.lanes[lane].offset // 8
+            if self._segmented and self._first[lane] < head:
+                place = self._finder.locate(lane, head - 1)
+                if isinstance(place, Place):
+                    words, base = place.words, place.base
+            stamps = words[base : base + slots * _WORDS : _WORDS].tolist()
+            tickets = [
+                ticket
+                for index, stamp in enumerate(stamps)
+                if stamp > 1 and (ticket := (stamp >> 1) - 1) & (slots - 1) == index
+            ]
+            newest = max(tickets, default=self._first[lane] - 1) + 1
+            if not head <= newest <= head + slots:
+                support = {
+                    candidate: sum(candidate - slots <= ticket < candidate for ticket in tickets)
+                    for candidate in (head, newest)
+                }
+                if support[newest] < support[head] or not tickets:
+                    newest = head
+                elif not self._segmented:
+                    self._damage.append(
+                        f"the head counter of lane {lane} says {head:,}, its slots {newest:,}"
+                    )
+            self._settled_heads[lane] = newest
+
+    def _check_size(self) -> None:
+        """Reading mapped memory behind a file's end is a SIGBUS, so look before each read."""
+        try:
+            size = os.stat(self.path).st_size
+        except OSError:
+            return  # Deleted: the mapping stays whole.
+        if size < self._info.total_size:
+            raise RecordingError(
+                f"{self.path}: was truncated to {size:,} of {self._info.total_size:,} bytes while "
+                "it was read; open it again for what is left"
+            )
+
+
+def process_alive(pid: int, since_monotonic_ns: int) -> bool:
+    """Whether the process `pid`, which was there at a monotonic time, runs still.
+
+    A process that began later only has the same number.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    if fields[0] in (b"Z", b"X"):
+        return False
+    now = time.monotonic_ns()
+    if since_monotonic_ns > now:
+        return False  # Recorded before the last boot.
+    ticks = os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / ticks
+    return age + 2 / ticks >= (now - since_monotonic_ns) / 1e9

@@ -169,8 +169,13 @@ class Ring(Protocol):
         """Write a new pair of monotonic and wall time into the header."""
         ...
 
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's ring without a mark in it."""
+        ...
+
     def close(self) -> None:
-        """Mark the ring closed and release it; a file stays. Twice is once."""
+        """Mark the ring closed and release it; a file stays. Twice is once. Publishers of a
+        closed ring return 0."""
         ...
 
 
@@ -192,9 +197,14 @@ class Core(Protocol):
         parent_event: int,
         sampling_rate: float,
         first_ticket: int = 0,
+        keep: int = 0,
     ) -> Ring:
         """Make a ring. Where `path` is given and its space cannot be had (`posix_fallocate`),
-        the ring is anonymous, its `path` None, and a `RuntimeWarning` says why."""
+        the ring is anonymous, its `path` None, and a `RuntimeWarning` says why.
+
+        `keep`: with a `path` and `overflow="overwrite"`, go on in further files
+        (`layout.segment_path`) when a lane is full, up to this many bytes in all; then the oldest
+        further file is dropped and its events counted (`segments_dropped`). 0: overwrite."""
         ...
 
     def attach(self, path: str) -> "AttachedRing":
@@ -216,14 +226,35 @@ class AttachedRing(Protocol):
     session: str
     command: str
     core: str
-    closed: bool
-    """The writer closed it in order. False: it runs still, or was killed."""
+
+    @property
+    def damage(self) -> list[str]:
+        """What is wrong with the file and what was left out because of it; empty if nothing."""
+        ...
+
+    @property
+    def refreshed_monotonic_ns(self) -> int:
+        """The newer of the two pairs of clocks: monotonic time, nanoseconds."""
+        ...
+
+    @property
+    def refreshed_wall_ns(self) -> int:
+        """The wall time of that moment, nanoseconds since 1970 UTC."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """The writer closed it in order. False: it runs still, or was killed."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """The process that writes it runs still (and did not close it)."""
+        ...
+
     started_monotonic_ns: int
     started_wall_ns: int
-    refreshed_monotonic_ns: int
-    refreshed_wall_ns: int
-    damage: list[str]
-    """What is wrong with the file and what was left out because of it; empty if nothing."""
+    sampling_rate: float
 
     def schemas(self) -> Iterable[tuple[int, bytes]]:
         """(type id, JSON record) of every payload type in the recording."""

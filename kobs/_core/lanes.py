@@ -12,6 +12,7 @@ from itertools import count
 
 from kobs._core.contract import Publisher
 from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
+from kobs._core.segments import Mapped, SegmentWriter
 from kobs.errors import SchemaError
 from kobs.ids import TICKET_MASK, id_prefix
 
@@ -117,7 +118,10 @@ def counted(counter: "count[int]") -> int:
 
 
 def make_publisher(
-    payload_format: str, lanes: list[Lane], count_loss: Callable[[str], None]
+    payload_format: str,
+    lanes: list[Lane],
+    count_loss: Callable[[str], None],
+    segments: SegmentWriter | None,
 ) -> tuple[Publisher, Callable[[], None]]:
     """A publisher for payloads of `payload_format`, and what makes it publish nothing any more."""
     try:
@@ -135,7 +139,10 @@ def make_publisher(
     stops: list[Callable[[], None]] = []
     publish: Publisher | None = None
     for lane in reversed(lanes):
-        publish, stop = _lane_publisher(packer, lane, count_loss, publish)
+        if segments is None:
+            publish, stop = _lane_publisher(packer, lane, count_loss, publish)
+        else:
+            publish, stop = _segmented_publisher(packer, lane, count_loss, publish, segments)
         stops.append(stop)
     assert publish is not None
 
@@ -205,6 +212,84 @@ def _lane_publisher(
         nonlocal take, refill, count
         take, refill, count = _stopped, _none_left, _not_counted
 
+    return publish, stop
+
+
+def _segmented_publisher(
+    packer: struct.Struct,
+    state: Lane,
+    count_loss: Callable[[str], None],
+    other: Publisher | None,
+    segments: SegmentWriter,
+) -> tuple[Publisher, Callable[[], None]]:
+    """As `_lane_publisher`, for a lane that goes on in further files: one comparison more."""
+    mine = state.lane
+    take = state.take
+    count = count_loss
+    claim = state.writing.setdefault
+    release = state.writing.__delitem__
+    mask = state.slots - 1
+    first_word = state.base
+    first_ticket = state.first_ticket
+    shift = mask.bit_length()
+    heads = state.words
+    head_word = state.head_word
+    prefix = state.prefix
+    pack = packer.pack
+    size = packer.size
+    ticket_mask = TICKET_MASK
+    per_slot = _WORDS
+    locate = segments.locate
+    nowhere: Mapped = (-1, state.memory, state.words)
+    here = nowhere
+
+    def publish(lane: int, *body: object) -> int:
+        nonlocal here
+        if lane != mine:
+            return other(lane, *body) if other is not None else 0
+        data = pack(*body)
+        try:
+            ticket = take()
+        except IndexError:
+            return 0
+        # One look at `here`: another thread may move it to a newer segment at any time.
+        segment, memory, words = here
+        wanted = ticket - first_ticket >> shift
+        if wanted != segment:
+            place = locate(mine, wanted)
+            if place is None:
+                count("contended")
+                return 0
+            segment, memory, words = here = place
+        index = ticket & mask
+        if claim(index, ticket) != ticket:
+            count("contended")
+            return 0
+        try:
+            word = first_word + index * per_slot
+            stamp = (ticket + 1) << 1
+            if words[word] >= stamp:
+                count("contended")  # Lapped while it was stalled.
+                return 0
+            words[word] = stamp | 1
+            start = word * 8 + 8
+            memory[start : start + size] = data
+            words[word] = stamp
+            heads[head_word] = ticket + 1
+        finally:
+            release(index)
+        return prefix | ticket & ticket_mask
+
+    def rebind() -> None:
+        nonlocal here
+        here = nowhere
+
+    def stop() -> None:
+        nonlocal take, count
+        take, count = _stopped, _not_counted
+        rebind()
+
+    segments.rebind.append(rebind)
     return publish, stop
 
 

@@ -74,7 +74,13 @@ class RegionInfo(ctypes.Structure):
 
 
 class Header(ctypes.Structure):
-    """The first page of a ring. Times are nanoseconds; wall times since 1970 UTC."""
+    """The first page of a ring. Times are nanoseconds; wall times since 1970 UTC.
+
+    `keep_bytes` is 0 where the ring overwrites itself. Otherwise the recording goes on in further
+    files when a lane is full: in segment `k` lie the tickets from `first_tickets[lane]` for as
+    many as the lane has slots. Segment 0 holds what is not events (strings, schemas, in-flight
+    table, counters) for all of them.
+    """
 
     _fields_ = [
         ("magic", c_char * 8),
@@ -107,6 +113,8 @@ class Header(ctypes.Structure):
         ("session", c_char * 32),
         ("core", c_char * 16),
         ("command", c_char * 1024),
+        ("first_tickets", c_uint64 * LANES),
+        ("keep_bytes", c_uint64),
     ]
 
 
@@ -220,6 +228,11 @@ def writing(ticket: int) -> int:
 def priority_slots(slots: int) -> int:
     """How many slots the priority lane has beside a main lane of `slots`."""
     return max(MIN_SLOTS, min(4096, slots // 16))
+
+
+def segment_path(path: str, segment: int) -> str:
+    """The file of a recording's further segment: `00001-42.kobs`, `00001-42.1.kobs`, ..."""
+    return f"{path.removesuffix('.kobs')}.{segment}.kobs" if segment else path
 
 
 def _align(offset: int, to: int) -> int:

@@ -8,7 +8,7 @@ through libc, and the descriptor is closed at once.
 import ctypes
 import os
 
-_PROT_READ, _PROT_WRITE = 1, 2
+_PROT_READ, _READ_WRITE = 1, 3
 _MAP_SHARED, _MAP_PRIVATE, _MAP_ANONYMOUS = 1, 2, 0x20
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -41,8 +41,8 @@ class _Mapped(ctypes.Array[ctypes.c_char]):
 _array_types: dict[int, type[_Mapped]] = {}
 
 
-def _map(descriptor: int, size: int, flags: int) -> memoryview:
-    address = _mmap(None, size, _PROT_READ | _PROT_WRITE, flags, descriptor, 0)
+def _map(descriptor: int, size: int, flags: int, protection: int = _READ_WRITE) -> memoryview:
+    address = _mmap(None, size, protection, flags, descriptor, 0)
     if address == _MAP_FAILED:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -77,5 +77,23 @@ def file(path: str, size: int) -> memoryview:
         except OSError:
             pass
         raise
+    finally:
+        os.close(descriptor)
+
+
+def existing(path: str, size: int) -> memoryview:
+    """The first `size` bytes of a file, to read; they follow what its writer does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _map(descriptor, size, _MAP_SHARED, _PROT_READ).toreadonly()
+    finally:
+        os.close(descriptor)
+
+
+def existing_writable(path: str, size: int) -> memoryview:
+    """The first `size` bytes of a file that this process wrote."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return _map(descriptor, size, _MAP_SHARED)
     finally:
         os.close(descriptor)

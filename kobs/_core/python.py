@@ -15,7 +15,8 @@ from kobs._core.attached import attach
 from kobs._core.contract import LossCounts, OpenEvent, Publisher, Reader
 from kobs._core.lanes import DiscardingLane, Lane, counted, make_publisher
 from kobs._core.layout import LANES, Counters, Header, ReaderEntry, SlotHeader
-from kobs._core.reader import LaneView, RingReader
+from kobs._core.reader import LaneView, Place, RingReader
+from kobs._core.segments import SegmentFinder, SegmentWriter
 from kobs.errors import ClosedError, ConfigError, SchemaError
 
 name = "python"
@@ -37,6 +38,7 @@ def create(
     parent_event: int,
     sampling_rate: float,
     first_ticket: int = 0,
+    keep: int = 0,
 ) -> "PythonRing":
     """Make a ring; see `contract.Core.create`."""
     if slots & (slots - 1) or not layout.MIN_SLOTS <= slots <= layout.MAX_SLOTS:
@@ -62,7 +64,9 @@ def create(
     header.command = _command()
     header.started_monotonic_ns = header.refreshed_monotonic_ns = time.monotonic_ns()
     header.started_wall_ns = header.refreshed_wall_ns = time.time_ns()
+    header.first_tickets = (first_ticket,) * LANES
     path, view = _memory(path, size)
+    header.keep_bytes = keep if path is not None and overflow == "overwrite" else 0
     return PythonRing(view, header, path, first_ticket)
 
 
@@ -123,6 +127,11 @@ class PythonRing:
         self._lossless: dict[int, int] = {}
         self._readers_lock = allocate_lock()
         self._stops: list[Callable[[], None]] = []
+        self._segments = (
+            SegmentWriter(header, path, view, first_ticket, self._count_dropped)
+            if header.keep_bytes and path is not None
+            else None
+        )
         self.lanes = [self._lane(lane, first_ticket) for lane in range(LANES)]
         # Written last: a file that has no magic yet is no recording.
         header.magic = b""
@@ -150,7 +159,7 @@ class PythonRing:
 
     def publisher(self, payload_format: str) -> Publisher:
         self._check_open()
-        publish, stop = make_publisher(payload_format, self.lanes, self.count)
+        publish, stop = make_publisher(payload_format, self.lanes, self.count, self._segments)
         self._stops.append(stop)
         return publish
 
@@ -211,14 +220,18 @@ class PythonRing:
         if by > 0:
             self._words[word] = next(counter)
 
+    def _count_dropped(self, events: int) -> None:
+        self.count("segments_dropped", events)
+
     # Readers
 
     def open_events(self) -> list[OpenEvent]:
         return regions.open_events(self._memory, self._info.in_flight)
 
     def losses(self) -> LossCounts:
+        files = self._segments.last + 1 if self._segments is not None else 1
         overwritten = sum(
-            max(0, lane.head() - lane.first_ticket - lane.slots) for lane in self.lanes
+            max(0, lane.head() - lane.first_ticket - lane.slots * files) for lane in self.lanes
         )
         return LossCounts(
             overwritten, *(counted(counter) - 1 for counter, _ in self._counters.values())
@@ -229,16 +242,7 @@ class PythonRing:
 
     def reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
         self._check_open()
-        views = [
-            LaneView(
-                lane.lane,
-                lane.slots,
-                lane.first_ticket,
-                lane.head,
-                lambda _ticket, lane=lane: (lane.memory, lane.words, lane.base),  # type: ignore[misc]
-            )
-            for lane in self.lanes
-        ]
+        views = self._views()
         if not lossless:
             reader = RingReader(views)
         else:
@@ -257,6 +261,13 @@ class PythonRing:
                 if isinstance(lane, DiscardingLane):
                     lane.withdraw()
         return reader
+
+    def _views(self) -> list[LaneView]:
+        if self._segments is None or self.path is None:
+            return [_fixed_view(lane) for lane in self.lanes]
+        first = [lane.first_ticket for lane in self.lanes]
+        finder = SegmentFinder(self._info, self.path, self._memory, first)
+        return [_segmented_view(lane, finder, self._segments) for lane in self.lanes]
 
     def _register(self) -> int:
         with self._readers_lock:
@@ -285,10 +296,8 @@ class PythonRing:
     def _slowest(self, lane: int) -> int | None:
         """The cursor of the slowest lossless reader in a lane; None where there is none."""
         words = self._words
-        return min(
-            (words[self._entry_word(entry) + 1 + lane] for entry in list(self._lossless)),
-            default=None,
-        )
+        cursors = [words[self._entry_word(entry) + 1 + lane] for entry in list(self._lossless)]
+        return int(min(cursors)) if cursors else None
 
     # Life
 
@@ -297,13 +306,16 @@ class PythonRing:
         self._words[at] = time.monotonic_ns()
         self._words[at + 1] = time.time_ns()
 
-    def close(self) -> None:
-        if self.closed:
-            return
+    def abandon(self) -> None:
         self.closed = True
         for stop in self._stops:
             stop()
         self._stops.clear()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.abandon()
         if os.getpid() != self._owner:
             return  # A forked child lets go of its parent's ring; the parent goes on with it.
         for counter, word in self._counters.values():
@@ -317,6 +329,27 @@ class PythonRing:
     def _check_open(self) -> None:
         if self.closed:
             raise ClosedError("the ring is closed; make a new collector")
+
+
+def _fixed_view(lane: Lane) -> LaneView:
+    place = Place(lane.memory, lane.words, lane.base, True)
+    return LaneView(lane.lane, lane.slots, lane.first_ticket, lane.head, lambda _ticket: place)
+
+
+def _segmented_view(lane: Lane, finder: SegmentFinder, segments: SegmentWriter) -> LaneView:
+    def oldest() -> int:
+        return (
+            lane.first_ticket if segments.last else max(lane.first_ticket, lane.head() - lane.slots)
+        )
+
+    return LaneView(
+        lane.lane,
+        lane.slots,
+        lane.first_ticket,
+        lane.head,
+        lambda ticket: finder.locate(lane.lane, ticket),
+        oldest,
+    )
 
 
 def _slot_schema() -> bytes:
@@ -337,7 +370,8 @@ def _slot_schema() -> bytes:
             "slot_size": layout.SLOT_SIZE,
             "header": fields,
             "payload_offset": layout.SLOT_HEADER_SIZE,
-            "stamp": "(ticket + 1) << 1 finished, | 1 being written; ticket & (slots - 1) is the slot",
+            "stamp": "(ticket + 1) << 1 when finished, | 1 while it is written",
+            "slot": "ticket & (slots - 1)",
             "severity_category": "severity | category << 4",
         },
         separators=(",", ":"),

@@ -4,6 +4,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kobs._core.contract import RawSlot
 from kobs._core.layout import SLOT_SIZE
@@ -18,10 +19,22 @@ _WORDS = SLOT_SIZE // 8
 _timestamp_of = struct.Struct("=8xQ").unpack_from
 
 
+class Place(NamedTuple):
+    """The memory where a ticket's slot lies."""
+
+    memory: memoryview
+    words: memoryview
+    """The same, as 64-bit words."""
+    base: int
+    """The word of slot 0."""
+    ring: bool
+    """Newer tickets overwrite this memory. False: it is a segment, newer ones go elsewhere."""
+
+
 class LaneView:
     """A lane as readers see it."""
 
-    __slots__ = ("first", "head", "lane", "locate", "slots")
+    __slots__ = ("_oldest", "first", "head", "lane", "locate", "slots")
 
     def __init__(
         self,
@@ -29,7 +42,8 @@ class LaneView:
         slots: int,
         first: int,
         head: Callable[[], int],
-        locate: Callable[[int], "tuple[memoryview, memoryview, int] | None"],
+        locate: Callable[[int], "Place | int"],
+        oldest: Callable[[], int] | None = None,
     ) -> None:
         self.lane = lane
         self.slots = slots
@@ -38,11 +52,14 @@ class LaneView:
         self.head = head
         """One past the newest ticket; may lag."""
         self.locate = locate
-        """(bytes, 64-bit words, word of slot 0) of the memory where a ticket's slot lies; None if
-        that part of the recording is not there."""
+        """Where a ticket's slot lies; if that part of the recording is gone, the next ticket
+        that is not."""
+        self._oldest = oldest
 
     def oldest(self) -> int:
         """The oldest ticket that can still be there."""
+        if self._oldest is not None:
+            return self._oldest()
         return max(self.first, self.head() - self.slots)
 
 
@@ -91,17 +108,23 @@ class LaneCursor:
         span_end = -1
         while len(buffer) < limit:
             if at >= span_end:
-                found = view.locate(at)
-                if found is None:
-                    head = max(head, view.head())
-                    if at >= head:
-                        break
-                    following = min((at // view.slots + 1) * view.slots, head)
+                # The head first: a segment is there before its tickets are.
+                head = max(head, view.head())
+                place = view.locate(at)
+                if isinstance(place, int):
+                    following = max(at, min(place, head))
+                else:
+                    following = max(at, head - view.slots) if place.ring else at
+                if following > at:
                     self.lost += following - at
                     at = following
                     continue
-                memory, words, base = found
-                span_end = (at // view.slots + 1) * view.slots
+                if isinstance(place, int):
+                    break
+                memory, words, base, ring = place
+                span_end = at + view.slots - (at - view.first) % view.slots
+                if ring:
+                    span_end = max(span_end, head)
             word = base + (at & mask) * _WORDS
             stamp = words[word]
             wanted = (at + 1) << 1
@@ -112,8 +135,6 @@ class LaneCursor:
                     at += 1
                     continue
                 stamp = words[word]
-            if head < 0:
-                head = self._head(at, words, base, mask)
             newest = (stamp >> 1) - 1
             if newest >= head:
                 head = max(head, view.head())
@@ -154,7 +175,7 @@ class LaneCursor:
         Tickets that were out when the wait began are as old as the one that is waited for, so
         they are not waited for again.
         """
-        if self.settled or at < self.stale_before:
+        if self.settled or at < self.stale_before or head - at > self.view.slots:
             return True
         now = time.monotonic_ns()
         if self.stalled_at != at:
@@ -210,8 +231,7 @@ class RingReader:
         while filled and len(out) < limit:
             if len(filled) == 1:
                 buffer = filled[0]
-                for _ in range(min(limit - len(out), len(buffer))):
-                    out.append(buffer.popleft()[1])
+                out += [buffer.popleft()[1] for _ in range(min(limit - len(out), len(buffer)))]
                 break
             oldest = min(filled, key=_first_time)
             out.append(oldest.popleft()[1])
