@@ -348,23 +348,32 @@ def kind_from_description(description: Mapping[str, Any]) -> FieldKind:
 
 def json_bytes(mapping: Mapping[str, object], size: int) -> bytes | tuple[bytes]:
     """Compact JSON of as many leading entries as fit; in a tuple if any was left out."""
-    import json
-
-    def encode(value: object) -> bytes:
-        return json.dumps(value, separators=(",", ":"), default=str).encode()
-
-    whole = encode(dict(mapping))
+    encode = _json_encoder()
+    whole = encode(dict(mapping)).encode()
     if len(whole) <= size:
         return whole
     kept: list[bytes] = []
     room = size - 2
     for key, value in mapping.items():
-        entry = encode({key: value})[1:-1]
+        entry = encode({key: value}).encode()[1:-1]
         if len(entry) + (1 if kept else 0) > room:
             continue
         room -= len(entry) + (1 if kept else 0)
         kept.append(entry)
     return (b"{" + b",".join(kept) + b"}",)
+
+
+_encode_json: Callable[[object], str] | None = None
+
+
+def _json_encoder() -> Callable[[object], str]:
+    """One encoder for all: `json.dumps` with options makes a new one every time, 1.5 µs."""
+    global _encode_json
+    if _encode_json is None:
+        from json import JSONEncoder
+
+        _encode_json = JSONEncoder(separators=(",", ":"), default=str).encode
+    return _encode_json
 
 
 def _cut_head(data: bytes, size: int) -> bytes:

@@ -1,0 +1,197 @@
+"""What a span writes into the ring beside `SpanBegan` and `SpanEnded`, and how it is read back.
+
+`SpanEnded.attributes` holds what fits in a slot. The rest is one JSON text, cut into
+`SpanAttributes` records whose parent is the span's begin event; `SpanEnded.attributes` then says
+under `OVERFLOW` how many records there are, so that a lost one is noticed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Annotated, Any
+
+from kobs.levels import Category, Severity
+from kobs.payloads import SpanEnded, _declare
+from kobs.schema import U16, U64, Bool, Json, PayloadType, Text
+
+OVERFLOW = ""
+"""Key in `SpanEnded.attributes`: how many overflow records belong to the begin event. (An
+attribute cannot have an empty key.)"""
+CUT = "kobs.attributes.cut"
+"""Attribute: how many values were longer than `MAX_VALUE` and were cut."""
+INCOMPLETE = "kobs.attributes.incomplete"
+"""Attribute: overflow records were lost; some attributes are missing."""
+
+MAX_VALUE = 64 * 1024
+"""Characters of one value; what is longer is cut and counted in `CUT`."""
+_LONG = 1 << 63
+_DATA = 120
+_MAX_RECORDS = 65_535
+_INLINE: int = SpanEnded.__kobs_schema__.field("attributes").kind.size  # type: ignore[attr-defined]
+_MARK = 10
+"""Room for `,"":65535` beside the attributes in the slot."""
+
+
+@_declare(102, Category.PERFORMANCE, Severity.DEBUG)
+class SpanAttributes(PayloadType):
+    """Part of the attributes of a span that do not fit in `SpanEnded`; its parent is the begin
+    event."""
+
+    index: U16
+    """Which part, from 0"""
+    count: U16
+    """How many parts there are"""
+    data: Annotated[str, Text(_DATA)]
+    """The part of the JSON text"""
+
+
+@_declare(103, Category.PERFORMANCE, Severity.DEBUG)
+class SpanLinked(PayloadType):
+    """A span has a link to another one; its parent is the begin event."""
+
+    trace_high: U64
+    """High half of the other span's trace id"""
+    trace_low: U64
+    """Low half of the other span's trace id"""
+    linked_span: U64
+    """The other span's id"""
+    attributes: Annotated[Mapping[str, object], Json(100)] = {}
+    """Attributes of the link"""
+
+
+@_declare(104, Category.PERFORMANCE, Severity.DEBUG)
+class TraceAdopted(PayloadType):
+    """A span began as the child of a span that another tracer made: this chain's whole trace id."""
+
+    trace_high: U64
+    """High half of the trace id"""
+    trace_low: U64
+    """Low half of the trace id"""
+    sampled: Bool = True
+    """The other tracer's sampled flag; where false nothing of the trace is exported"""
+    trace_state: Annotated[str, Text(100)] = ""
+    """W3C tracestate"""
+
+
+def certainly_fits(attributes: Mapping[str, Any]) -> bool:
+    """The attributes fit in the slot, by a bound that costs less than encoding them."""
+    room = _INLINE - 2
+    for key, value in attributes.items():
+        room -= 4 + (len(key) if _escapes_nothing(key) else 12 * len(key))
+        cls = value.__class__
+        if cls is str:
+            room -= 2 + (len(value) if _escapes_nothing(value) else 12 * len(value))
+        elif cls is float or cls is bool or (cls is int and -_LONG < value < _LONG):
+            room -= 24
+        else:
+            return False
+    return room >= 0
+
+
+def _escapes_nothing(text: str) -> bool:
+    return text.isascii() and text.replace(".", "_").isidentifier()
+
+
+def split_attributes(attributes: Mapping[str, object]) -> tuple[Mapping[str, object], list[str]]:
+    """(what goes into `SpanEnded.attributes`, the texts of the overflow records)."""
+    text = encode(attributes)
+    if len(text) <= _INLINE:
+        return attributes, []
+    inline: dict[str, object] = {}
+    rest: dict[str, object] = {}
+    room = _INLINE - 2 - _MARK
+    cut = 0
+    for key, value in attributes.items():
+        if isinstance(value, str) and len(value) > MAX_VALUE:
+            value = value[:MAX_VALUE]
+            cut += 1
+        size = len(encode({key: value})) - 1
+        if size <= room:
+            inline[key] = value
+            room -= size
+        else:
+            rest[key] = value
+    if cut:
+        rest[CUT] = cut
+    text = encode(rest)
+    parts = [text[at : at + _DATA] for at in range(0, len(text), _DATA)]
+    if len(parts) > _MAX_RECORDS:
+        parts = []
+    inline[OVERFLOW] = len(parts) or _MAX_RECORDS
+    return inline, parts
+
+
+def join_attributes(
+    inline: Mapping[str, Any], records: Iterable[tuple[int, str]]
+) -> dict[str, Any]:
+    """A span's attributes from `SpanEnded.attributes` and the (index, data) of its overflow
+    records; `INCOMPLETE` is among them if records are missing."""
+    attributes = {key: _restore(value) for key, value in inline.items() if key != OVERFLOW}
+    expected = inline.get(OVERFLOW, 0)
+    if not expected:
+        return attributes
+    parts = dict(records)
+    complete = expected == len(parts)
+    if complete:
+        import json
+
+        try:
+            rest = json.loads("".join(parts[index] for index in sorted(parts)))
+            attributes.update((key, _restore(value)) for key, value in rest.items())
+        except (ValueError, AttributeError):
+            complete = False
+    if not complete:
+        attributes[INCOMPLETE] = True
+    return attributes
+
+
+def encode(attributes: Mapping[str, object]) -> str:
+    """Plain attributes as compact JSON in ASCII."""
+    global _encode
+    if _encode is None:
+        from json import JSONEncoder
+
+        _encode = JSONEncoder(separators=(",", ":")).encode
+    return _encode(attributes)
+
+
+_encode: Callable[[object], str] | None = None
+
+
+def plain(value: object, depth: int = 0) -> object:
+    """A copy of a value that JSON can say and that no one else can change.
+
+    Bytes come back as bytes; an enumeration's member becomes its name; what JSON has no word
+    for, or what is nested deeper than 8 levels, becomes text.
+    """
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        from base64 import b64encode
+
+        return {"$bytes": b64encode(bytes(value)).decode("ascii")}
+    if depth < 8:
+        if isinstance(value, list | tuple | set | frozenset):
+            return [plain(one, depth + 1) for one in value]
+        if isinstance(value, Mapping):
+            return {text_of(key): plain(one, depth + 1) for key, one in value.items()}
+    return text_of(value)
+
+
+def text_of(value: object) -> str:
+    """`str(value)`, whatever the value's `__str__` does."""
+    try:
+        return str(value)
+    except Exception as error:  # a program's __str__ may be broken
+        return f"<{type(value).__name__}: no text, {type(error).__name__}>"
+
+
+def _restore(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"$bytes"}:
+            from base64 import b64decode
+
+            return b64decode(value["$bytes"])
+        return {key: _restore(one) for key, one in value.items()}
+    return [_restore(one) for one in value] if isinstance(value, list) else value
