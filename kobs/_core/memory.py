@@ -81,6 +81,17 @@ def file(path: str, size: int) -> memoryview:
         os.close(descriptor)
 
 
+def hidden(path: str) -> str:
+    """The name of a recording's file while it is made. A process may be killed at any moment:
+    under its own name there is never a file without a whole header."""
+    return path + ".new"
+
+
+def reveal(path: str) -> None:
+    """Give a file that is ready its own name."""
+    os.rename(hidden(path), path)
+
+
 def existing(path: str, size: int) -> memoryview:
     """The first `size` bytes of a file, to read; they follow what its writer does."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

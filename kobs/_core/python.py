@@ -1,6 +1,7 @@
 """The Python core: the readable reference, and the fallback where there is no compiler."""
 
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -73,7 +74,9 @@ def create(
 def _memory(path: str | None, size: int) -> tuple[str | None, memoryview]:
     if path is not None:
         try:
-            return path, memory.file(path, size)
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, "it exists already")
+            return path, memory.file(memory.hidden(path), size)
         except OSError as error:
             import warnings
 
@@ -133,11 +136,9 @@ class PythonRing:
             else None
         )
         self.lanes = [self._lane(lane, first_ticket) for lane in range(LANES)]
-        # Written last: a file that has no magic yet is no recording.
-        header.magic = b""
         view[: ctypes.sizeof(Header)] = bytes(header)
-        header.magic = layout.MAGIC
-        view[: len(layout.MAGIC)] = layout.MAGIC
+        if path is not None:
+            memory.reveal(path)
 
     def _lane(self, lane: int, first_ticket: int) -> Lane:
         info = self._info.lanes[lane]
@@ -291,7 +292,7 @@ class PythonRing:
             self._words[word + lane] = cursor
 
     def _entry_word(self, entry: int) -> int:
-        return (self._info.readers.offset + entry * ctypes.sizeof(ReaderEntry)) // 8
+        return int(self._info.readers.offset + entry * ctypes.sizeof(ReaderEntry)) // 8
 
     def _slowest(self, lane: int) -> int | None:
         """The cursor of the slowest lossless reader in a lane; None where there is none."""

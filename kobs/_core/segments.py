@@ -81,7 +81,9 @@ class SegmentWriter:
         path = layout.segment_path(self._path, segment)
         self._make_room(segment)
         try:
-            view = memory.file(path, self._size)
+            view = memory.file(memory.hidden(path), self._size)
+            self._copy_front(view, segment)
+            memory.reveal(path)
         except OSError as error:
             self._full = True
             warnings.warn(
@@ -92,7 +94,6 @@ class SegmentWriter:
             )
             place = self._places.get(self.last) or self._map(self.last)
             return (segment, place[1], place[2])
-        self._copy_front(view, segment)
         self._files.append(segment)
         self._files.sort()
         self.last = self._files[-1]
@@ -117,9 +118,7 @@ class SegmentWriter:
         for region in (header.schema, header.strings):
             end = region.offset + region.size
             view[region.offset : end] = base[region.offset : end]
-        header.magic = b""
         view[: ctypes.sizeof(Header)] = bytes(header)
-        view[: len(layout.MAGIC)] = layout.MAGIC
 
     def _make_room(self, wanted: int) -> None:
         """Drop the oldest further segments that no lane writes to, so that one more fits."""
