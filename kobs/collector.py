@@ -2,6 +2,7 @@
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs import config
@@ -10,14 +11,14 @@ from kobs._core.contract import LossCounts, OpenEvent, Ring
 from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.context import Cause, cause, origin
 from kobs.decoder import EventDecoder
-from kobs.emitters import Cell, Emitter, ThreadIds, flags_for_dropped_chain, make_emitter
+from kobs.emitters import Cell, Emitter, ThreadIds, make_emitter
 from kobs.errors import ClosedError, ConfigError, FieldTypeError
 from kobs.events import Event
 from kobs.filters import EventFilter
+from kobs.gate import DurationWatch, Gate
 from kobs.ids import mint_id
 from kobs.levels import Severity, SyscallResult
 from kobs.payloads import (
-    AnomalyDetected,
     MemoryPressure,
     OperationSlow,
     ProcessCreated,
@@ -29,7 +30,6 @@ from kobs.schema import PayloadType
 from kobs.stream import StreamStats, Subscriber
 
 if TYPE_CHECKING:
-    from kobs.anomaly import Detector
     from kobs.metrics import MetricsCollector, MetricsSnapshot
     from kobs.query import Query, QueryResult
     from kobs.sampling import Sampler
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 CHILD_SLOTS = 4096
 """Slots of the ring that a forked child without a session begins with."""
-
-_CHAINS_REMEMBERED = 4096
 
 
 class OpenScope(NamedTuple):
@@ -84,10 +82,12 @@ class Collector:
         if path is not None and session is not None:
             raise ConfigError("path and session were both given; a session names its files itself")
         self._size = config.stream_size(size, default=settings.stream_size)
-        self._rate = config.sampling_rate(sampling, default=settings.sampling_rate)
-        self._threshold = config.anomaly_threshold(threshold, default=settings.anomaly_threshold)
+        rate = config.sampling_rate(sampling, default=settings.sampling_rate)
+        self._gate = Gate(self, rate, adaptive=adaptive)
+        self._durations = DurationWatch(
+            self, config.anomaly_threshold(threshold, default=settings.anomaly_threshold)
+        )
         self._overflow = overflow
-        self._adaptive = adaptive
         self._keep = keep
         self.session = self._open_session(path, session, settings.session)
         """The session that the recording belongs to; None for a collector of its own."""
@@ -96,23 +96,17 @@ class Collector:
         self._core = select()
         self._pid = os.getpid()
         self._threads = [ThreadIds()]
-        self._gate = [False]
         self._cells: dict[type[PayloadType], Cell] = {}
         self._emitters: dict[type[PayloadType], Emitter] = {}
         self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
         self._consumed_by_closed = 0
         self._closed = False
-        self._detector: Detector | None = None
-        self._sampler: Sampler | None = None
         self._metrics: MetricsCollector | None = None
         self._metrics_subscriber: Subscriber | None = None
-        self._chains: dict[int, bool] = {}
-        self._analysing = ThreadBusy()
         self.ring = self._make_ring(os.fspath(path) if path else None, trace_high, parent_event)
         """The core's ring; for kobs's own modules."""
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()
-        self._set_gate()
         _live.add(self)
 
     # -- emitting ---------------------------------------------------------------------------
@@ -183,10 +177,10 @@ class Collector:
         made = self._emitters[cls] = make_emitter(
             schema,
             cell,
-            gate=self._gate,
+            gate=self._gate.up,
             threads=self._threads,
-            decide=self._decide,
-            analyse=None if cls is AnomalyDetected else self._analyser(schema.name),
+            decide=self._gate.decide,
+            analyse=self._durations.of(schema.name),
         )
         return made
 
@@ -346,21 +340,19 @@ class Collector:
 
     @property
     def sampler(self) -> "Sampler":
-        """What decides which chains are kept."""
-        if self._sampler is None:
-            from kobs.sampling import Sampler
-
-            self._sampler = Sampler(self._rate, adaptive=self._adaptive)
-        return self._sampler
+        """What decides which chains are kept. Rates may be changed through it; they hold for
+        chains that begin later."""
+        self._gate.up[0] = True
+        return self._gate.sampler
 
     def sampling_rate(self) -> float:
         """Percent of new chains that are kept now."""
-        return self._rate if self._sampler is None else self._sampler.rate
+        return self._gate.rate
 
     def update_overhead(self, percent: float) -> None:
         """Tell the sampler what recording costs, in percent of CPU time."""
-        self.sampler.update_overhead(percent)
-        self._set_gate()
+        self._gate.sampler.update_overhead(percent)
+        self._gate.set()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -388,10 +380,10 @@ class Collector:
         for subscriber in self._subscribers:
             subscriber.seek_end()
             subscriber.consumed = 0
-        self._detector = None
+        self._durations.forget()
+        self._gate.forget()
         self._metrics = None
         self._metrics_subscriber = None
-        self._chains.clear()
         self._base = self._mark()
 
     def close(self) -> None:
@@ -399,7 +391,7 @@ class Collector:
         if self._closed:
             return
         self._closed = True
-        self._gate[0] = True
+        self._gate.close()
         _live.discard(self)
         for subscriber in list(self._subscribers):
             subscriber.close()
@@ -446,59 +438,8 @@ class Collector:
         return self._core.create(
             slots=self._size, path=path, overflow=self._overflow, recording=number,
             session=session_id, trace_high=trace_high, parent_event=parent_event,
-            sampling_rate=self._rate, **options,
+            sampling_rate=self._gate.rate, **options,
         )  # fmt: skip
-
-    def _analyser(self, type_name: str) -> Any:
-        def analyse(name: str, duration_us: float, event: int) -> None:
-            if self._analysing.busy:
-                return
-            detector = self._detector
-            if detector is None:
-                from kobs.anomaly import Detector
-
-                detector = self._detector = Detector(threshold=self._threshold)
-            metric = f"{type_name}.{name}.duration_us" if name else f"{type_name}.duration_us"
-            anomaly = detector.observe(metric, duration_us)
-            if anomaly is not None:
-                self._analysing.busy = True
-                try:
-                    self.emitter(AnomalyDetected)(
-                        metric, anomaly.value, anomaly.expected, anomaly.deviation, anomaly.count,
-                        parent=event,
-                    )  # fmt: skip
-                finally:
-                    self._analysing.busy = False
-
-        return analyse
-
-    def _decide(self, severity: int, category: int, causality_id: int, sampled: bool | None) -> int:
-        """The gate's answer: flags to add, or -1 to drop (counted)."""
-        if self._closed:
-            raise ClosedError("this collector is closed; make a new one to record on")
-        if sampled is None:
-            sampled = self._sampled(causality_id, category)
-        if sampled:
-            return 0
-        flags = flags_for_dropped_chain(severity)
-        if flags < 0:
-            self.ring.count("sampled_out")
-        return flags
-
-    def _sampled(self, causality_id: int, category: int) -> bool:
-        """The decision for a chain, taken once and remembered; without a chain, for an event."""
-        if not causality_id:
-            return self.sampler.keeps(mint_id(), category)
-        known = self._chains.get(causality_id)
-        if known is None:
-            known = self.sampler.keeps(causality_id, category)
-            if len(self._chains) >= _CHAINS_REMEMBERED:
-                self._chains.pop(next(iter(self._chains)), None)
-            self._chains[causality_id] = known
-        return known
-
-    def _set_gate(self) -> None:
-        self._gate[0] = self._closed or self.sampling_rate() < 100 or self._adaptive
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -535,12 +476,6 @@ class Collector:
             subscriber.rewire(self.ring.reader(lossless=subscriber.lossless), self._decoder)
 
 
-class ThreadBusy:
-    """True while an anomaly is being told, so that telling it sets off no other."""
-
-    busy = False
-
-
 class _Mark(NamedTuple):
     """Where a collector's counts begin."""
 
@@ -551,6 +486,7 @@ class _Mark(NamedTuple):
 
 _live: weakref.WeakSet[Collector] = weakref.WeakSet()
 _global: Collector | None = None
+_watchers: list[Callable[[Collector | None], None]] = []
 default_session: "Session | None" = None
 """The session that collectors without a path record into; set by the start-up hook of
 `kobs run`."""
@@ -558,9 +494,8 @@ default_session: "Session | None" = None
 
 def init_collector(collector: Collector | None = None) -> Collector:
     """Make `collector` (or a new one) the process-wide one; a second call replaces the first."""
-    global _global
-    _global = collector if collector is not None else Collector()
-    return _global
+    _set_global(made := collector if collector is not None else Collector())
+    return made
 
 
 def global_collector() -> Collector | None:
@@ -570,8 +505,20 @@ def global_collector() -> Collector | None:
 
 def clear_collector() -> None:
     """Have no process-wide collector."""
+    _set_global(None)
+
+
+def watch_global_collector(watcher: Callable[[Collector | None], None]) -> None:
+    """Have `watcher` told whenever the process-wide collector is another: observed methods ask
+    nobody on a call, their routes are laid anew then."""
+    _watchers.append(watcher)
+
+
+def _set_global(collector: Collector | None) -> None:
     global _global
-    _global = None
+    _global = collector
+    for watcher in _watchers:
+        watcher(collector)
 
 
 def _now() -> int:

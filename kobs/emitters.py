@@ -10,7 +10,7 @@ from struct import error as StructError
 from time import monotonic_ns
 from typing import Any
 
-from kobs._core.layout import FLAG_PARTIAL, MAIN_LANE, PRIORITY_LANE
+from kobs._core.layout import MAIN_LANE, PRIORITY_LANE
 from kobs.context import cause, origin
 from kobs.errors import FieldTypeError
 from kobs.fields import InternedName
@@ -121,11 +121,6 @@ def make_emitter(
         "Header fields by keyword. Raises `FieldError` for a value that does not fit."
     )
     return emit
-
-
-def flags_for_dropped_chain(severity: int) -> int:
-    """What becomes of an event whose chain was sampled out: kept as partial from WARN up."""
-    return FLAG_PARTIAL if severity >= Severity.WARN else -1
 
 
 class _Explain:

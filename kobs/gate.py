@@ -1,0 +1,160 @@
+"""What stands between an emitter and the ring where not everything is kept, and the detector
+behind it that looks at durations."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from kobs._core.layout import FLAG_PARTIAL
+from kobs.errors import ClosedError
+from kobs.ids import mint_id
+from kobs.levels import Severity
+from kobs.payloads import AnomalyDetected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kobs._core.contract import Ring
+    from kobs.anomaly import Detector
+    from kobs.emitters import Emitter
+    from kobs.sampling import ChainThinner, Sampler
+
+CHAINS_REMEMBERED = 4096
+"""Chains whose decision is known; the oldest are forgotten, and decided again by their id."""
+
+DROP = -1
+
+
+class Owner(Protocol):
+    """What the gate and the watch need of their collector."""
+
+    ring: "Ring"
+
+    def emitter(self, cls: type[AnomalyDetected]) -> "Emitter":
+        """The emitter of a payload type."""
+        ...
+
+
+class Gate:
+    """Decides for every event of a collector that does not keep everything, or is closed.
+
+    `up[0]` is what emitters test: while it is false, nothing here is asked.
+    """
+
+    def __init__(self, owner: Owner, rate: float, *, adaptive: bool) -> None:
+        self._owner = owner
+        self._rate = rate
+        self._adaptive = adaptive
+        self._sampler: Sampler | None = None
+        self._thinner: ChainThinner | None = None
+        self._decided: dict[int, bool] = {}
+        self._closed = False
+        self.up = [False]
+        self.set()
+
+    @property
+    def sampler(self) -> "Sampler":
+        """What decides which chains are kept; made when it is first needed."""
+        if self._sampler is None:
+            from kobs.sampling import ChainThinner, Sampler
+
+            self._sampler = Sampler(
+                self._rate, adaptive=self._adaptive, events=lambda: self._owner.ring.produced()
+            )
+            self._thinner = ChainThinner()
+        return self._sampler
+
+    @property
+    def rate(self) -> float:
+        """Percent of new chains that are kept now."""
+        return self._rate if self._sampler is None else self._sampler.rate
+
+    def set(self) -> None:
+        """Go up or down, after a change of rate."""
+        self.up[0] = (
+            self._closed
+            or self._adaptive
+            or self.rate < 100
+            or (self._sampler is not None and bool(self._sampler.category_rates))
+        )
+
+    def close(self) -> None:
+        """Let nothing through any more."""
+        self._closed = True
+        self.set()
+
+    def forget(self) -> None:
+        """Drop the decisions that were taken."""
+        self._decided.clear()
+
+    def decide(self, severity: int, category: int, causality_id: int, sampled: bool | None) -> int:
+        """Flags to add to the event's, or `DROP` (counted).
+
+        `sampled` is the ambient chain's decision, None where there is none. Raises
+        `ClosedError` after `close`.
+        """
+        if self._closed:
+            raise ClosedError("this collector is closed; make a new one to record on")
+        if sampled is None:
+            sampled = self._sampled(causality_id, category)
+        if not sampled:
+            if severity >= Severity.WARN:
+                return FLAG_PARTIAL
+            self._owner.ring.count("sampled_out")
+            return DROP
+        if self._thinner is None or not causality_id:
+            return 0
+        name = self._thinner.decide(causality_id, severity).name
+        if name == "DROP":
+            self._owner.ring.count("sampled_out")
+            return DROP
+        return FLAG_PARTIAL if name == "PARTIAL" else 0
+
+    def _sampled(self, causality_id: int, category: int) -> bool:
+        """A chain's decision, taken once; without a chain, an event's."""
+        if not causality_id:
+            return self.sampler.keeps(mint_id(), category)
+        known = self._decided.get(causality_id)
+        if known is None:
+            known = self.sampler.keeps(causality_id, category)
+            if len(self._decided) >= CHAINS_REMEMBERED:
+                self._decided.pop(next(iter(self._decided)), None)
+            self._decided[causality_id] = known
+        return known
+
+
+class DurationWatch:
+    """Gives every duration to the detector and tells of anomalies as events of their own."""
+
+    def __init__(self, owner: Owner, threshold: float) -> None:
+        self._owner = owner
+        self._threshold = threshold
+        self._detector: Detector | None = None
+        self._metrics: dict[tuple[str, str], str] = {}
+
+    def forget(self) -> None:
+        """Drop the baselines that were learned."""
+        self._detector = None
+
+    def of(self, type_name: str) -> "Callable[[str, float, int], None]":
+        """What the emitter of a payload type calls with (name, duration, event id)."""
+
+        def analyse(name: str, duration_us: float, event: int) -> None:
+            detector = self._detector
+            if detector is None:
+                from kobs.anomaly import Detector
+
+                detector = self._detector = Detector(threshold=self._threshold)
+            metric = self._metrics.get((type_name, name)) or self._metric(type_name, name)
+            anomaly = detector.observe(metric, duration_us)
+            if anomaly is not None:
+                self._owner.emitter(AnomalyDetected)(
+                    metric, anomaly.value, anomaly.expected, anomaly.deviation, anomaly.count,
+                    parent=event,
+                )  # fmt: skip
+
+        return analyse
+
+    def _metric(self, type_name: str, name: str) -> str:
+        metric = f"{type_name}.{name}.duration_us" if name else f"{type_name}.duration_us"
+        if len(self._metrics) < CHAINS_REMEMBERED:
+            self._metrics[type_name, name] = metric
+        return metric
