@@ -1,0 +1,42 @@
+"""Starts the recording of a process that `kobs run` watches; called once by the start-up hook."""
+
+import atexit
+import json
+import os
+from typing import Any
+
+import kobs.collector
+from kobs.collector import Collector, init_collector
+from kobs.context import cause, origin
+from kobs.session import Session
+from kobs_instrumentation import propagate, registry
+from kobs_instrumentation.watch import process
+
+ROOT_SLOTS = 16_384
+CHILD_SLOTS = 4096
+
+
+def start(given: dict[str, str]) -> None:
+    """Record this process into the session that `given` (what the environment said) names."""
+    options: dict[str, Any] = json.loads(given.get("KOBS_OPTIONS") or "{}")
+    session = Session.open(given["KOBS_SESSION"])
+    is_root = "KOBS_LINK" not in given
+    last = bool(options.get("last"))
+    collector = Collector(
+        session=session,
+        size=options.get("size") or (65_536 if last else ROOT_SLOTS if is_root else CHILD_SLOTS),
+        sampling=options.get("sampling"),
+        adaptive=bool(options.get("adaptive", False)),
+        keep=0 if last else options.get("keep"),
+        parent_event=int(given.get("KOBS_PARENT") or "0", 16),
+    )
+    kobs.collector.default_session = session
+    init_collector(collector)
+    cause.set(propagate.cause_from(given, os.environ.get("TRACEPARENT", ""), session.trace_high))
+    origin.set(given.get("KOBS_ORIGIN", ""))
+    own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
+    registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
+    process.close_at_exit(collector.close)
+    atexit.register(collector.close)
+    if not is_root:
+        process.begin_process(int(given["KOBS_LINK"], 16))

@@ -1,0 +1,129 @@
+"""What the watches share: where their events go, how they are switched on and off, what went wrong."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kobs_instrumentation.watch import _patch
+from kobs_instrumentation.watch._patch import Patcher
+
+if TYPE_CHECKING:
+    from kobs.collector import Collector
+    from kobs.schema import PayloadType
+
+GetCollector = Callable[[], "Collector | None"]
+Undo = Callable[[], None]
+
+
+class Watch:
+    """The standard-library half of a subsystem: patches that are there while someone watches.
+
+    Several may install it; the collector of the last one that is still there gets the events.
+    `patch(patcher)` puts the patches in place at the first install; after the last undo every
+    patched object is the original again.
+    """
+
+    def __init__(self, name: str, patch: Callable[[Patcher], None]) -> None:
+        self.name = name
+        self._patch = patch
+        self._patcher: Patcher | None = None
+        self._installs: list[tuple[GetCollector, bool]] = []
+        self._get: GetCollector | None = None
+
+    def install(self, get_collector: GetCollector, *, events: bool = True) -> Undo:
+        """Watch on; returns what takes it back (twice is once, in any order).
+
+        `get_collector()` is asked at each event; None records nothing. Without `events` only
+        cause is carried on.
+        """
+        entry = (get_collector, events)
+        self._installs.append(entry)
+        self._choose()
+        if self._patcher is None:
+            self._patcher = Patcher(self.name)
+            self._patch(self._patcher)
+        done = False
+
+        def undo() -> None:
+            nonlocal done
+            if done:
+                return
+            done = True
+            for index, other in enumerate(self._installs):
+                if other is entry:
+                    del self._installs[index]
+                    break
+            self._choose()
+            if not self._installs and self._patcher is not None:
+                self._patcher.undo()
+                self._patcher = None
+
+        return undo
+
+    @property
+    def active(self) -> bool:
+        """Someone watches."""
+        return bool(self._installs)
+
+    def collector(self) -> "Collector | None":
+        """Where events go now; None where nobody wants any."""
+        return None if self._get is None else self._get()
+
+    def any_collector(self) -> "Collector | None":
+        """The collector of whoever watches, events or not: it knows the session's links."""
+        return self._installs[-1][0]() if self._installs else None
+
+    def emit(self, cls: "type[PayloadType]", *fields: Any, **header: Any) -> int:
+        """Record an event; its id, 0 where it was not recorded."""
+        collector = None if self._get is None else self._get()
+        if collector is None or collector.closed:
+            return 0
+        return collector.emitter(cls)(*fields, **header)
+
+    def _choose(self) -> None:
+        self._get = None
+        for get, events in reversed(self._installs):
+            if events:
+                self._get = get
+                break
+
+
+_told: set[str] = set()
+_get_any: list[GetCollector] = []
+
+
+def errors_go_to(get_collector: GetCollector) -> Undo:
+    """Count errors inside hooks in this collector, while not undone."""
+    _get_any.append(get_collector)
+
+    def undo() -> None:
+        if get_collector in _get_any:
+            _get_any.remove(get_collector)
+
+    return undo
+
+
+def _on_error(where: str, error: BaseException) -> None:
+    """Count an error of ours; tell of it once a place, in the session rather than on stderr."""
+    try:
+        collector = _get_any[-1]() if _get_any else None
+        if collector is not None and not collector.closed:
+            collector.ring.count("errors")
+        if where in _told:
+            return
+        _told.add(where)
+        text = f"error inside kobs, in {where}: {type(error).__name__}: {error}"
+        session = getattr(collector, "session", None)
+        if session is not None:
+            import os
+            import sys
+
+            session.add_unobserved(os.getpid(), list(sys.orig_argv), text)
+        else:
+            import logging
+
+            logging.getLogger("kobs").error(text, exc_info=error)
+    except Exception:  # nothing is left that could be told
+        pass
+
+
+_patch.on_error = _on_error

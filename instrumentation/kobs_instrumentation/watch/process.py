@@ -1,0 +1,329 @@
+"""Watches processes: how they are started, how they end, and what of cause they are given.
+
+Everything that starts a process goes through a few functions: `_posixsubprocess.fork_exec`
+(`subprocess`, `asyncio`, `multiprocessing` with spawn and forkserver), `os.fork` and `os.forkpty`
+(`multiprocessing` with fork, `os.spawn*`, `pty`), `os.posix_spawn*`, `os.system`. Their ends are
+learned from `os.wait*` and `subprocess.Popen`.
+
+`ProcessCreated` has the child's pid and cannot be written before the child is there; so the child
+is given a link token beforehand, and its first event carries it.
+"""
+
+import os
+import sys
+from _thread import get_ident
+from time import monotonic_ns
+from typing import Any
+
+from kobs.context import Cause, cause
+from kobs.payloads import ProcessCreated, ProcessStateChanged, ProcessTerminated
+from kobs_instrumentation import propagate
+from kobs_instrumentation.watch._patch import Call, Patcher
+from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+
+_KNOWN_CHILDREN = 4096
+"""Children that are remembered until their end; beyond that the oldest are forgotten."""
+
+
+class Start:
+    """A process that is being started."""
+
+    __slots__ = ("argv", "cause", "executable", "link", "name", "started_ns")
+
+    def __init__(self, name: str, executable: str = "", argv: list[bytes] | None = None) -> None:
+        self.name = name
+        self.executable = executable
+        self.argv = argv
+        self.link = propagate.new_link()
+        self.cause = cause.get()
+        self.started_ns = monotonic_ns()
+
+
+_children: dict[int, tuple[int, int]] = {}
+"""(id of its ProcessCreated, its chain) of each child that has not ended, by pid."""
+
+_names: dict[int, str] = {}
+"""What multiprocessing calls the process that a thread is starting, by thread."""
+
+
+def _created(start: Start, pid: int) -> None:
+    if len(_children) >= _KNOWN_CHILDREN:
+        _children.pop(next(iter(_children)), None)
+    try:
+        priority = 20 + os.getpriority(os.PRIO_PROCESS, pid)
+    except OSError:
+        priority = 20
+    event = _watch.emit(
+        ProcessCreated, start.name, priority,
+        pid=pid, link=start.link, timestamp_ns=start.started_ns,
+    )  # fmt: skip
+    _children[pid] = (event, start.cause.causality_id if start.cause is not None else 0)
+    if start.argv is None:
+        return
+    reason = propagate.why_unobserved(start.executable, start.argv)
+    collector = _watch.collector()
+    if reason and collector is not None and collector.session is not None:
+        collector.session.add_unobserved(pid, [os.fsdecode(a) for a in start.argv], reason)
+
+
+def _ended(pid: int, exit_code: int) -> None:
+    known = _children.pop(pid, None)
+    if known is None:
+        return
+    event, chain = known
+    header: dict[str, Any] = {"parent": event} if event else {}
+    if chain:
+        header["causality_id"] = chain
+    _watch.emit(ProcessTerminated, exit_code, pid=pid, **header)
+
+
+def begin_process(link: int) -> None:
+    """Record that this process begins, caused by its parent's `ProcessCreated`; what follows is
+    caused by this event."""
+    ambient = cause.get()
+    event = _watch.emit(ProcessStateChanged, "created", "running", link=link)
+    if ambient is not None:
+        cause.set(ambient._replace(parent=event or ambient.parent))
+    elif event:
+        cause.set(Cause(0, event))
+
+
+# -- fork_exec, posix_spawn: a new program ---------------------------------------------------
+
+
+def _before_fork_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    argv = [os.fsencode(word) for word in args[0]]
+    executables = args[1]
+    name = _name(argv)
+    start = Start(name, _existing(executables), argv)
+    given = args[5]
+    if given is None:
+        env = propagate.c_environment()
+    else:
+        env = dict(entry.partition(b"=")[::2] for entry in given)
+    if name == "multiprocessing.resource_tracker":  # it outlives us and does nothing to see
+        propagate.hide(env)
+        start.argv = None
+    else:
+        propagate.add_to_child(env, start.link)
+    pairs = [name + b"=" + value for name, value in env.items()]
+    return Call(start, (*args[:5], pairs, *args[6:]), kwargs)
+
+
+def _name(argv: list[bytes]) -> str:
+    name = propagate.program_name(argv)
+    if name in ("multiprocessing.resource_tracker", "multiprocessing.forkserver"):
+        return name  # started on the way to the process that has the name
+    return _names.pop(get_ident(), "") or name
+
+
+def _existing(candidates: Any) -> str:
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK):
+            return os.fsdecode(candidate)
+    return os.fsdecode(candidates[-1]) if candidates else ""
+
+
+def _before_posix_spawn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if len(args) < 3:
+        return None
+    path, words, given = args[:3]
+    argv = [os.fsencode(word) for word in words]
+    start = Start(_name(argv), os.fsdecode(path), argv)
+    env = propagate.encoded(given)
+    if given is os.environ:
+        env = {**propagate.c_environment(), **env}
+    propagate.add_to_child(env, start.link)
+    return Call(start, (path, words, env, *args[3:]), kwargs)
+
+
+def _after_spawn(start: Start, pid: int) -> None:
+    _created(start, pid)
+
+
+# -- fork: the same program twice ------------------------------------------------------------
+
+
+def _before_fork(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    script = [os.fsencode(word) for word in sys.orig_argv]
+    return Start(_names.pop(get_ident(), "") or f"fork of {propagate.program_name(script)}")
+
+
+def _after_fork(start: Start, result: Any) -> None:
+    pid = result[0] if isinstance(result, tuple) else result
+    if pid:
+        _created(start, pid)
+        return
+    _children.clear()
+    begin_process(start.link)
+
+
+# -- exec: this process becomes another program ----------------------------------------------
+
+
+def _before_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    link = propagate.new_link()
+    argv = [os.fsencode(word) for word in args[1]] if len(args) > 1 else []
+    _watch.emit(ProcessStateChanged, "running", "exec", link=link)
+    if len(args) > 2:
+        env = propagate.encoded(args[2])
+        propagate.add_to_child(env, link)
+        return Call(argv, (args[0], args[1], env), kwargs)
+    _put_into_c_environment(link)
+    return argv
+
+
+def _exec_failed(argv: list[bytes], error: Any) -> None:
+    _watch.emit(ProcessStateChanged, "exec", "running")
+
+
+def _before_system(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    link = propagate.new_link()
+    start = Start("sh")
+    start.link = link
+    _put_into_c_environment(link)
+    return start
+
+
+def _after_system(start: Start, status: int) -> None:
+    event = _watch.emit(
+        ProcessCreated, start.name, 20, pid=0, link=start.link, timestamp_ns=start.started_ns
+    )
+    _watch.emit(ProcessTerminated, os.waitstatus_to_exitcode(status), pid=0, parent=event or None)
+
+
+def _put_into_c_environment(link: int) -> None:
+    """For calls that take no environment: the C one, which the program does not see."""
+    if propagate.watching_children() is None:
+        return
+    env = before = propagate.c_environment()
+    env = dict(before)
+    propagate.add_to_child(env, link)
+    for name, value in env.items():
+        if before.get(name) != value:
+            _putenv(name, value)
+    for name in before.keys() - env.keys():
+        _unsetenv(name)
+
+
+_putenv, _unsetenv = os.putenv, os.unsetenv
+
+
+# -- ends ------------------------------------------------------------------------------------
+
+
+def _before_wait(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return True
+
+
+def _after_wait(_: Any, result: Any) -> None:
+    pid, status = result[0], result[1]
+    if not pid:
+        return
+    if os.WIFSTOPPED(status):
+        _watch.emit(ProcessStateChanged, "running", "stopped", pid=pid)
+    elif os.WIFCONTINUED(status):
+        _watch.emit(ProcessStateChanged, "stopped", "running", pid=pid)
+    else:
+        _ended(pid, os.waitstatus_to_exitcode(status))
+
+
+def _before_waitid(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    options = args[2] if len(args) > 2 else 0
+    return None if options & os.WNOWAIT else True
+
+
+def _after_waitid(_: Any, result: Any) -> None:
+    if result is None:
+        return
+    if result.si_code == os.CLD_EXITED:
+        _ended(result.si_pid, result.si_status)
+    elif result.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+        _ended(result.si_pid, -result.si_status)
+
+
+def _before_status(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0]
+
+
+def _after_status(popen: Any, _: Any) -> None:
+    """`subprocess.Popen` and `multiprocessing`'s have learned an exit code."""
+    if popen.returncode is not None:
+        _ended(popen.pid, popen.returncode)
+
+
+def _before_process_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`multiprocessing`'s `_launch(self, process)`: the process has a name."""
+    _names[get_ident()] = str(args[1].name)
+    return args[0]
+
+
+def _after_process_start(popen: Any, _: Any) -> None:
+    _names.pop(get_ident(), None)
+
+
+def _before_exit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`os._exit` runs no exit handlers: this is the last moment to close the recording."""
+    for close in tuple(_at_exit):
+        close()
+
+
+_at_exit: list[Any] = []
+
+
+def close_at_exit(close: Any) -> Undo:
+    """Call `close()` where the process ends by `os._exit`, as forked children do."""
+    _at_exit.append(close)
+    return lambda: _at_exit.remove(close) if close in _at_exit else None
+
+
+# -- where -----------------------------------------------------------------------------------
+
+
+def _os(name: str) -> tuple[tuple[str, str], ...]:
+    return (("posix", name), ("os", name))
+
+
+def _patch(patcher: Patcher) -> None:
+    for name in ("fork", "forkpty"):
+        patcher.builtin(_os(name), _before_fork, _after_fork, shield=True)
+    for name in ("posix_spawn", "posix_spawnp"):
+        patcher.builtin(_os(name), _before_posix_spawn, _after_spawn)
+    for name in ("execv", "execve"):
+        patcher.builtin(_os(name), _before_exec, failed=_exec_failed)
+    patcher.builtin(_os("system"), _before_system, _after_system)
+    patcher.builtin(_os("_exit"), _before_exit)
+    patcher.builtin(_os("wait"), _before_wait, _after_wait)
+    patcher.builtin((*_os("waitpid"), ("subprocess", "_waitpid")), _before_wait, _after_wait)
+    for name in ("wait3", "wait4"):
+        patcher.builtin(_os(name), _before_wait, _after_wait)
+    patcher.builtin(_os("waitid"), _before_waitid, _after_waitid)
+
+    def fork_exec(module: Any) -> None:
+        patcher.builtin(
+            (("_posixsubprocess", "fork_exec"), ("subprocess", "_fork_exec")),
+            _before_fork_exec, _after_spawn, shield=True,
+        )  # fmt: skip
+
+    def popen(module: Any) -> None:
+        patcher.method(module.Popen, "_handle_exitstatus", _before_status, _after_status)
+
+    def multiprocessing_popen(module: Any) -> None:
+        patcher.method(
+            module.Popen, "_launch", _before_process_start, _after_process_start,
+            _after_process_start,
+        )  # fmt: skip
+        patcher.method(module.Popen, "poll", _before_status, _after_status)
+
+    patcher.when_imported("_posixsubprocess", fork_exec)
+    patcher.when_imported("subprocess", popen)
+    for start_method in ("fork", "spawn_posix", "forkserver"):
+        patcher.when_imported(f"multiprocessing.popen_{start_method}", multiprocessing_popen)
+
+
+_watch = Watch("process", _patch)
+
+
+def install(get_collector: GetCollector, *, events: bool = True) -> Undo:
+    """Watch processes; returns what takes it back. Without `events` only cause is carried on."""
+    return _watch.install(get_collector, events=events)

@@ -1,0 +1,219 @@
+"""Watches what runs when: threads, executors, asyncio's tasks and its loop.
+
+A new thread and a work item of an executor run with the cause and origin of who started or
+submitted them. asyncio carries both by itself (they are context variables); its tasks are told at
+their beginning and end, a step of the loop that takes long as `LoopStalled`.
+
+In `ContextSwitch` the numbers of asyncio tasks stand for pids: they count from 1 in a process, 0
+is no task.
+"""
+
+import threading
+from time import monotonic_ns
+from typing import Any
+
+from kobs.context import Cause, cause, origin
+from kobs.payloads import ContextSwitch, LoopStalled, SchedulerLatency
+from kobs_instrumentation import propagate
+from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+
+STALL_MS = 100.0
+"""How long one step of an event loop may take."""
+
+UNREACHABLE = ("_thread.start_new_thread",)
+"""What this watch cannot see with the Python core."""
+
+_REMEMBERED = 65_536
+
+_Carried = tuple[Cause | None, str, int]
+"""(cause, origin, when) of who started a thread or submitted work."""
+
+
+def _now() -> _Carried:
+    return cause.get(), origin.get(), monotonic_ns()
+
+
+def _remember(table: dict[int, Any], key: int, value: Any) -> None:
+    while len(table) >= _REMEMBERED:
+        table.pop(next(iter(table)), None)
+    table[key] = value
+
+
+# -- threads ---------------------------------------------------------------------------------
+
+_starting: dict[int, _Carried] = {}
+
+
+def _before_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _remember(_starting, id(args[0]), _now())
+    return id(args[0])
+
+
+def _start_failed(key: int, _: Any) -> None:
+    _starting.pop(key, None)
+
+
+def _before_bootstrap(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The first thing that runs in the new thread, with an empty context."""
+    carried = _starting.pop(id(args[0]), None)
+    if carried is not None:
+        _enter(carried)
+
+
+def _enter(carried: _Carried) -> None:
+    ambient, scope, since = carried
+    cause.set(ambient)
+    origin.set(scope)
+    _watch.emit(SchedulerLatency, (monotonic_ns() - since) / 1e3)
+
+
+# -- executors -------------------------------------------------------------------------------
+
+_submitted: dict[int, _Carried] = {}
+
+
+def _before_work_item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0]
+
+
+def _after_work_item(item: Any, _: Any) -> None:
+    _remember(_submitted, id(item), _now())
+
+
+def _before_run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    carried = _submitted.pop(id(args[0]), None)
+    if carried is None:
+        return None
+    before = cause.get(), origin.get()
+    _enter(carried)
+    return before
+
+
+def _after_run(before: tuple[Cause | None, str], _: Any) -> None:
+    cause.set(before[0])
+    origin.set(before[1])
+
+
+_process_work: dict[int, tuple[Cause | None, str]] = {}
+
+
+def _after_process_work_item(item: Any, _: Any) -> None:
+    # `kwargs` is a new dict a submission, and the same object in the call item made of it.
+    _remember(_process_work, id(item.kwargs), (cause.get(), origin.get()))
+
+
+def _after_call_item(item: Any, _: Any) -> None:
+    sender = _process_work.pop(id(item.kwargs), None)
+    if sender is not None:
+        propagate.remember_sender(item, *sender)
+
+
+# -- asyncio ---------------------------------------------------------------------------------
+
+_tasks: dict[int, int] = {}
+"""The number of each task that has not ended, by identity."""
+_task_count = 0
+
+
+def _before_create_task(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0]
+
+
+def _after_create_task(loop: Any, task: Any) -> None:
+    global _task_count
+    _task_count += 1
+    _remember(_tasks, id(task), _task_count)
+    _watch.emit(ContextSwitch, _current(loop), _task_count, "task created")
+    if task.done():
+        _tell_end(task)
+
+
+def _current(loop: Any) -> int:
+    from asyncio import current_task
+
+    return _tasks.get(id(current_task(loop)), 0) if loop.is_running() else 0
+
+
+def _before_step(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    handle = args[0]
+    return handle, handle._callback, monotonic_ns()
+
+
+def _after_step(state: tuple[Any, Any, int], _: Any) -> None:
+    handle, callback, began = state
+    milliseconds = (monotonic_ns() - began) / 1e6
+    task = getattr(callback, "__self__", None)
+    if milliseconds >= STALL_MS:
+        handle._context.run(_watch.emit, LoopStalled, milliseconds, _where(callback, task))
+    if task is not None and id(task) in _tasks and task.done():
+        handle._context.run(_tell_end, task)
+
+
+def _tell_end(task: Any) -> None:
+    number = _tasks.pop(id(task), 0)
+    if task.cancelled():
+        reason = "task cancelled"
+    else:
+        # `exception()` would mark it as retrieved, and asyncio would not log it any more.
+        reason = "task failed" if task._exception is not None else "task done"
+    _watch.emit(ContextSwitch, number, 0, reason)
+
+
+def _where(callback: Any, task: Any) -> str:
+    """Who held the loop: the coroutine and where it waits now, or the function."""
+    coroutine = task.get_coro() if hasattr(task, "get_coro") else None
+    if coroutine is not None:
+        name = getattr(coroutine, "__qualname__", repr(coroutine))
+        frame = getattr(coroutine, "cr_frame", None)
+        code = getattr(coroutine, "cr_code", None)
+        while (inner := getattr(coroutine, "cr_await", None)) is not None:
+            if getattr(inner, "cr_frame", None) is None:
+                break
+            coroutine, frame, code = inner, inner.cr_frame, inner.cr_code
+        if frame is not None:
+            return f"{name}, now at {frame.f_code.co_filename}:{frame.f_lineno}"
+        return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code is not None else name
+    function = getattr(callback, "func", callback)
+    function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code is not None else name
+
+
+# -- where -----------------------------------------------------------------------------------
+
+
+def _patch(patcher: Patcher) -> None:
+    patcher.method(threading.Thread, "start", _before_start, failed=_start_failed)
+    patcher.method(threading.Thread, "_bootstrap_inner", _before_bootstrap)
+
+    def thread_executor(module: Any) -> None:
+        item = module._WorkItem
+        patcher.method(item, "__init__", _before_work_item, _after_work_item)
+        patcher.method(item, "run", _before_run, _after_run, _after_run)
+
+    def process_executor(module: Any) -> None:
+        work, call = module._WorkItem, module._CallItem
+        patcher.method(work, "__init__", _before_work_item, _after_process_work_item)
+        patcher.method(call, "__init__", _before_work_item, _after_call_item)
+
+    def loop(module: Any) -> None:
+        patcher.method(module.BaseEventLoop, "create_task", _before_create_task, _after_create_task)
+
+    def handle(module: Any) -> None:
+        patcher.method(module.Handle, "_run", _before_step, _after_step)
+
+    patcher.when_imported("concurrent.futures.thread", thread_executor)
+    patcher.when_imported("concurrent.futures.process", process_executor)
+    patcher.when_imported("asyncio.base_events", loop)
+    patcher.when_imported("asyncio.events", handle)
+
+
+_watch = Watch("scheduler", _patch)
+
+
+def install(get_collector: GetCollector, *, events: bool = True) -> Undo:
+    """Watch threads, executors and asyncio; returns what takes it back. Without `events` only
+    cause is carried on."""
+    return _watch.install(get_collector, events=events)

@@ -1,0 +1,173 @@
+"""Watches files: what is opened, changed and slow, through `open` and the functions of `os`.
+
+`builtins.open`, `io.open` and `_io.open` stay one object. File objects are C types: their reads
+and writes are not seen by the Python core. Left out are the interpreter's own files (its library
+and byte code) and kobs's recordings.
+"""
+
+import os
+import sys
+from time import monotonic_ns
+from typing import Any
+
+from kobs.payloads import FileChanged, FileOpened, FileSlow
+from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+
+SLOW_MS = 50.0
+"""From how long on a file operation counts as slow."""
+
+UNREACHABLE = ("_io.FileIO methods (read, write, close)", "os functions imported before the watch")
+"""What this watch cannot see with the Python core."""
+
+
+def _interpreter_folder() -> str:
+    return os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+
+
+_LIBRARY = _interpreter_folder()
+_PACKAGES = (os.path.join(_LIBRARY, "site-packages"), os.path.join(_LIBRARY, "dist-packages"))
+_KOBS = tuple(
+    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
+    for module in (sys.modules["kobs"], sys.modules["kobs_instrumentation"])
+)
+
+
+def _text(path: Any) -> str:
+    """The path as text; empty for what is no path of the program's (descriptors, our own)."""
+    if isinstance(path, int):
+        return ""
+    text = os.fsdecode(path)
+    if text.startswith(_LIBRARY) and not text.startswith(_PACKAGES):
+        return ""
+    if text.endswith(".pyc") or text.startswith(_KOBS):
+        return ""
+    collector = _watch.collector()
+    if collector is None:
+        return ""
+    session = collector.session
+    if session is not None and text.startswith(str(session.path)):
+        return ""
+    return text if text != collector.path else ""
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:
+    return args[index] if len(args) > index else kwargs.get(name)
+
+
+def _slow(operation: str, path: str, nanoseconds: int) -> None:
+    milliseconds = nanoseconds / 1e6
+    if milliseconds >= SLOW_MS:
+        _watch.emit(FileSlow, operation, path, milliseconds, SLOW_MS)
+
+
+# -- opening ---------------------------------------------------------------------------------
+
+
+def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _by_interpreter():
+        return None
+    path = _text(_argument(args, kwargs, 0, "file"))
+    if not path:
+        return None
+    return path, str(_argument(args, kwargs, 1, "mode") or "r"), monotonic_ns()
+
+
+def _by_interpreter() -> bool:
+    """Importing code comes through `_io.open` too: straight from C, or from frozen modules."""
+    try:
+        return sys._getframe(3).f_code.co_filename.startswith("<frozen ")
+    except ValueError:
+        return True
+
+
+def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    path = _text(_argument(args, kwargs, 0, "path"))
+    if not path:
+        return None
+    flags = _argument(args, kwargs, 1, "flags")
+    return path, _mode_of_flags(flags), monotonic_ns()
+
+
+def _mode_of_flags(flags: int) -> str:
+    """The mode of `open` that the flags of `os.open` come closest to."""
+    plus = flags & os.O_RDWR
+    if flags & os.O_EXCL and flags & os.O_CREAT:
+        mode = "x"
+    elif flags & os.O_APPEND:
+        mode = "a"
+    elif flags & os.O_TRUNC:
+        mode = "w"
+    elif flags & os.O_WRONLY:
+        mode = "r+"
+        plus = 0
+    else:
+        mode = "r"
+    return mode + ("+" if plus else "") + "b"
+
+
+def _after_open(state: tuple[str, str, int], _: Any) -> None:
+    path, mode, started = state
+    took = monotonic_ns() - started
+    _watch.emit(FileOpened, path, mode, took / 1e3)
+    _slow("open", path, took)
+    if "w" in mode or "x" in mode:
+        _watch.emit(FileChanged, path, "created" if "x" in mode else "written")
+
+
+# -- changing --------------------------------------------------------------------------------
+
+
+class _Change:
+    """Hooks of an `os` function that changes what is at a path; which argument it is."""
+
+    def __init__(self, operation: str, change: str, index: int = 0, name: str = "path") -> None:
+        self.operation = operation
+        self.change = change
+        self.index = index
+        self.name = name
+
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = _text(_argument(args, kwargs, self.index, self.name))
+        return (path, monotonic_ns()) if path else None
+
+    def after(self, state: tuple[str, int], _: Any) -> None:
+        path, started = state
+        took = monotonic_ns() - started
+        _watch.emit(FileChanged, path, self.change)
+        _slow(self.operation, path, took)
+
+
+_CHANGES = (
+    _Change("rename", "renamed", 1, "dst"),
+    _Change("replace", "renamed", 1, "dst"),
+    _Change("unlink", "removed"),
+    _Change("remove", "removed"),
+    _Change("rmdir", "removed"),
+    _Change("mkdir", "created"),
+    _Change("truncate", "truncated"),
+    _Change("link", "linked", 1, "dst"),
+    _Change("symlink", "linked", 1, "dst"),
+    _Change("chmod", "mode"),
+    _Change("chown", "owner"),
+    _Change("utime", "touched"),
+    _Change("mkfifo", "created"),
+)
+
+
+def _patch(patcher: Patcher) -> None:
+    patcher.builtin(
+        (("_io", "open"), ("io", "open"), ("builtins", "open")), _before_open, _after_open
+    )
+    patcher.builtin((("posix", "open"), ("os", "open")), _before_os_open, _after_open)
+    for change in _CHANGES:
+        names = (("posix", change.operation), ("os", change.operation))
+        patcher.builtin(names, change.before, change.after)
+
+
+_watch = Watch("vfs", _patch)
+
+
+def install(get_collector: GetCollector, *, events: bool = True) -> Undo:
+    """Watch files; returns what takes it back."""
+    return _watch.install(get_collector, events=events)

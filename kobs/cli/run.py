@@ -1,0 +1,333 @@
+"""`kobs run`: start a program, record it and its Python children, and stay out of its way.
+
+The program is a child in the same process group, with the same descriptors and terminal. What
+is sent to `kobs run` is passed on to it, its exit is passed back: the same exit code, or death by
+the same signal.
+"""
+
+import argparse
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kobs import config
+from kobs.errors import ConfigError, KobsError, SessionError, UnknownSubsystemError
+
+if TYPE_CHECKING:
+    from kobs.session import Session
+
+DEFAULT_KEEP = 1 << 30
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
+USAGE = """kobs run [options] app.py [args ...]
+       kobs run [options] -m module [args ...]
+       kobs run [options] -- command [args ...]"""
+
+
+class Program(NamedTuple):
+    """What to start."""
+
+    argv: list[str]
+    """As the program sees it."""
+    name: str
+    """A short name for the session folder."""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `run` to the subcommands of `kobs`; sets `func(namespace) -> exit code`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "run", help="record a program and its Python children", description=__doc__, usage=USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _describe(parser)
+    parse = parser.parse_known_args
+
+    def parse_known_args(
+        args: list[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        options, program = _split(list(sys.argv[1:] if args is None else args))
+        found, extra = parse(options, namespace)
+        found.program = program
+        return found, extra
+
+    parser.parse_known_args = parse_known_args  # type: ignore[assignment]
+    parser.set_defaults(func=_run, handler=_run)
+    return parser
+
+
+def run(args: list[str]) -> int:
+    """`kobs run` with these arguments; the exit code. Does not return where the program died of
+    a signal: this process then dies of it too."""
+    parser = argparse.ArgumentParser(prog="kobs")
+    add_parser(parser.add_subparsers())
+    try:
+        namespace = parser.parse_args(["run", *args])
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    return _run(namespace)
+
+
+# -- options ---------------------------------------------------------------------------------
+
+
+def _describe(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-o", "--session", metavar="DIR", help="session folder to write; default: a new one "
+        "under $XDG_STATE_HOME/kobs")  # fmt: skip
+    add("--only", metavar="A,B", type=_names, help="watch only these subsystems")
+    add("--except", metavar="A,B", type=_names, dest="exclude", help="watch all but these")
+    add("--keep", metavar="SIZE", type=_size, default=DEFAULT_KEEP,
+        help="disk space a process's recording may take, for instance 200MB; the oldest is "
+        "dropped beyond it (1GB)")  # fmt: skip
+    add("--last", action="store_true", help="keep only the newest events of each process")
+    add("--sampling", metavar="PCT", type=_percent, help="share of causal chains to keep (100)")
+    add("--no-adaptive", action="store_true", help="do not lower the sampling rate where "
+        "recording costs more than 1 %% of the CPU time")  # fmt: skip
+    add("--report", action="store_true", help="print the report when the program has ended")
+    add("-q", "--quiet", action="store_true", help="do not say where the session is")
+
+
+_WITH_VALUE = ("-o", "--session", "--only", "--except", "--keep", "--sampling")
+
+
+def _split(args: list[str]) -> tuple[list[str], list[str]]:
+    """(the options of `kobs run`, the rest from the script, `-m` or `--` on)."""
+    index = 0
+    while index < len(args):
+        word = args[index]
+        if word == "--" or word == "-m" or not word.startswith("-") or word == "-":
+            break
+        index += 2 if word in _WITH_VALUE else 1
+    return args[:index], args[index:]
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _size(text: str) -> int:
+    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:].isalpha() else ""
+    try:
+        size = float(number[: len(number) - len(unit)])
+        size *= units[unit]
+        if not 1 << 20 <= size < 1 << 60:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a size of at least 1MB, for instance 200MB or 1GB"
+        ) from None
+    return int(size)
+
+
+def _percent(text: str) -> float:
+    try:
+        return config.sampling_rate(text, "--sampling")
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 100") from None
+
+
+# -- running ---------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        from kobs_instrumentation import registry
+
+        registry.choose(args.only, args.exclude)
+        program = _program(args.program)
+        session = _session(program, args.session)
+    except UnknownSubsystemError as error:
+        return _fail(str(error), 2)
+    except _WrongUse as error:
+        return _fail(str(error), error.code)
+    except KobsError as error:
+        return _fail(str(error), 1)
+    try:
+        status = _supervise(program, _environment(session, args))
+    except OSError as error:
+        _write_exit(session, None)
+        code = NOT_EXECUTABLE if isinstance(error, PermissionError) else NOT_FOUND
+        return _fail(f"{program.argv[0]}: {error.strerror}", code)
+    _write_exit(session, status)
+    if not args.quiet:
+        print(f"kobs: recorded {session.path}", file=sys.stderr)
+    if args.report:
+        _report(session)
+    return _pass_on(status)
+
+
+class _WrongUse(Exception):
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"kobs run: {message}", file=sys.stderr)
+    return code
+
+
+def _program(words: list[str]) -> Program:
+    if not words or words in (["-m"], ["--"]):
+        raise _WrongUse("nothing to run; " + "usage: " + USAGE.splitlines()[0], 2)
+    first, rest = words[0], words[1:]
+    if first == "-m":
+        return Program([sys.executable, "-m", *rest], rest[0])
+    if first == "--":
+        if shutil.which(rest[0]) is None and not os.path.exists(rest[0]):
+            raise _WrongUse(f"{rest[0]}: command not found", NOT_FOUND)
+        return Program(rest, os.path.basename(rest[0]))
+    if not os.path.exists(first):
+        hint = f"; to run a command: kobs run -- {first}" if shutil.which(first) else ""
+        raise _WrongUse(f"{first}: no such file{hint}", NOT_FOUND)
+    name = os.path.basename(os.path.abspath(first)).removesuffix(".py")
+    return Program([sys.executable, first, *rest], name)
+
+
+def _session(program: Program, folder: str | None) -> "Session":
+    from kobs.session import Session
+
+    if folder is None:
+        return Session.create(program.name, program.argv)
+    folder = os.path.abspath(folder)
+    made = Session.create(program.name, program.argv, root=os.path.dirname(folder))
+    try:
+        os.rename(made.path, folder)  # an empty folder may be there already
+    except OSError as error:
+        shutil.rmtree(made.path, ignore_errors=True)
+        what = "is there already and not empty; give a new folder"
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            what = f"no session can be made there: {error.strerror}"
+        raise SessionError(f"{folder}: {what}") from None
+    return Session.open(folder)
+
+
+def _environment(session: "Session", args: argparse.Namespace) -> dict[bytes, bytes]:
+    from kobs_instrumentation import propagate
+
+    options = {
+        "only": args.only,
+        "exclude": args.exclude or [],
+        "keep": args.keep,
+        "last": args.last,
+        "sampling": args.sampling,
+        "adaptive": not args.no_adaptive,
+    }
+    propagate.children_record(
+        propagate.Children(str(session.path), json.dumps(options), session.trace_high)
+    )
+    env = dict(os.environb)
+    propagate.add_to_child(env, 0)
+    del env[b"KOBS_LINK"]  # by this the program knows that no watched process started it
+    return env
+
+
+_PASSED_ON = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT, signal.SIGALRM,
+)  # fmt: skip
+_FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
+
+
+def _supervise(program: Program, env: dict[bytes, bytes]) -> int:
+    """Start the program, pass signals on until it ends; its wait status. Raises `OSError` where
+    it cannot be started."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    waited = {*_PASSED_ON, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    try:
+        pid = os.posix_spawnp(
+            program.argv[0], program.argv, env,
+            setsigmask=before, setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+        )  # fmt: skip
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    while True:
+        info = signal.sigwaitinfo(waited)
+        if info.si_signo == signal.SIGCHLD:
+            status = _child_changed(pid)
+            if status is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before - set(_PASSED_ON))
+                return status
+        elif _is_for_us_alone(info, pid):
+            try:
+                os.kill(pid, info.si_signo)
+            except ProcessLookupError:
+                pass
+
+
+def _is_for_us_alone(info: signal.struct_siginfo, pid: int) -> bool:
+    """Whether the program did not get the signal itself: the terminal sends to the group, and so
+    does the program where it sends to its own group."""
+    if info.si_code == _FROM_KERNEL or info.si_pid == pid:
+        return False
+    return info.si_signo != signal.SIGCONT or _is_stopped(pid)
+
+
+def _child_changed(pid: int) -> int | None:
+    """The wait status if the program has ended. Where it was stopped, stop too, so that the
+    shell sees its job stopped."""
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        if found == 0:
+            return None
+        if not os.WIFSTOPPED(status):
+            return status
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if _is_stopped(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
+def _write_exit(session: "Session", status: int | None) -> None:
+    code = None if status is None else os.waitstatus_to_exitcode(status)
+    try:
+        if code is not None and code < 0:
+            session.write_exit(None, -code)
+        else:
+            session.write_exit(code)
+    except SessionError as error:
+        print(f"kobs run: {error}", file=sys.stderr)
+
+
+def _report(session: "Session") -> None:
+    from kobs.cli import main
+
+    try:
+        main.main(["report", str(session.path)])
+    except SystemExit:
+        pass
+
+
+def _pass_on(status: int) -> int:
+    """The program's exit code; where a signal killed it, die of the same one, without leaving a
+    second core file."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return code
+    import resource
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if -code not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(-code, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+    os.kill(os.getpid(), -code)
+    return 128 - code
