@@ -1,1 +1,26 @@
-"""Assertions in pytest on what the code really did."""
+"""Assertions in pytest on what the code really did.
+
+The entry point is `kobs_pytest.plugin`; its fixture `kobs` is a `kobs_pytest.Kobs`.
+
+PYTEST_DONT_REWRITE
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kobs.pattern import Inconclusive as Inconclusive
+    from kobs_pytest.fixture import Kobs as Kobs
+
+__all__ = ["Inconclusive", "Kobs"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Inconclusive":
+        from kobs.pattern import Inconclusive
+
+        return Inconclusive
+    if name == "Kobs":
+        from kobs_pytest.fixture import Kobs
+
+        return Kobs
+    raise AttributeError(f"module 'kobs_pytest' has no attribute {name!r}")

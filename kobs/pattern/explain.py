@@ -53,11 +53,16 @@ def explain(
     events: Sequence[Event],
     graph: Graph | None = None,
     *,
+    numbered: Sequence[Event] | None = None,
     start_ns: int = 0,
 ) -> Explanation:
-    """Why `pattern` was not found among `events` (in order of time)."""
+    """Why `pattern` was not found among `events` (in order of time).
+
+    Events are named by their place in `numbered` (else `events`), from 1, and their time since
+    `start_ns` (else the first one's).
+    """
     __tracebackhide__ = True
-    teller = Narrator(events, start_ns)
+    teller = Narrator(events if numbered is None else numbered, start_ns)
     graph = graph or (lambda: Causes(events))
     if isinstance(pattern, Count):
         return _explain_count(pattern, events, graph, teller)
@@ -73,12 +78,13 @@ def explain_present(
     events: Sequence[Event],
     graph: Graph | None = None,
     *,
+    numbered: Sequence[Event] | None = None,
     start_ns: int = 0,
 ) -> Explanation:
     """What was found of a pattern that should not be there."""
     __tracebackhide__ = True
     found = matches(pattern, events, graph)
-    teller = Narrator(events, start_ns)
+    teller = Narrator(events if numbered is None else numbered, start_ns)
     return Explanation(
         (f"found {len(found)} among {_events(len(events))}:", *_list(found, teller)),
         about=tuple(found),
@@ -158,7 +164,7 @@ def _explain_event(pattern: EventPattern, events: Sequence[Event], teller: Narra
     ]
     details: list[str] = []
     for other in ranked[:_LISTED]:
-        details += [teller.line(other), *_check_lines(pattern.checks(other), 100)]
+        details += [teller.line(other), *_all_fields(other, pattern.checks(other))]
     return Explanation(tuple(lines), tuple(details), (nearest,))
 
 
@@ -245,6 +251,17 @@ def _check_lines(checks: Sequence[Check], most: int, indent: str = "  ") -> list
     if hidden and most > 1:
         lines.append(f"{indent}  ... and {hidden} more")
     return lines
+
+
+def _all_fields(event: Event, checks: Sequence[Check]) -> list[str]:
+    """The conditions, then the fields that none was set on."""
+    asked = {check.name for check in checks}
+    rest = [
+        f"        {name} = {brief(getattr(event.payload, name))}"
+        for name in event.type.__kobs_schema__.field_names
+        if name not in asked
+    ]
+    return _check_lines(checks, len(checks) + 1) + [clip(line) for line in rest]
 
 
 def _list(found: Sequence[Event], teller: Narrator) -> list[str]:

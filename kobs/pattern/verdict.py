@@ -1,5 +1,8 @@
 """The third verdict, beside passed and failed."""
 
+from collections.abc import Sequence
+from textwrap import wrap
+
 from kobs.errors import KobsError
 
 
@@ -9,11 +12,19 @@ class Inconclusive(KobsError):
     `reasons` says why, one short sentence each.
     """
 
-    def __init__(self, question: str, reasons: "tuple[str, ...] | list[str]" = ()) -> None:
+    at_end = False
+    """It was found out at the end of a test, and no line of the test raised it."""
+
+    def __init__(self, question: str, reasons: Sequence[str] = ()) -> None:
         self.question = question
         self.reasons = tuple(reasons)
-        because = "; ".join(self.reasons)
-        super().__init__(f"{question}: {because}" if because else question)
+        lines = [question]
+        for reason in self.reasons:
+            lines += wrap(reason, 72, initial_indent="  ", subsequent_indent="  ")
+        super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.question, self.reasons)
+
+
+Inconclusive.__module__ = "kobs.pattern"

@@ -1,0 +1,178 @@
+"""One attempt at one test: what it caused, and how sure that is.
+
+PYTEST_DONT_REWRITE
+"""
+
+from collections.abc import Sequence
+from time import monotonic_ns
+from typing import NamedTuple
+
+import pytest
+
+from kobs.collector import global_collector
+from kobs.events import Event
+from kobs.pattern import Inconclusive
+from kobs.pattern.causes import Causes
+from kobs.payloads import ProcessCreated
+from kobs_pytest.children import losses_by_cause
+from kobs_pytest.events import TestBegan, TestEnded
+from kobs_pytest.recorder import Recorder
+
+PHASES = ("setup", "call", "teardown")
+UNATTRIBUTED_KEPT = 100_000
+"""Events without an origin that are held against patterns; more make absence inconclusive."""
+
+_CAUSE_WORDS = {
+    "contended": "were given up because their slot was being written",
+    "discarded": "were dropped because the ring was full",
+    "sampled_out": "were left out by sampling",
+    "too_big": "were too big",
+    "errors": "met an error inside kobs",
+    "strings_overflow": "had names for which there was no room",
+    "segments_dropped": "were dropped with old segments",
+    "filtered": "were filtered out by level",
+}
+
+
+class Note(NamedTuple):
+    """What an assertion had to tell: for the report section of a failure."""
+
+    title: str
+    details: tuple[str, ...]
+    about: tuple[Event, ...]
+
+
+class Attempt:
+    """A test that is running, from setup to teardown."""
+
+    def __init__(self, recorder: Recorder, nodeid: str, number: int, tried: int) -> None:
+        self.recorder = recorder
+        self.nodeid = nodeid
+        self.tried = tried
+        self.outcome = "passed"
+        self.events: list[Event] = []
+        """What the test caused, in order of time, without the test's own boundaries."""
+        self.unattributed: list[Event] = []
+        """What happened meanwhile and may or may not be the test's doing."""
+        self.elsewhere = 0
+        """How many events others caused meanwhile."""
+        self.doubts: tuple[str, ...] = ()
+        """Why what the test read may be incomplete; empty if it read nothing doubtful."""
+        self.notes: list[Note] = []
+        self._base = f"{recorder.tag}.{number}.{tried}"
+        self._keys = {self.key(phase) for phase in PHASES}
+        collector = recorder.collector
+        self._losses = collector.losses()
+        self._subscriber = collector.subscribe()
+        self._begun = 0
+        self._begin_read = False
+        self._overflowing = 0
+        self._graph: Causes | None = None
+        self.start_ns = monotonic_ns()
+        recorder.children.begin()
+
+    def key(self, phase: str) -> str:
+        """The origin of everything that a phase causes."""
+        return self._base + phase[0]
+
+    def began(self, phase: str, event: int) -> None:
+        """A phase begins; `event` is the id of its `TestBegan`, 0 if it was not recorded."""
+        if not self._begun:
+            self._begun = event
+
+    def drain(self) -> None:
+        """Take in what was recorded since the last time, here and in child processes."""
+        with self.recorder.muted():
+            new = list(self._subscriber)
+            new += self.recorder.children.drain()
+        if not new:
+            return
+        caused = len(self.events)
+        for event in new:
+            origin = event.origin
+            if origin in self._keys:
+                if event.type is TestBegan or event.type is TestEnded:
+                    self._begin_read = self._begin_read or event.id == self._begun
+                else:
+                    self.events.append(event)
+            elif not origin or origin.startswith(self.recorder.tag):
+                if len(self.unattributed) < UNATTRIBUTED_KEPT:
+                    self.unattributed.append(event)
+                else:
+                    self._overflowing += 1
+            else:
+                self.elsewhere += 1
+        if len(self.events) != caused:
+            self.events.sort(key=_by_time)
+        self._graph = None
+
+    def graph(self) -> Causes:
+        """Which event led to which, among all that are known (a path may lead through others')."""
+        if self._graph is None:
+            self._graph = Causes(sorted(self.events + self.unattributed, key=_by_time))
+        return self._graph
+
+    def incomplete(self) -> tuple[str, ...]:
+        """Why the capture may lack something that the test caused; empty if it lacks nothing."""
+        recorder = self.recorder
+        collector = recorder.collector
+        reasons: list[str] = []
+        if collector.closed:
+            reasons.append("the collector was closed: nothing is captured any more")
+        elif recorder.is_on and global_collector() is not collector:
+            reasons.append(
+                "the test made another collector the process-wide one: what goes there is not seen"
+            )
+        if collector.sampling_rate() < 100:
+            reasons.append(f"sampling is at {collector.sampling_rate():g} %")
+        if self._subscriber.lost:
+            reasons.append(
+                f"the ring overflowed: {self._subscriber.lost} events were overwritten before "
+                f"they were read (it holds {collector.ring.slots}; --kobs-size)"
+            )
+        causes = losses_by_cause(collector.losses(), self._losses)
+        reasons += [f"{number} events {_CAUSE_WORDS[cause]}" for cause, number in causes.items()]
+        if not reasons and not self._begin_read:
+            reasons.append("the test's own begin event cannot be read back")
+        if self._overflowing:
+            reasons.append(
+                f"{self._overflowing} events that may be the test's or not were too many to keep"
+            )
+        if recorder.unwatched:
+            reasons.append(f"the standard library is not watched: {recorder.unwatched}")
+        created = [event for event in self.events if event.type is ProcessCreated]
+        with recorder.muted():
+            reasons += recorder.children.doubts(created)
+        return tuple(reasons)
+
+    def lost(self) -> int:
+        """Events since the test began that were lost, whoever caused them."""
+        causes = losses_by_cause(self.recorder.collector.losses(), self._losses)
+        with self.recorder.muted():
+            below = self.recorder.children.missing()
+        return self._subscriber.lost + sum(causes.values()) + below
+
+    def doubt(self, reasons: Sequence[str]) -> None:
+        """The test read what may be incomplete: it cannot pass any more."""
+        self.doubts = tuple(reasons)
+
+    def verdict(self) -> Inconclusive:
+        """What a test ends with that read an incomplete capture."""
+        made = Inconclusive("the test read kobs.events while they were incomplete", self.doubts)
+        made.at_end = True
+        return made
+
+    def reported(self, report: pytest.TestReport, inconclusive: bool) -> None:
+        """A phase was reported: remember the worst outcome."""
+        if inconclusive:
+            self.outcome = "inconclusive"
+        elif report.outcome != "passed" and self.outcome == "passed":
+            self.outcome = report.outcome
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._subscriber.close()
+
+
+def _by_time(event: Event) -> tuple[int, int]:
+    return event.timestamp_ns, event.id

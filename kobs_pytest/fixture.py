@@ -1,0 +1,336 @@
+"""What the fixture `kobs` gives: the events of a test, and assertions on them.
+
+PYTEST_DONT_REWRITE
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from threading import Event as Alarm
+from time import monotonic, monotonic_ns
+from typing import NamedTuple, SupportsIndex, overload
+
+from kobs.collector import Collector
+from kobs.errors import PatternError
+from kobs.events import Event
+from kobs.pattern import (
+    Count,
+    Explanation,
+    Inconclusive,
+    Pattern,
+    count as count_of,
+    explain,
+    explain_present,
+    find,
+)
+from kobs.pattern.base import hint, require, shown
+from kobs.pattern.chains import Chain
+from kobs.pattern.explain import clip
+from kobs.payloads import AnomalyDetected
+from kobs.schema import PayloadType
+from kobs_pytest.attempt import Attempt, Note
+
+FIRST_LINE = 150
+_PAUSE_FIRST = 0.000_5
+_PAUSE_MOST = 0.01
+
+
+class Mark(NamedTuple):
+    """A moment in a test."""
+
+    timestamp_ns: int
+
+
+class Events(Sequence[Event]):
+    """What the test caused up to the moment this was read, in order of time.
+
+    Reading it while the capture is incomplete makes the test inconclusive; that a pattern *is*
+    there is sure in any case.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        events: list[Event],
+        unattributed: list[Event],
+        incomplete: tuple[str, ...],
+    ) -> None:
+        self._attempt = attempt
+        self._events = events
+        self._unattributed = unattributed
+        self._incomplete = incomplete
+
+    # -- narrowing down -----------------------------------------------------------------------
+
+    def of(self, *types: type[PayloadType]) -> "Events":
+        """Only events of these payload types."""
+        for cls in types:
+            if not (isinstance(cls, type) and issubclass(cls, PayloadType)):
+                raise PatternError(f"events.of({shown(cls)}): expected payload types")
+        names = {cls.__kobs_schema__.name for cls in types}
+        return self._only(lambda event: event.type_name in names)
+
+    def where(self, condition: Callable[[Event], bool]) -> "Events":
+        """Only events for which `condition(event)` is true."""
+        return self._only(condition)
+
+    def since(self, mark: Mark) -> "Events":
+        """Only events from `kobs.mark()` on."""
+        return self._only(lambda event: event.timestamp_ns >= mark.timestamp_ns)
+
+    def _only(self, condition: Callable[[Event], bool]) -> "Events":
+        return Events(
+            self._attempt,
+            [event for event in self._events if condition(event)],
+            [event for event in self._unattributed if condition(event)],
+            self._incomplete,
+        )
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def __contains__(self, wanted: object) -> bool:
+        """The pattern is there. Raises `Inconclusive` where it is not, but may have been."""
+        __tracebackhide__ = True
+        if isinstance(wanted, Event):
+            found = wanted in self._events
+            if not found:
+                self._refuse_doubt("whether an event is there")
+            return found
+        if not isinstance(wanted, Pattern):
+            raise PatternError(f"{shown(wanted)} in kobs.events: {hint(wanted)}")
+        return self.holds(wanted)
+
+    def holds(self, pattern: Pattern) -> bool:
+        """As `pattern in events`."""
+        __tracebackhide__ = True
+        if isinstance(pattern, Count):
+            return self.count(pattern.pattern, most=pattern.times) == pattern.times
+        if find(pattern, self._events, self._attempt.graph) is not None:
+            return True
+        self._refuse_doubt(f"whether {pattern!r} happened")
+        self._refuse_unattributed(pattern)
+        return False
+
+    def count(self, pattern: Pattern, *, most: int | None = None) -> int:
+        """How many match. Raises `Inconclusive` where there may have been more (unless more
+        than `most` are there in any case)."""
+        __tracebackhide__ = True
+        if isinstance(pattern, Count):
+            raise PatternError(f"count({pattern!r}): count what is counted, without `*`")
+        number = count_of(pattern, self._events, self._attempt.graph)
+        if most is None or number <= most:
+            self._refuse_doubt(f"how often {pattern!r} happened")
+            self._refuse_unattributed(pattern)
+        return number
+
+    def first(self, pattern: Pattern) -> tuple[Event, ...] | None:
+        """The first match, an event a step; None where there is none yet."""
+        __tracebackhide__ = True
+        return find(pattern, self._events, self._attempt.graph)
+
+    def why(self, pattern: Pattern, *, present: bool = False) -> list[str]:
+        """At most eight lines on why it was not found, or (`present`) what was; more is kept
+        for the report section."""
+        __tracebackhide__ = True
+        told = self._explained(pattern, present=present)
+        sign = "not in" if present else "in"
+        return [clip(f"{pattern!r} {sign} kobs.events", FIRST_LINE), *told.lines]
+
+    def _explained(self, pattern: Pattern, *, present: bool) -> Explanation:
+        __tracebackhide__ = True
+        attempt = self._attempt
+        teller = explain_present if present else explain
+        told = teller(pattern, self._events, attempt.graph, numbered=attempt.events,
+                      start_ns=attempt.start_ns)  # fmt: skip
+        title = f"{'found' if present else 'nearest miss of'} {pattern!r}:"
+        attempt.notes.append(Note(title, told.details, told.about))
+        return told
+
+    def _refuse_doubt(self, question: str) -> None:
+        __tracebackhide__ = True
+        if self._incomplete:
+            raise Inconclusive(f"it is not known {question}", self._incomplete)
+
+    def _refuse_unattributed(self, pattern: Pattern) -> None:
+        """A match that may or may not be the test's doing leaves absence open."""
+        __tracebackhide__ = True
+        if not self._unattributed:
+            return
+        others = find(_last_step(pattern), self._unattributed)
+        if others is None:
+            return
+        if isinstance(pattern, Chain):
+            together = sorted(self._events + self._unattributed, key=lambda e: e.timestamp_ns)
+            others = find(pattern, together, self._attempt.graph)
+            if others is None:
+                return
+        event = others[-1]
+        raise Inconclusive(
+            f"it is not known whether this test caused {pattern!r}",
+            (
+                f"{event.payload!r} (pid {event.pid}, thread {event.tid}) matches, but nothing "
+                "says who caused it: a thread of a wider fixture, of an earlier test, or older "
+                "than the test",
+            ),
+        )
+
+    # -- a sequence ---------------------------------------------------------------------------
+
+    def _read(self) -> list[Event]:
+        if self._incomplete:
+            self._attempt.doubt(self._incomplete)
+        return self._events
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __bool__(self) -> bool:
+        return bool(self._events or self._read())
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._read())
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Events": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> "Event | Events":
+        events = self._read()
+        if isinstance(index, slice):
+            return Events(self._attempt, events[index], self._unattributed, self._incomplete)
+        try:
+            return events[index]
+        except IndexError:
+            raise IndexError(f"kobs.events[{index}]: there are {len(events)} events") from None
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Sequence) and not isinstance(other, str):
+            return list(self._read()) == list(other)
+        return NotImplemented
+
+    def __repr__(self) -> str:
+        number = len(self._events)
+        return "<1 event>" if number == 1 else f"<{number} events>"
+
+
+class Kobs:
+    """What this test caused, and assertions on it."""
+
+    Inconclusive = Inconclusive
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    @property
+    def collector(self) -> Collector:
+        """The collector that records this test; process-wide while the test runs, and to give
+        to `observe(collector=...)` and `with_collector`."""
+        return self._attempt.recorder.collector
+
+    @property
+    def events(self) -> Events:
+        """What this test caused so far, in order of time: here, in threads, tasks and child
+        processes."""
+        attempt = self._attempt
+        attempt.drain()
+        return Events(
+            attempt, list(attempt.events), list(attempt.unattributed), attempt.incomplete()
+        )
+
+    @property
+    def anomalies(self) -> Events:
+        """The anomalies that were found in what the test caused (`AnomalyDetected`)."""
+        return self.events.of(AnomalyDetected)
+
+    @property
+    def lost(self) -> int:
+        """How many events were lost since the test began, whoever caused them; 0 is what
+        assertions of absence need."""
+        self._attempt.drain()
+        return self._attempt.lost()
+
+    def mark(self) -> Mark:
+        """This moment, for `kobs.events.since(mark)`."""
+        return Mark(monotonic_ns())
+
+    def expect(self, *patterns: Pattern) -> None:
+        """Every pattern was there up to now.
+
+        Raises `AssertionError` with the nearest miss, `Inconclusive` where it may have been
+        there unseen, `PatternError` for what is no pattern.
+        """
+        __tracebackhide__ = True
+        _require("expect", patterns)
+        events = self.events
+        for pattern in patterns:
+            if not events.holds(pattern):
+                _fail(f"expected {pattern!r}", events._explained(pattern, present=False))
+
+    def never(self, *patterns: Pattern) -> None:
+        """None of the patterns was there up to now.
+
+        Raises `AssertionError` naming what was found, `Inconclusive` where the capture cannot
+        tell.
+        """
+        __tracebackhide__ = True
+        _require("never", patterns)
+        events = self.events
+        for pattern in patterns:
+            if events.holds(pattern):
+                _fail(f"never expected {pattern!r}", events._explained(pattern, present=True))
+
+    def count(self, pattern: Pattern) -> int:
+        """How many events match; of a chain, how many complete it.
+
+        Raises `Inconclusive` where the capture cannot tell.
+        """
+        __tracebackhide__ = True
+        _require("count", (pattern,))
+        return self.events.count(pattern)
+
+    def wait_for(self, pattern: Pattern, *, timeout: float = 5.0) -> tuple[Event, ...]:
+        """Wait until the pattern is there; its events, one a step (of a count, all).
+
+        Raises `AssertionError` with the nearest miss after `timeout` seconds, or `Inconclusive`.
+        """
+        __tracebackhide__ = True
+        _require("wait_for", (pattern,))
+        until = monotonic() + timeout
+        pause = _PAUSE_FIRST
+        alarm = Alarm()
+        while True:
+            events = self.events
+            found = events.first(pattern)
+            if found is not None:
+                if isinstance(pattern, Count):
+                    events.count(pattern.pattern)
+                return found
+            if monotonic() >= until:
+                break
+            with self._attempt.recorder.muted():
+                alarm.wait(min(pause, max(0.0, until - monotonic())))
+            pause = min(_PAUSE_MOST, pause * 2)
+        events.holds(pattern)
+        told = events._explained(pattern, present=False)
+        _fail(f"waited {timeout:g} s for {pattern!r}", told)
+        raise AssertionError  # unreachable: _fail raises
+
+    def __repr__(self) -> str:
+        return "<kobs>"
+
+
+def _require(method: str, patterns: tuple[object, ...]) -> None:
+    __tracebackhide__ = True
+    if not patterns:
+        raise PatternError(f"kobs.{method}() without a pattern says nothing: give it one")
+    for pattern in patterns:
+        require(pattern, f"kobs.{method}({shown(pattern)})")
+
+
+def _fail(headline: str, told: Explanation) -> None:
+    __tracebackhide__ = True
+    raise AssertionError("\n".join([clip(headline, FIRST_LINE), *told.lines]))
+
+
+def _last_step(pattern: Pattern) -> Pattern:
+    return pattern.steps[-1] if isinstance(pattern, Chain) else pattern

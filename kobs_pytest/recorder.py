@@ -1,0 +1,200 @@
+"""The collector that tests record into: made on first use, the process-wide one while it is on.
+
+PYTEST_DONT_REWRITE
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from kobs import config as settings
+from kobs.collector import Collector, clear_collector, global_collector, init_collector
+from kobs.errors import ConfigError, SessionError
+from kobs.ids import mint_id
+from kobs.session import Session
+from kobs_pytest.children import Children
+
+KEPT_SESSIONS = 5
+"""Sessions of `pytest --kobs` that stay; older ones go when a new one is made."""
+
+
+class Recorder:
+    """One collector, its session and the watches, for one pytest process."""
+
+    def __init__(self, config: pytest.Config, *, keep: bool) -> None:
+        self._config = config
+        self._keep = keep
+        self._collector: Collector | None = None
+        self._previous: Collector | None = None
+        self._temporary = ""
+        self._registry: Any = None
+        self._muting: Any = None
+        self.is_on = False
+        self.unwatched = ""
+        """Why the standard library is not watched; empty if it is."""
+        given = getattr(config, "workerinput", {})
+        worker = str(given.get("workerid", ""))
+        self.tag = f"{mint_id() & 0xFFFFFF:06x}{worker}"
+        """Begins every origin that this process makes."""
+        self._size, self._sampling = _options(config)
+        self.session: Session | None = None
+        if given.get("kobs_session"):
+            self.session = Session.open(given["kobs_session"])
+        elif keep:
+            self.session = self._make_session()
+
+    @property
+    def session_path(self) -> str:
+        """The session's folder; empty while there is none."""
+        return "" if self.session is None else str(self.session.path)
+
+    @property
+    def collector(self) -> Collector:
+        """The collector, made on first use."""
+        if self._collector is None:
+            if self.session is None:
+                self.session = self._make_session()
+            self._collector = Collector(
+                size=self._size, sampling=self._sampling, adaptive=False, session=self.session
+            )
+            self.children = Children(self.session, self._collector)
+        return self._collector
+
+    def on(self) -> None:
+        """Make the collector the process-wide one and watch the standard library."""
+        collector = self.collector
+        current = global_collector()
+        if current is not collector:
+            if not self.is_on:
+                self._previous = current
+            init_collector(collector)
+        if not self.is_on:
+            self.is_on = True
+            self._watch()
+
+    def off(self) -> None:
+        """Have the process as it was before `on`. Twice is once."""
+        if not self.is_on:
+            return
+        self.is_on = False
+        if self._registry is not None:
+            self._registry.disable(self._collector)
+        if self._previous is not None:
+            init_collector(self._previous)
+        else:
+            clear_collector()
+        self._previous = None
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """What kobs does itself in this block is not recorded."""
+        busy = self._muting
+        if busy is None or busy.inside:
+            yield
+            return
+        busy.inside = True
+        try:
+            yield
+        finally:
+            busy.inside = False
+
+    def counts(self) -> dict[str, int]:
+        """What was recorded and lost in this process, in plain numbers."""
+        if self._collector is None:
+            return {"recorded": 0, "dropped": 0}
+        stats = self._collector.stream_stats()
+        return {"recorded": stats.events_produced, "dropped": stats.events_dropped}
+
+    def finish(self, exit_code: int) -> None:
+        """The run is over: what is kept is complete."""
+        self.off()
+
+    def close(self) -> None:
+        """Release everything; remove what is not kept."""
+        self.off()
+        if self._collector is not None:
+            self.children.close()
+            self._collector.close()
+        if self._temporary:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _watch(self) -> None:
+        if self._registry is None and not self.unwatched:
+            try:
+                from kobs_instrumentation import registry
+                from kobs_instrumentation.watch._patch import busy
+            except ImportError as error:
+                self.unwatched = str(error)
+                return
+            self._registry, self._muting = registry, busy
+        if self._registry is not None:
+            self._registry.enable(
+                self._collector, options={"sampling": self._sampling, "adaptive": False}
+            )
+
+    def _make_session(self) -> Session:
+        argv = list(getattr(sys, "orig_argv", sys.argv))
+        root = self._config.getoption("kobs_session")
+        if root is None and self._keep:
+            try:
+                made = Session.create("pytest", argv)
+            except (OSError, SessionError):
+                pass  # a read-only home, as in many CI jobs: a temporary folder will do
+            else:
+                _drop_old_sessions(os.fspath(made.path))
+                return made
+        if root is None:
+            root = self._temporary = tempfile.mkdtemp(prefix="kobs-pytest-")
+            if self._keep:
+                self._temporary = ""
+        return Session.create("pytest", argv, root=root)
+
+
+def _options(config: pytest.Config) -> tuple[int, float]:
+    """Size and sampling: command line over environment over ini over default.
+
+    `KERNEL_SAMPLING_RATE` is meant for the program that is tested, not for its tests.
+    """
+    try:
+        size = settings.stream_size(
+            config.getoption("kobs_size")
+            or os.environ.get("KERNEL_STREAM_SIZE")
+            or config.getini("kobs_size")
+            or None,
+            "--kobs-size",
+        )
+        sampling = settings.sampling_rate(
+            config.getoption("kobs_sampling") or config.getini("kobs_sampling") or None,
+            "--kobs-sampling",
+        )
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+    return size, sampling
+
+
+def _drop_old_sessions(newest: str) -> None:
+    """Remove sessions of earlier runs beyond the newest few, where no process of theirs lives."""
+    root = os.path.dirname(newest)
+    try:
+        names = sorted(name for name in os.listdir(root) if "-pytest-" in name)
+    except OSError:
+        return
+    for name in names[:-KEPT_SESSIONS]:
+        path = os.path.join(root, name)
+        if path != newest and not _in_use(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_use(session: str) -> bool:
+    for name in os.listdir(session):
+        number, _, rest = name.partition("-")
+        pid = rest.partition(".")[0]
+        if number.isdigit() and pid.isdigit() and os.path.exists(f"/proc/{pid}"):
+            return True
+    return False

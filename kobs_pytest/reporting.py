@@ -1,0 +1,104 @@
+"""What the terminal says: the third verdict, and the line at the end. In the controller too.
+
+PYTEST_DONT_REWRITE
+"""
+
+from textwrap import wrap
+from typing import Any
+
+import pytest
+
+from kobs.pattern import Inconclusive
+
+REPORTER = pytest.StashKey["Reporter"]()
+VERDICT = ("kobs.verdict", "inconclusive")
+
+
+def reporter_of(config: pytest.Config) -> "Reporter":
+    """The run's reporter; made and registered the first time."""
+    reporter = config.stash.get(REPORTER, None)
+    if reporter is None:
+        reporter = config.stash[REPORTER] = Reporter()
+        config.pluginmanager.register(reporter, "kobs-reporter")
+    return reporter
+
+
+def mark_inconclusive(item: pytest.Item, report: pytest.TestReport, error: Inconclusive) -> None:
+    """Make a report one of an inconclusive test: failed, by its own name."""
+    if report.outcome == "skipped" and hasattr(report, "wasxfail"):
+        if any(_absorbs(mark, error) for mark in item.iter_markers("xfail")):
+            return
+        del report.wasxfail  # xfail is about failing, not about not knowing
+        report.outcome = "failed"
+    if report.outcome != "failed":
+        return
+    setattr(report, "kobs_inconclusive", list(error.reasons) or [error.question])
+    item.user_properties.append(VERDICT)
+    report.user_properties.append(VERDICT)
+    if getattr(error, "at_end", False) and error.__cause__ is None:
+        report.longrepr = f"Inconclusive: {error}"
+
+
+def _absorbs(mark: pytest.Mark, error: Inconclusive) -> bool:
+    raises = mark.kwargs.get("raises")
+    return raises is not None and isinstance(error, raises)
+
+
+class Reporter:
+    """Letters, words and the summary."""
+
+    def __init__(self) -> None:
+        self.session = ""
+        """The folder of a recording that is kept; empty if there is none."""
+        self._counts = {"recorded": 0, "dropped": 0}
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Add what a process recorded."""
+        for name, number in counts.items():
+            self._counts[name] = self._counts.get(name, 0) + number
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """`?` for inconclusive; it stays among the failed."""
+        if report.failed and hasattr(report, "kobs_inconclusive"):
+            return "failed", "?", ("INCONCLUSIVE", {"yellow": True})
+        return None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker of pytest-xdist is done: take over its counts."""
+        self.add(getattr(node, "workeroutput", {}).get("kobs", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Which tests are inconclusive and why; with `--kobs`, what was recorded."""
+        unsure = [
+            report
+            for report in terminalreporter.stats.get("failed", [])
+            if hasattr(report, "kobs_inconclusive")
+        ]
+        if unsure:
+            terminalreporter.section("inconclusive", yellow=True)
+            for report in unsure:
+                terminalreporter.write_line(report.nodeid)
+                for reason in report.kobs_inconclusive:
+                    for line in wrap(reason, 76):
+                        terminalreporter.write_line(f"  {line}")
+        if self.session:
+            recorded, dropped = self._counts["recorded"], self._counts["dropped"]
+            terminalreporter.write_line(
+                f"kobs: {recorded} events recorded, {dropped} dropped, "
+                f"{len(unsure)} inconclusive; kobs report {self.session}"
+            )
+
+
+def prepare_worker(node: Any) -> None:
+    """In pytest-xdist's controller: one session for all workers, their letters here."""
+    from kobs_pytest.runtime import RUNTIME
+
+    config: pytest.Config = node.config
+    reporter_of(config)
+    runtime = config.stash.get(RUNTIME, None)
+    if runtime is not None and runtime.recorder.session_path:
+        node.workerinput["kobs_session"] = runtime.recorder.session_path
