@@ -54,7 +54,7 @@ def _stack(error: BaseException, type_name: str, message: str) -> str:
 
 
 def _frames(traceback: TracebackType | None) -> list[TracebackType]:
-    frames = []
+    frames: list[TracebackType] = []
     most = sys.getrecursionlimit()
     while traceback is not None and len(frames) < most:
         frames.append(traceback)

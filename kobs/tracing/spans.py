@@ -49,6 +49,8 @@ _open: dict[int, "Span"] = {}
 
 _cause_get, _cause_set, _origin_get = cause.get, cause.set, origin.get
 _make_cause = tuple.__new__
+_LEFT_OUT = -2
+"""In place of an in-flight entry: sampling left this span out."""
 _NOTHING: Mapping[str, object] = {}
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -232,9 +234,11 @@ class Span:
                 if outer is not None and not outer[5] and bridge.is_foreign(outer, ring.trace_high):
                     self._adopt(collector, outer)
                 high = high or ring.trace_high
-                if collector._gate[0] and sampled:
-                    sampled = collector._sampled(causality_id, self._category)
-                if sampled:
+                gate = collector._gate
+                kept = True
+                if gate.up[0]:
+                    kept = sampled = sampled and gate._sampled(causality_id, self._category)
+                if kept:
                     pid = self._pid
                     event = (collector._emitters.get(SpanBegan) or collector.emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
@@ -251,6 +255,7 @@ class Span:
                         )  # fmt: skip
                         parent = event
                 else:
+                    self._entry = _LEFT_OUT
                     ring.count("sampled_out")
             except Exception as error:  # the program goes on, whatever becomes of its recording
                 self._collector = None
@@ -275,7 +280,7 @@ class Span:
             try:
                 if self._entry >= 0:
                     collector.ring.close_entry(self._entry)
-                if own[3]:
+                if self._entry != _LEFT_OUT:
                     attributes: Any = self._attributes
                     if attributes is None:
                         attributes = _NOTHING

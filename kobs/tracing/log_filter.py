@@ -1,0 +1,71 @@
+"""The filter syntax of `KERNEL_LOG` and `RUST_LOG`: `info,kobs.queue=debug,noisy=off`."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+from kobs.errors import ConfigError
+
+TRACE = 5
+OFF = logging.CRITICAL + 10
+
+LEVELS = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "off": OFF,
+}
+_NUMBERS = {"0": OFF, "1": logging.ERROR, "2": logging.WARNING, "3": logging.INFO,
+            "4": logging.DEBUG, "5": TRACE}  # fmt: skip
+_TARGET = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+
+class LogFilter:
+    """A default level and levels a target (a logger and those below it)."""
+
+    def __init__(self, default: int = logging.INFO, targets: Mapping[str, int] | None = None):
+        self.default = default
+        self.targets = dict(targets or {})
+
+    @classmethod
+    def parse(cls, text: str, where: str = "level") -> "LogFilter":
+        """Read a filter. A bare level is the default, `target=level` is a target's, a bare target
+        lets everything of it pass; the last one said wins. Raises `ConfigError` naming `where`."""
+        made = cls()
+        for directive in filter(None, (part.strip() for part in text.split(","))):
+            target, equals, level = (part.strip() for part in directive.partition("="))
+            number = _level(level if equals else target)
+            if not equals and number is not None:
+                made.default = number
+                continue
+            target = target.replace("::", ".")
+            if not _TARGET.fullmatch(target) or (equals and number is None):
+                raise ConfigError(
+                    f"{where}={text}: {directive!r} is neither a level ({', '.join(LEVELS)}) "
+                    'nor target=level; expected for instance "info,kobs.queue=debug"'
+                )
+            made.targets[target] = TRACE if number is None else number
+        return made
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> "LogFilter":
+        """The filter in `KERNEL_LOG`, else in `RUST_LOG`, else `info`. Raises `ConfigError`."""
+        env = os.environ if environ is None else environ
+        for name in ("KERNEL_LOG", "RUST_LOG"):
+            if env.get(name):
+                return cls.parse(env[name], name)
+        return cls()
+
+    def levels(self) -> Iterator[tuple[str, int]]:
+        """(logger name, level), the root's ("") first."""
+        yield "", self.default
+        yield from self.targets.items()
+
+
+def _level(text: str) -> int | None:
+    return LEVELS.get(text.lower(), _NUMBERS.get(text))
