@@ -1,0 +1,147 @@
+"""What others add to kobs, as pluggy hooks: vocabularies, payload types, detectors, exporters,
+commands.
+
+A plug-in is a module or object with functions marked by `hook`, named by an entry point of the
+group `kobs` or given to `register`:
+
+    from kobs.hooks import hook
+
+    @hook
+    def kobs_vocabularies():
+        return [Vocabulary("cache", rules=(...))]
+
+pluggy is imported when hooks are first called, and only where there is a plug-in.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from kobs.observe import Vocabulary
+    from kobs.schema import PayloadType
+
+ENTRY_POINTS = "kobs"
+"""Group of entry points that name plug-ins."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def hook(function: F) -> F:
+    """Mark a plug-in's function as the implementation of the hook of its name."""
+    function.kobs_impl = {  # type: ignore[attr-defined]  # what pluggy.HookimplMarker leaves
+        "wrapper": False,
+        "hookwrapper": False,
+        "optionalhook": False,
+        "tryfirst": False,
+        "trylast": False,
+        "specname": None,
+    }
+    return function
+
+
+class Specifications:
+    """The hooks there are. An implementation may take fewer arguments."""
+
+    def kobs_vocabularies(self) -> "Iterable[Vocabulary]":
+        """Vocabularies of further subsystems, for `observe`."""
+        return ()
+
+    def kobs_payload_types(self) -> "Iterable[type[PayloadType]]":
+        """Payload types that shall be known where recordings are read, declared by
+        `kobs.event_type`."""
+        return ()
+
+    def kobs_detectors(self) -> dict[str, Callable[..., Any]]:
+        """Methods of anomaly detection by name, for `Detector(method=...)`."""
+        return {}
+
+    def kobs_exporters(self) -> dict[str, Callable[..., Any]]:
+        """Formats of `kobs export --to` by name: `function(recording, path, options)`."""
+        return {}
+
+    def kobs_commands(self, subparsers: Any) -> None:
+        """Add sub-commands of `kobs` to an `argparse` object of sub-parsers; each sets the
+        default `run`, a function of the parsed arguments that returns the exit code."""
+
+
+def register(plugin: object, *, name: str | None = None) -> None:
+    """Add a plug-in. One that is there already is left alone."""
+    if plugin not in _given:
+        _given.append(plugin)
+        if _manager is not None:
+            _manager.register(plugin, name)
+
+
+def unregister(plugin: object) -> None:
+    """Take a plug-in out again; one that is not there is ignored."""
+    if plugin in _given:
+        _given.remove(plugin)
+        if _manager is not None and _manager.is_registered(plugin):
+            _manager.unregister(plugin)
+
+
+def vocabularies() -> "list[Vocabulary]":
+    """The vocabularies of all plug-ins."""
+    return [each for found in _call("kobs_vocabularies") for each in found]
+
+
+def payload_types() -> "list[type[PayloadType]]":
+    """The payload types of all plug-ins."""
+    return [each for found in _call("kobs_payload_types") for each in found]
+
+
+def detectors() -> dict[str, Callable[..., Any]]:
+    """The detection methods of all plug-ins."""
+    return {name: made for found in _call("kobs_detectors") for name, made in found.items()}
+
+
+def exporters() -> dict[str, Callable[..., Any]]:
+    """The export formats of all plug-ins."""
+    return {name: made for found in _call("kobs_exporters") for name, made in found.items()}
+
+
+def add_commands(subparsers: Any) -> None:
+    """Let all plug-ins add their sub-commands."""
+    _call("kobs_commands", subparsers=subparsers)
+
+
+_given: list[object] = []
+_manager: Any = None
+
+
+def _call(name: str, **arguments: Any) -> list[Any]:
+    manager = _plugins()
+    return [] if manager is None else list(getattr(manager.hook, name)(**arguments))
+
+
+def _plugins() -> Any:
+    """The plugin manager; None, and pluggy not imported, where there is no plug-in."""
+    global _manager
+    if _manager is not None:
+        return _manager
+    from importlib.metadata import entry_points
+
+    named = list(entry_points(group=ENTRY_POINTS))
+    if not named and not _given:
+        return None
+    import pluggy
+
+    manager = pluggy.PluginManager("kobs")
+    specification = pluggy.HookspecMarker("kobs")
+    for name in [name for name in vars(Specifications) if name.startswith("kobs_")]:
+        specification(getattr(Specifications, name))
+    manager.add_hookspecs(Specifications)
+    for entry_point in named:
+        try:
+            manager.register(entry_point.load(), entry_point.name)
+        except Exception as error:  # one bad plug-in does not spoil the rest
+            import logging
+
+            logging.getLogger("kobs").warning(
+                "the plug-in %r (%s) could not be loaded and is left out: %s",
+                entry_point.name, entry_point.value, error,
+            )  # fmt: skip
+    for plugin in _given:
+        manager.register(plugin)
+    _manager = manager
+    return manager

@@ -1,0 +1,297 @@
+"""Sites: the wrapped methods of a process, and where the events of each go.
+
+A wrapper holds its route in a closure cell: None where no collector takes its events, so that
+a call then costs one test. Routes are laid anew when a collector comes or goes, not looked up
+on every call. Only where an instance has a collector of its own is there a look-up a call.
+"""
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from time import monotonic_ns
+from types import CellType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+from kobs import collector as collectors, handover
+from kobs.errors import ClosedError, ObserveError
+from kobs.observe.emissions import Emission
+from kobs.observe.generate import Target, build
+from kobs.observe.parameters import PREFIX
+
+if TYPE_CHECKING:
+    from kobs.collector import Collector
+
+Route = tuple[Any, ...]
+"""(collector, channel of the first emission, of the second, ...)"""
+
+ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>"})()
+"""Stands for an attribute that the class itself did not have."""
+
+
+class Site:
+    """One wrapped method: what it emits, where that goes, and what it took the place of."""
+
+    def __init__(
+        self,
+        original: Any,
+        target: Target,
+        emissions: tuple[Emission, ...],
+        *,
+        owner: type | None,
+        collector: "Collector | None",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = target.name
+        self.label = target.label
+        self.scope = target.scope
+        self.emissions = emissions
+        self.collector = collector
+        self.owner = weakref.ref(owner) if owner is not None else None
+        self.replaced: Any = ABSENT
+        """What the class had in its own `__dict__`."""
+        self.installed: Any = None
+        """What it has there now."""
+        self.retired = False
+        self._told: set[int] = set()
+        self._default_route: Route | None = None
+        names = {"original": original, "route": None, "lookup": None, "failed": self.failed}
+        names.update(extra or {})
+        self.wrapper: FunctionType = build(target, emissions, names, original)
+        cells = cells_of(self.wrapper)
+        self._route = cells[PREFIX + "route"]
+        self._lookup = cells.get(PREFIX + "lookup")
+        with _lock:
+            _sites.add(self)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Lay the route anew: a collector came or went."""
+        if self.retired:
+            self._route.cell_contents = None
+            return
+        default = self._default_route = self._default()
+        if _bindings and self._lookup is not None:
+            self._lookup.cell_contents = self._of_instance
+            self._route.cell_contents = default or _LOOK_UP
+        else:
+            if self._lookup is not None:
+                self._lookup.cell_contents = None
+            self._route.cell_contents = default
+
+    def retire(self) -> None:
+        """Emit nothing from here on, wherever the wrapper still is."""
+        self.retired = True
+        self.refresh()
+
+    def failed(self, error: Exception, index: int, collector: "Collector") -> None:
+        """Something of kobs's own went wrong in a call: count it, say it once, go on."""
+        try:
+            if isinstance(error, ClosedError):
+                refresh_all()
+                return
+            collector.ring.count("errors")
+            if index not in self._told:
+                self._told.add(index)
+                import logging
+
+                logging.getLogger("kobs").warning(
+                    "%s could not be recorded for %s and was left out; this is said once, "
+                    "more are counted in losses().errors",
+                    self.emissions[index].name, self.label, exc_info=error,
+                )  # fmt: skip
+        except Exception:
+            return
+
+    def _default(self) -> Route | None:
+        collector = self.collector or collectors.global_collector()
+        return None if collector is None or collector.closed else self._route_to(collector)
+
+    def _of_instance(self, instance: object) -> Route | None:
+        bound = _bindings.get(id(instance))
+        if bound is None or bound.instance() is not instance:
+            return self._default_route
+        if bound.collector.closed:
+            return None
+        route = bound.routes.get(self)
+        if route is None:
+            route = bound.routes[self] = self._route_to(bound.collector)
+        return route
+
+    def _route_to(self, collector: "Collector") -> Route:
+        return (collector, *(channel(emission, collector) for emission in self.emissions))
+
+
+class Sender:
+    """Channel of an emission that sends."""
+
+    def __init__(
+        self, emission: Emission, emitter: Callable[..., int], store: handover.LinkStore
+    ) -> None:
+        self._emitter = emitter
+        self._store = store
+        self._shared = emission.shared
+
+    def send(self, key: handover.Key) -> int:
+        """Announce a send; its token."""
+        return self._store.send(key, shared=self._shared)
+
+    def withdraw(self, link: int | None) -> None:
+        """What was announced did not happen."""
+        if link:
+            self._store.withdraw(link)
+
+    def sent(self, link: int | None, *fields: object, **more: Any) -> None:
+        """Record the send event under its token."""
+        event = self._emitter(*fields, link=link or 0, **more)
+        if link:
+            self._store.sent(link, event)
+
+
+class Receiver:
+    """Channel of an emission that receives."""
+
+    def __init__(
+        self, emission: Emission, emitter: Callable[..., int], store: handover.LinkStore
+    ) -> None:
+        self._emitter = emitter
+        self._store = store
+        self._shared = emission.shared
+        names = emission.type.__kobs_schema__.field_names
+        self._waits = "wait_time_us" in names and "wait_time_us" not in emission.fields
+
+    def received(self, key: handover.Key, *fields: object, **more: Any) -> None:
+        """Record the receive event, and continue the sender's chain."""
+        sent = self._store.receive(key, shared=self._shared)
+        header = handover.header(sent)
+        if sent is not None and self._waits and sent.timestamp_ns:
+            header["wait_time_us"] = max(0, monotonic_ns() - sent.timestamp_ns) / 1000
+        event = self._emitter(*fields, **{**header, **more})
+        handover.adopt(sent, event)
+
+
+def channel(emission: Emission, collector: "Collector") -> Any:
+    """What a wrapper calls to make the event."""
+    emitter = collector.emitter(emission.type)
+    if emission.sends is not None:
+        return Sender(emission, emitter, handover.store_of(collector))
+    if emission.receives is not None:
+        return Receiver(emission, emitter, handover.store_of(collector))
+    return emitter
+
+
+def with_collector(instance: Any, collector: "Collector | None") -> Any:
+    """Send the events of one instance to `collector`, whatever others of its class use; None
+    ends that. Returns the instance.
+
+    Nothing is written into the instance: it needs no `__dict__`. Where it cannot be referenced
+    weakly either (`__slots__` without `__weakref__`), it may live a little longer than it
+    would. Raises `ObserveError` if `collector` is none.
+    """
+    if collector is not None and not isinstance(collector, collectors.Collector):
+        raise ObserveError(f"with_collector(..., {collector!r}): expected a Collector or None")
+    target = getattr(instance, "__wrapped__", instance) if is_proxy(instance) else instance
+    with _lock:
+        key = id(target)
+        had_any = bool(_bindings)
+        if collector is None:
+            _bindings.pop(key, None)
+        else:
+            _bindings[key] = _Binding(target, collector, key)
+            _drop_unused()
+        if had_any != bool(_bindings):
+            refresh_all()
+    return instance
+
+
+class _Binding:
+    """An instance and the collector it was given."""
+
+    __slots__ = ("collector", "instance", "routes", "strong")
+
+    def __init__(self, instance: object, collector: "Collector", key: int) -> None:
+        self.collector = collector
+        self.routes: weakref.WeakKeyDictionary[Site, Route] = weakref.WeakKeyDictionary()
+        self.strong = False
+        try:
+            reference = weakref.ref(instance, lambda dead: _forget(key, dead))
+            self.instance: Callable[[], object] = reference
+        except TypeError:
+            # An id alone could come to mean another object: this one is kept, until it is found
+            # to be held by nobody else.
+            self.strong = True
+            self.instance = _Strong(instance)
+
+
+class _Strong:
+    """A reference that keeps its object."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __call__(self) -> object:
+        return self.held
+
+
+def _forget(key: int, dead: object) -> None:
+    bound = _bindings.get(key)
+    if bound is not None and bound.instance is dead:
+        del _bindings[key]
+
+
+def _drop_unused() -> None:
+    """Let go of bound instances that only their binding holds."""
+    for key, bound in list(_bindings.items()):
+        if bound.strong and sys.getrefcount(bound.instance.held) <= 2:  # type: ignore[attr-defined]
+            del _bindings[key]
+
+
+def site_of(function: object) -> Site | None:
+    """The site of a wrapper; None for any other object."""
+    if type(function) is not FunctionType:
+        return None
+    failed = cells_of(function).get(PREFIX + "failed")
+    site = getattr(failed.cell_contents, "__self__", None) if failed is not None else None
+    return site if isinstance(site, Site) else None
+
+
+def sites_of(cls: type) -> list[Site]:
+    """The sites that were made for a class, wherever their wrappers are now."""
+    with _lock:
+        return [site for site in _sites if site.owner is not None and site.owner() is cls]
+
+
+def cells_of(function: FunctionType) -> dict[str, CellType]:
+    """A function's closure by name."""
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
+def is_proxy(instance: object) -> bool:
+    """The object is a proxy that `observe(instance)` made."""
+    return getattr(type(instance), "__kobs_proxy__", False) is True
+
+
+def refresh_all(_: object = None) -> None:
+    """Lay every route anew."""
+    with _lock:
+        for site in list(_sites):
+            site.refresh()
+
+
+_lock = threading.RLock()
+_sites: "weakref.WeakSet[Site]" = weakref.WeakSet()
+_bindings: dict[int, _Binding] = {}
+_LOOK_UP: Route = ()
+"""A route that is never used: the look-up that is on as well gives another or none."""
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+collectors.watch_global_collector(refresh_all)
+os.register_at_fork(after_in_child=_after_fork)
