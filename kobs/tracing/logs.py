@@ -15,7 +15,7 @@ from kobs.config import Settings
 from kobs.context import cause
 from kobs.tracing.log_filter import TRACE, LogFilter
 from kobs.tracing.records import encode, plain, text_of
-from kobs.tracing.spans import set_slow_thresholds
+from kobs.tracing.spans import check_slow_thresholds, set_slow_thresholds
 
 _LEVEL_NAMES = {logging.WARNING: "WARN", TRACE: "TRACE"}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -122,6 +122,7 @@ class LogSetup:
         slow_operation_ms: float | None = None,
     ) -> None:
         """Put the handler and the levels in place; what was applied before is undone first."""
+        check_slow_thresholds(slow_syscall_ms=slow_syscall_ms, slow_operation_ms=slow_operation_ms)
         self.close()
         self._thresholds = set_slow_thresholds(
             syscall_ms=slow_syscall_ms, operation_ms=slow_operation_ms

@@ -8,7 +8,7 @@ from kobs import bridge, collector as collectors
 from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.collector import Collector
 from kobs.context import Cause, cause, origin
-from kobs.errors import KobsError
+from kobs.errors import ConfigError, KobsError
 from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.levels import Category, SyscallResult
@@ -453,16 +453,21 @@ def set_slow_thresholds(
     *, syscall_ms: float | None = None, operation_ms: float | None = None
 ) -> tuple[float, float]:
     """Set from how many milliseconds system calls and operations are slow; None leaves a
-    threshold. Returns what they were before."""
+    threshold. Returns what they were before. Raises `ConfigError` for less than 0."""
+    check_slow_thresholds(syscall_ms=syscall_ms, operation_ms=operation_ms)
     before = _slow_ms[_SYSCALL], _slow_ms[_PERFORMANCE]
-    for name, value in (("syscall_ms", syscall_ms), ("operation_ms", operation_ms)):
-        if value is not None and not value >= 0:
-            raise SpanError(f"{name}={value}: expected milliseconds, 0 or more")
     if syscall_ms is not None:
         _slow_ms[_SYSCALL] = float(syscall_ms)
     if operation_ms is not None:
         _slow_ms[_PERFORMANCE] = _slow_ms[_NETWORK] = float(operation_ms)
     return before
+
+
+def check_slow_thresholds(**thresholds: float | None) -> None:
+    """Raises `ConfigError` for a threshold below 0."""
+    for name, value in thresholds.items():
+        if value is not None and not value >= 0:
+            raise ConfigError(f"{name}={value}: expected milliseconds, 0 or more")
 
 
 def _count_error(collector: Collector, error: Exception) -> None:

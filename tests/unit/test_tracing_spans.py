@@ -10,7 +10,7 @@ import pytest
 import kobs
 from kobs import Collector, bridge, collector as collectors
 from kobs.context import Cause, causal_context, cause
-from kobs.errors import ObserveError
+from kobs.errors import ConfigError, ObserveError
 from kobs.events import FLAG_BEGIN, FLAG_END, Event
 from kobs.payloads import MetricUpdate
 from kobs.tracing import (
@@ -332,7 +332,7 @@ class TestSlow:
         assert len(named(collector, "OperationSlow", "SyscallSlow")) == 2
 
     def test_a_bad_threshold_is_refused_by_name(self) -> None:
-        with pytest.raises(SpanError, match="operation_ms=-1"):
+        with pytest.raises(ConfigError, match="operation_ms=-1"):
             set_slow_thresholds(operation_ms=-1)
 
 
