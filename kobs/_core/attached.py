@@ -34,7 +34,7 @@ def attach(path: str) -> AttachedRing:
         except OSError as error:
             raise RecordingError(f"{path}: cannot be mapped: {error.strerror}") from None
     else:
-        view = _padded(path, size, total)
+        view = _padded(path, _whole_slots(header, size), total)
         damage.append(_missing(header, size))
     return AttachedFile(path, header, view, damage)
 
@@ -114,6 +114,14 @@ def _padded(path: str, size: int, total: int) -> memoryview:
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
     return view.toreadonly()
+
+
+def _whole_slots(header: Header, size: int) -> int:
+    """`size` without the slot that is cut: its stamp may be there, and its event torn."""
+    for lane in header.lanes:
+        if lane.offset <= size < lane.offset + lane.slots * SLOT_SIZE:
+            return int(size - (size - lane.offset) % SLOT_SIZE)
+    return size
 
 
 def _missing(header: Header, size: int) -> str:

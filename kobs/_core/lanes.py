@@ -165,6 +165,7 @@ def _lane_publisher(
     refill = state.refill
     count = count_loss
     claim = state.writing.setdefault
+    claimed = state.writing.get
     release = state.writing.__delitem__
     mask = state.slots - 1
     first_word = state.base
@@ -190,13 +191,14 @@ def _lane_publisher(
                 count("discarded")
                 return 0
         index = ticket & mask
-        if claim(index, ticket) != ticket:
-            count("contended")
-            return 0
         try:
+            if claim(index, ticket) != ticket:
+                count("contended")
+                return 0
             word = first_word + index * per_slot
             stamp = (ticket + 1) << 1
             if words[word] >= stamp:
+                release(index)
                 count("contended")  # Lapped while it was stalled.
                 return 0
             words[word] = stamp | 1
@@ -204,8 +206,13 @@ def _lane_publisher(
             memory[start : start + size] = data
             words[word] = stamp
             words[head_word] = ticket + 1
-        finally:
             release(index)
+        except BaseException:
+            # A signal handler raised (KeyboardInterrupt), anywhere above: no claim may stay.
+            if claimed(index) == ticket:
+                release(index)
+            count("errors")
+            raise
         return prefix | ticket & ticket_mask
 
     def stop() -> None:
@@ -227,6 +234,7 @@ def _segmented_publisher(
     take = state.take
     count = count_loss
     claim = state.writing.setdefault
+    claimed = state.writing.get
     release = state.writing.__delitem__
     mask = state.slots - 1
     first_word = state.base
@@ -262,13 +270,14 @@ def _segmented_publisher(
                 return 0
             segment, memory, words = here = place
         index = ticket & mask
-        if claim(index, ticket) != ticket:
-            count("contended")
-            return 0
         try:
+            if claim(index, ticket) != ticket:
+                count("contended")
+                return 0
             word = first_word + index * per_slot
             stamp = (ticket + 1) << 1
             if words[word] >= stamp:
+                release(index)
                 count("contended")  # Lapped while it was stalled.
                 return 0
             words[word] = stamp | 1
@@ -276,8 +285,13 @@ def _segmented_publisher(
             memory[start : start + size] = data
             words[word] = stamp
             heads[head_word] = ticket + 1
-        finally:
             release(index)
+        except BaseException:
+            # A signal handler raised (KeyboardInterrupt), anywhere above: no claim may stay.
+            if claimed(index) == ticket:
+                release(index)
+            count("errors")
+            raise
         return prefix | ticket & ticket_mask
 
     def rebind() -> None:

@@ -48,6 +48,7 @@ class SegmentWriter:
         self._files = [0]
         self._current = [0] * LANES
         self._lock = allocate_lock()
+        self._wait_s = _WAIT_S
         self._full = False
         self._dropped: set[tuple[int, int]] = set()
         self._count_dropped = count_dropped
@@ -58,7 +59,8 @@ class SegmentWriter:
         place = self._places.get(segment)
         if place is not None and self._current[lane] >= segment:
             return place
-        if not self._lock.acquire(timeout=_WAIT_S):
+        if not self._lock.acquire(timeout=self._wait_s):
+            self._wait_s = 0.0  # Not once an event, should it be held for good.
             return None
         try:
             place = self._places.get(segment)
