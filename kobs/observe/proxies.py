@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import wrapt
 
 from kobs.errors import ObserveError
-from kobs.observe.generate import Target, label_of, style_of, target_of
-from kobs.observe.parameters import PREFIX, Arguments, Parameters
 from kobs.observe.sites import Site, is_proxy, with_collector
+from kobs.observe.targets import c_method_target, target_of
 from kobs.observe.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def proxy(
                 function, owner=cls.__name__, name=name, bound=not static, scope=wish.scope
             )
         else:
-            target = _c_method_target(cls, name, function, wish.scope)
+            target = c_method_target(cls, name, function, wish.scope)
         site = sites[name] = Site(function, target, wish.emissions, owner=None, collector=collector)
         site.replaced = function
     if not sites:
@@ -158,28 +157,6 @@ def _entering(name: str, inner: Callable[..., Any] | None) -> Callable[..., Any]
     return entering_later
 
 
-def _c_method_target(cls: type, name: str, function: Any, scope: bool) -> Target:
-    """The target for a method that is no Python function: called on the instance, unread."""
-    own = Parameters(
-        (f"{PREFIX}this",),
-        positional_only=1,
-        varargs=f"{PREFIX}args",
-        varkw=f"{PREFIX}kwargs",
-    )
-    inner = Parameters.of_callable(function)
-    return Target(
-        name=name,
-        label=label_of(cls.__name__, name, inner or own),
-        owner=cls.__name__,
-        parameters=own,
-        arguments=Arguments(own, inner, bound=1),
-        this=f"{PREFIX}this",
-        call=f"{PREFIX}original({own.forwarded().replace(', /', '')})",
-        style=style_of(function),
-        scope=scope,
-    )
-
-
 class ObservedFunction(_Wrapper):  # type: ignore[misc]
     """A wrapt wrapper that pickles by name and copies to itself, as functions do."""
 
@@ -212,29 +189,6 @@ class ObservedFunction(_Wrapper):  # type: ignore[misc]
 def function_wrapper(original: Any, site: Site) -> Any:
     """A wrapt wrapper around a callable that is no plain function."""
     return ObservedFunction(original, site.wrapper)
-
-
-def wrapped_target(cls: type, name: str, value: Any, scope: bool) -> Target:
-    """The target for a wrapper that wrapt calls: `(wrapped, instance, args, kwargs)`."""
-    wrapped, instance, args, kwargs = (
-        f"{PREFIX}{part}" for part in ("wrapped", "instance", "args", "kwargs")
-    )
-    inner = Parameters.of_callable(value)
-    if inner is not None:
-        inner.positional = inner.positional[1:]
-        inner.positional_only = max(0, inner.positional_only - 1)
-    packed = Parameters(varargs=args, varkw=kwargs)
-    return Target(
-        name=name,
-        label=label_of(cls.__name__, name, inner or packed),
-        owner=cls.__name__,
-        parameters=Parameters((wrapped, instance, args, kwargs)),
-        arguments=Arguments(packed, inner, bound=0),
-        this=instance,
-        call=f"{wrapped}(*{args}, **{kwargs})",
-        style=style_of(value),
-        scope=scope,
-    )
 
 
 def _resolve(module: str, qualname: str) -> Any:

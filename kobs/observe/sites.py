@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from kobs import collector as collectors, handover
 from kobs.errors import ClosedError, ObserveError
 from kobs.observe.emissions import Emission
-from kobs.observe.generate import Target, build
+from kobs.observe.generate import build
 from kobs.observe.parameters import PREFIX
+from kobs.observe.targets import Target
 
 if TYPE_CHECKING:
     from kobs.collector import Collector

@@ -31,6 +31,19 @@ def without_own_frames(error: BaseException) -> BaseException:
 _SUSPEND = suspend.__code__
 
 
+def first_step(inner: Any) -> Any:
+    """The first step of an async generator that another stands for: the loop's hooks see the
+    outer one only, which closes the inner one."""
+    import sys
+
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return inner.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
 class Scope:
     """A call that has a begin and an end event: between them the begin is the ambient parent.
 

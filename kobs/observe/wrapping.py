@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from kobs.errors import ObserveError
 from kobs.observe.emissions import MARK, Emission, marked_function
-from kobs.observe.generate import Target, label_of, style_of, target_of
-from kobs.observe.parameters import PREFIX, Arguments, Parameters
 from kobs.observe.sites import ABSENT, Site, is_proxy, site_of, sites_of
+from kobs.observe.targets import inherited_target, target_of, wrapped_target
 from kobs.observe.vocabulary import Rule, Vocabulary, vocabulary, vocabulary_of_class
 
 if TYPE_CHECKING:
@@ -299,7 +298,7 @@ def _wrapped(
     function = value.__func__ if outer is not None else value
     bound = not isinstance(value, staticmethod)
     if inherited:
-        target, extra = _inherited(cls, name, function, bound, wish.scope)
+        target, extra = inherited_target(cls, name, function, bound, wish.scope)
     elif type(function) is FunctionType:
         target = target_of(function, owner=cls.__name__, name=name, bound=bound, scope=wish.scope)
         extra = {}
@@ -335,41 +334,12 @@ def _wrapped_property(
     return made, sites
 
 
-def _inherited(
-    cls: type, name: str, function: Any, bound: bool, scope: bool
-) -> tuple[Target, dict[str, Any]]:
-    """A wrapper for what the class inherits goes on along the instance's own resolution order,
-    as the call would without it: another class may stand between."""
-    this = f"{PREFIX}this"
-    own = Parameters(
-        (this,) if bound else (),
-        positional_only=int(bound),
-        varargs=f"{PREFIX}args",
-        varkw=f"{PREFIX}kwargs",
-    )
-    inner = Parameters.of_callable(function)
-    start = f"{PREFIX}super({PREFIX}class, {this if bound else PREFIX + 'class'})"
-    target = Target(
-        name=name,
-        label=label_of(cls.__name__, name, inner or own),
-        owner=cls.__name__,
-        parameters=own,
-        arguments=Arguments(own, inner, bound=int(bound)),
-        this=this if bound else None,
-        call=f"{start}.{name}({own.forwarded(int(bound))})",
-        style=style_of(function),
-        scope=scope,
-        looks_up=bound,
-    )
-    return target, {"super": super, "class": cls}
-
-
 def _wrapped_callable(
     cls: type, name: str, value: Any, wish: Wanted, collector: "Collector | None"
 ) -> tuple[Any, list[Site]]:
     """What is no plain function (a cache, another library's wrapper) stays what it is behind a
     wrapt wrapper, which binds as it does and shows its attributes."""
-    from kobs.observe.proxies import function_wrapper, wrapped_target
+    from kobs.observe.proxies import function_wrapper
 
     if type(value) in (staticmethod, classmethod):
         raise ObserveError(
