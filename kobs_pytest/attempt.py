@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
+from kobs.causality import CausalGraph
 from kobs.collector import global_collector
 from kobs.events import Event
 from kobs.pattern import Inconclusive
-from kobs.pattern.causes import Causes
 from kobs.payloads import ProcessCreated
 from kobs_pytest.children import losses_by_cause
 from kobs_pytest.events import TestBegan, TestEnded
@@ -67,7 +67,7 @@ class Attempt:
         self._begun = 0
         self._begin_read = False
         self._overflowing = 0
-        self._graph: Causes | None = None
+        self._graph: CausalGraph | None = None
         self.start_ns = monotonic_ns()
         recorder.children.begin()
 
@@ -106,10 +106,10 @@ class Attempt:
             self.events.sort(key=_by_time)
         self._graph = None
 
-    def graph(self) -> Causes:
+    def graph(self) -> CausalGraph:
         """Which event led to which, among all that are known (a path may lead through others')."""
         if self._graph is None:
-            self._graph = Causes(sorted(self.events + self.unattributed, key=_by_time))
+            self._graph = CausalGraph(self.events + self.unattributed)
         return self._graph
 
     def incomplete(self) -> tuple[str, ...]:

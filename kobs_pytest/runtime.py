@@ -217,10 +217,12 @@ class Runtime:
 def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None]:
     """Have an async test enter its origin inside the coroutine: a loop of wider scope runs it in
     a context of its own. Returns what takes it back."""
+    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
+    if context is not None:  # unittest made it when the test was collected
+        context.run(origin.set, key)
+        return _nothing
     test = getattr(item, "obj", None)
     if not isinstance(item, pytest.Function) or not _is_coroutine_function(test):
-        return _nothing
-    if item.cls is not None and hasattr(item.cls, "runTest"):  # unittest has its own way
         return _nothing
     original: Any = test
 

@@ -1,15 +1,14 @@
 """Patterns of several events: `A >> B`, `A.then(B)`, `A * n`; and finding any pattern in events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from kobs.causality import CausalGraph
 from kobs.errors import PatternError
 from kobs.events import Event
 from kobs.pattern.base import Pattern, hint, require, shown
-from kobs.pattern.causes import Causes
+from kobs.pattern.causes import Graph, reached_from
 from kobs.pattern.predicates import AllOf, AnyOf, EventPattern
-
-Graph = Callable[[], Causes]
 
 
 class Chain(Pattern):
@@ -105,7 +104,7 @@ def walk(pattern: Chain, events: Sequence[Event], graph: Graph) -> list[Step]:
         if not before:
             break
         if by_cause:
-            pairs = graph().reached_from(event for event, _ in before)
+            pairs = reached_from(graph(), [event for event, _ in before])
             found = tuple(
                 (event, start)
                 for event, start in pairs
@@ -127,7 +126,7 @@ def matches(pattern: Pattern, events: Sequence[Event], graph: Graph | None = Non
     if isinstance(pattern, EventPattern):
         return [event for event in events if pattern.matches(event)]
     if isinstance(pattern, Chain):
-        steps = walk(pattern, events, graph or (lambda: Causes(events)))
+        steps = walk(pattern, events, graph or (lambda: CausalGraph(events)))
         complete = len(steps) == len(pattern.steps)
         return [event for event, _ in steps[-1].found] if complete else []
     raise PatternError(f"{shown(pattern)} cannot be looked for: {hint(pattern)}")
@@ -153,7 +152,7 @@ def find(
     if isinstance(pattern, EventPattern):
         return next(((event,) for event in events if pattern.matches(event)), None)
     if isinstance(pattern, Chain):
-        steps = walk(pattern, events, graph or (lambda: Causes(events)))
+        steps = walk(pattern, events, graph or (lambda: CausalGraph(events)))
         if len(steps) < len(pattern.steps) or not steps[-1].found:
             return None
         event, before = steps[-1].found[0]

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from kobs.causality import CausalGraph
 from kobs.events import Event
 from kobs.pattern.base import Pattern
-from kobs.pattern.causes import Causes
-from kobs.pattern.chains import Chain, Count, Graph, matches, walk
+from kobs.pattern.causes import Graph, cause_is_missing, reached_from
+from kobs.pattern.chains import Chain, Count, matches, walk
 from kobs.pattern.predicates import Check, EventPattern, brief, closeness
 
 WIDTH = 72
@@ -63,7 +64,7 @@ def explain(
     """
     __tracebackhide__ = True
     teller = Narrator(events if numbered is None else numbered, start_ns)
-    graph = graph or (lambda: Causes(events))
+    graph = graph or (lambda: CausalGraph(events))
     if isinstance(pattern, Count):
         return _explain_count(pattern, events, graph, teller)
     if isinstance(pattern, Chain):
@@ -117,7 +118,7 @@ def tally(events: Iterable[Event], most: int = 5) -> str:
     return ", ".join(parts)
 
 
-def tree(start: Event, graph: Causes, teller: Narrator) -> list[str]:
+def tree(start: Event, graph: CausalGraph, teller: Narrator) -> list[str]:
     """What `start` led to, as an indented tree with times."""
     lines: list[str] = []
     seen: set[int] = set()
@@ -128,7 +129,7 @@ def tree(start: Event, graph: Causes, teller: Narrator) -> list[str]:
         seen.add(id(event))
         indent = "  " * depth
         lines.append(indent + teller.line(event, WIDTH - len(indent)))
-        effects = graph.effects(event)
+        effects = graph.children(event)
         if depth >= _TREE_DEPTH and effects:
             lines.append(f"{indent}  ... {_events(len(effects))} deeper")
             return
@@ -190,7 +191,7 @@ def _explain_chain(
     details: list[str] = []
     if by_cause:
         causes = graph()
-        reached = [event for event, _ in causes.reached_from(before)]
+        reached = [event for event, _ in reached_from(causes, before)]
         lines.append(clip(f"  led to {tally(reached)}" if reached else "  led to nothing"))
         for event in before[:_LISTED]:
             details += tree(event, causes, teller)
@@ -271,16 +272,16 @@ def _list(found: Sequence[Event], teller: Narrator) -> list[str]:
     return lines
 
 
-def _cause_of(event: Event, graph: Causes, teller: Narrator) -> str:
+def _cause_of(event: Event, graph: CausalGraph, teller: Narrator) -> str:
     causes = graph.causes(event)
     if causes:
         return f"its cause: {teller.line(causes[0], 200)}"
-    if graph.missing_parent(event):
+    if cause_is_missing(graph, event):
         return "its cause is not among this test's events"
     return "it has no cause: nothing joins it to another event"
 
 
-def _ancestors(event: Event, graph: Causes, teller: Narrator) -> list[str]:
+def _ancestors(event: Event, graph: CausalGraph, teller: Narrator) -> list[str]:
     lines: list[str] = []
     seen: set[int] = set()
     current: Event | None = event

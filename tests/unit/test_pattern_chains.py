@@ -71,11 +71,11 @@ class TestCause:
         assert find(MADE >> MADE, story) is None
 
     def test_goes_through_events_that_are_not_asked_about(self, story):
-        from kobs.pattern.causes import Causes
+        from kobs.causality import CausalGraph
 
         ends = [e for e in story if e.type_name in ("ProcessCreated", "ShmWritten")]
         assert find(MADE >> WROTE, ends) is None
-        assert find(MADE >> WROTE, ends, lambda: Causes(story)) is not None
+        assert find(MADE >> WROTE, ends, lambda: CausalGraph(story)) is not None
 
     def test_finds_the_one_path_among_many_starts(self, collector):
         for _ in range(5):

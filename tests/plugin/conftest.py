@@ -1,0 +1,69 @@
+"""A pytest inside pytest, that knows nothing of the run around it."""
+
+import importlib
+import os
+import re
+
+import pytest
+
+# `pytester` forgets the modules that an inner run imported; what kobs consists of must stay one.
+for _name in (
+    "kobs.collector",
+    "kobs.anomaly",
+    "kobs.session",
+    "kobs.pattern.explain",
+    "kobs_pytest.runtime",
+    "kobs_instrumentation.registry",
+    *(f"kobs_instrumentation.watch.{name}" for name in ("process", "vfs", "queue", "scheduler")),
+):
+    importlib.import_module(_name)
+
+FOREIGN = ("PYTEST_", "OTEL_", "KOBS_", "KERNEL_", "GITHUB_", "GITLAB_")
+ALSO = ("CI", "BUILD_NUMBER", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "RUST_LOG", "FORCE_COLOR")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path_factory):
+    """Nothing of the run around it reaches the inner one."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name in ALSO:
+            monkeypatch.delenv(name)
+    state = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.setenv("COLUMNS", "80")
+    return state
+
+
+class Inner:
+    """Runs pytest on a test module and looks at what it said."""
+
+    def __init__(self, pytester):
+        self.pytester = pytester
+        pytester.makeini(
+            "[pytest]\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function\n"
+        )
+
+    def __call__(self, source, *arguments, subprocess=False, **outcomes):
+        """Run `source` with `arguments`; `passed=2, failed=1, ...` must come out."""
+        if source is not None:
+            self.pytester.makepyfile(source)
+        run = (
+            self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
+        )
+        result = run("-p", "no:cacheprovider", *arguments)
+        if outcomes:
+            result.assert_outcomes(**outcomes)
+        return result
+
+
+@pytest.fixture
+def inner(pytester):
+    return Inner(pytester)
+
+
+def told(result):
+    """The lines of a result, with times, pids and numbers of lines made equal."""
+    text = "\n".join(result.outlines)
+    text = re.sub(r"[+-]\d+\.\d{3}ms", "+T", text)
+    text = re.sub(r"pid=\d+", "pid=P", text)
+    return re.sub(r"(\.py):\d+", r"\1:N", text)
