@@ -93,7 +93,7 @@ class Gate:
         """
         if self._closed:
             raise ClosedError("this collector is closed; make a new one to record on")
-        if sampled is None:
+        if sampled is None or not causality_id:  # a parent alone is no chain, and decides nothing
             sampled = self._sampled(causality_id, category)
         if not sampled:
             if severity >= Severity.WARN:

@@ -46,6 +46,8 @@ class LinkRecord(NamedTuple):
     trace_high: int
     sampled: bool
     origin: str
+    put_ns: int = 0
+    """When it was left, on the monotonic clock, which all processes of a machine share."""
 
     @property
     def cause(self) -> Cause:
@@ -150,7 +152,7 @@ class LinksTable:
         if end > ENTRY_SIZE or stamp != zlib.crc32(raw[8:end]) | 1 << 32:
             return None
         origin = raw[8 + _BODY.size : end].decode("utf-8", "surrogatepass")
-        record = LinkRecord(link, causality_id, parent, span_id, high, bool(sampled), origin)
+        record = LinkRecord(link, causality_id, parent, span_id, high, bool(sampled), origin, put_ns)
         return digest, put_ns, record
 
     def _place(self, digest: int) -> int:

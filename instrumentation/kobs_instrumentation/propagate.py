@@ -204,7 +204,7 @@ def program_name(argv: list[bytes]) -> str:
     program = os.path.basename(words[0]) or words[0]
     if not is_python(words[0]):
         return program
-    flags, rest = _split_python(words)
+    _, rest = _split_python(words)
     if rest and rest[0] == "-m" and len(rest) > 1:
         return rest[1]
     if rest and rest[0] == "-c" and len(rest) > 1:

@@ -35,9 +35,11 @@ def enable(
     chosen = choose(only, exclude)
     disable(collector)
     undos = [_watch.errors_go_to(lambda: collector)]
-    for name in SUBSYSTEMS:
-        if name in chosen or name in _CARRIERS:
-            undos.append(_module(name).install(lambda: collector, events=name in chosen))
+    undos += [
+        _module(name).install(lambda: collector, events=name in chosen)
+        for name in SUBSYSTEMS
+        if name in chosen or name in _CARRIERS
+    ]
     session = collector.session
     if session is not None:
         given = {"only": list(only) if only else None, "exclude": list(exclude or ())}

@@ -6,6 +6,7 @@ Nothing that goes wrong here may reach the program.
 """
 
 # mypy: ignore-errors
+# ruff: noqa: B905, C402, UP031, UP036
 
 import sys
 

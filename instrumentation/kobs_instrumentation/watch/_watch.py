@@ -1,4 +1,4 @@
-"""What the watches share: where their events go, how they are switched on and off, what went wrong."""
+"""What the watches share: where events go, how they are switched on and off, what goes wrong."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

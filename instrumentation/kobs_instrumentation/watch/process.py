@@ -15,7 +15,7 @@ from _thread import get_ident
 from time import monotonic_ns
 from typing import Any
 
-from kobs.context import Cause, cause
+from kobs.context import Cause, cause, origin
 from kobs.payloads import ProcessCreated, ProcessStateChanged, ProcessTerminated
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch._patch import Call, Patcher
@@ -145,8 +145,10 @@ def _after_spawn(start: Start, pid: int) -> None:
 
 
 def _before_fork(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    script = [os.fsencode(word) for word in sys.orig_argv]
-    return Start(_names.pop(get_ident(), "") or f"fork of {propagate.program_name(script)}")
+    program = propagate.program_name([os.fsencode(word) for word in sys.orig_argv])
+    if program == "multiprocessing.forkserver":
+        return None  # it forks for others: they say what for, see `_after_launch`
+    return Start(_names.pop(get_ident(), "") or f"fork of {program}")
 
 
 def _after_fork(start: Start, result: Any) -> None:
@@ -252,14 +254,45 @@ def _after_status(popen: Any, _: Any) -> None:
         _ended(popen.pid, popen.returncode)
 
 
-def _before_process_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`multiprocessing`'s `_launch(self, process)`: the process has a name."""
-    _names[get_ident()] = str(args[1].name)
-    return args[0]
+def _before_launch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`multiprocessing`'s `_launch(popen, process)`: the process has a name. One that the fork
+    server starts is not a child of ours: it finds what we leave for it in the session."""
+    popen, process = args
+    _names[get_ident()] = name = str(process.name)
+    start = Start(name) if popen.method == "forkserver" else None
+    collector = _watch.any_collector()
+    if start is not None and collector is not None and collector.session is not None:
+        collector.session.put_link(
+            _process_key(process), start.cause or Cause(0, 0), start.link, origin.get()
+        )
+    return popen, start
 
 
-def _after_process_start(popen: Any, _: Any) -> None:
+def _after_launch(state: tuple[Any, Start | None], _: Any) -> None:
+    popen, start = state
     _names.pop(get_ident(), None)
+    if start is not None:
+        _created(start, popen.pid)
+
+
+def _launch_failed(state: tuple[Any, Start | None], _: Any) -> None:
+    _names.pop(get_ident(), None)
+
+
+def _before_bootstrap(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`multiprocessing`'s `_bootstrap(process)`, the first that runs in the new process."""
+    collector = _watch.any_collector()
+    if collector is None or collector.session is None:
+        return
+    record = collector.session.take_link(_process_key(args[0]))
+    if record is not None:
+        cause.set(record.cause)
+        origin.set(record.origin)
+        begin_process(record.link)
+
+
+def _process_key(process: Any) -> bytes:
+    return f"process {process._parent_pid} {process._identity}".encode()
 
 
 def _before_exit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -309,12 +342,13 @@ def _patch(patcher: Patcher) -> None:
         patcher.method(module.Popen, "_handle_exitstatus", _before_status, _after_status)
 
     def multiprocessing_popen(module: Any) -> None:
-        patcher.method(
-            module.Popen, "_launch", _before_process_start, _after_process_start,
-            _after_process_start,
-        )  # fmt: skip
+        patcher.method(module.Popen, "_launch", _before_launch, _after_launch, _launch_failed)
         patcher.method(module.Popen, "poll", _before_status, _after_status)
 
+    def multiprocessing_process(module: Any) -> None:
+        patcher.method(module.BaseProcess, "_bootstrap", _before_bootstrap)
+
+    patcher.when_imported("multiprocessing.process", multiprocessing_process)
     patcher.when_imported("_posixsubprocess", fork_exec)
     patcher.when_imported("subprocess", popen)
     for start_method in ("fork", "spawn_posix", "forkserver"):

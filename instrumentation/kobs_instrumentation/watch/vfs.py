@@ -51,6 +51,16 @@ def _text(path: Any) -> str:
     return text if text != collector.path else ""
 
 
+def _in_folder(path: str, folder: Any) -> str:
+    """A path that is relative to an open folder (`dir_fd`), whole."""
+    if path and isinstance(folder, int) and not os.path.isabs(path):
+        try:
+            return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+        except OSError:
+            pass
+    return path
+
+
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:
     return args[index] if len(args) > index else kwargs.get(name)
 
@@ -82,7 +92,7 @@ def _by_interpreter() -> bool:
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    path = _text(_argument(args, kwargs, 0, "path"))
+    path = _in_folder(_text(_argument(args, kwargs, 0, "path")), kwargs.get("dir_fd"))
     if not path:
         return None
     flags = _argument(args, kwargs, 1, "flags")
@@ -129,6 +139,7 @@ class _Change:
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         path = _text(_argument(args, kwargs, self.index, self.name))
+        path = _in_folder(path, kwargs.get("dir_fd", kwargs.get("dst_dir_fd")))
         return (path, monotonic_ns()) if path else None
 
     def after(self, state: tuple[str, int], _: Any) -> None:
