@@ -4,26 +4,24 @@ import heapq
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import select
 from kobs._core.contract import AttachedRing, LossCounts, RawSlot, Reader
 from kobs.decoder import EventDecoder
-from kobs.errors import ClosedError, RecordingError, SessionError
+from kobs.errors import ClosedError, RecordingError
 from kobs.events import Event
 from kobs.filters import EventFilter
 from kobs.session import Session
 
 if TYPE_CHECKING:
+    from kobs.following import RecordingSubscriber
     from kobs.query import Query, QueryResult
 
-_CHUNK = 2048
-_STALL_S = 0.011
+CHUNK = 2048
+STALL_S = 0.011
 """A little more than an unfinished slot stops a reader."""
-_POLL_FIRST_S = 0.002
-_POLL_MOST_S = 0.05
 
 
 class ProcessRecord(NamedTuple):
@@ -79,7 +77,7 @@ def open_recording(path: "str | os.PathLike[str] | Session") -> "Recording":
     return Recording(path, None)
 
 
-class _Part:
+class Part:
     """One recording's file with what decodes its events."""
 
     def __init__(self, attached: AttachedRing) -> None:
@@ -97,25 +95,29 @@ class _Part:
             self.undecoded += 1
         return event
 
+    def types_named(self, name: bytes) -> set[int]:
+        """The ids of the payload types that have `name` (as JSON) in their declaration."""
+        return {type_id for type_id, record in self.attached.schemas() if name in record}
+
     def events(self) -> Iterator[Event]:
         """What is there now, by time."""
         reader = self.attached.reader(oldest=True)
         left = reader.pending()
         idle = False
         while True:
-            slots = reader.read(_CHUNK)
+            slots = reader.read(CHUNK)
             for slot in slots:
                 event = self.decode(slot)
                 if event is not None:
                     yield event
             left -= len(slots)
-            if slots and left > -_CHUNK:
+            if slots and left > -CHUNK:
                 idle = False
             elif idle or not reader.pending() or left <= 0:
                 return
             else:
                 idle = True
-                time.sleep(_STALL_S)
+                time.sleep(STALL_S)
 
 
 class Recording:
@@ -126,22 +128,24 @@ class Recording:
         self.session = session
         """The session; None for a single file."""
         self._core = select()
-        self._parts: dict[str, _Part] = {}
+        self.parts: dict[str, Part] = {}
+        """The files that are open, by path; for kobs's own modules."""
         self._bad: dict[str, str] = {}
-        self._exit_codes: dict[int, int] | None = None
+        self._exit_codes: dict[int, int] = {}
+        self._scanners: dict[str, Reader] = {}
         self._closed = False
         if session is None:
-            self._parts[path] = _Part(self._core.attach(path))
+            self.parts[path] = Part(self._core.attach(path))
         else:
-            self._look()
+            self.look()
 
     # What happened
 
     def events(self) -> Iterator[Event]:
         """The events that are there now, of all files, by time. Begins anew at each call."""
         self._refuse_closed()
-        self._look()
-        streams = [part.events() for part in self._parts.values()]
+        self.look()
+        streams = [part.events() for part in self.parts.values()]
         return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_timestamp)
 
     def snapshot(self) -> list[Event]:
@@ -155,7 +159,7 @@ class Recording:
         if self.running:
             now_ns = time.monotonic_ns()
         else:
-            ends = [part.attached.refreshed_monotonic_ns for part in self._parts.values()]
+            ends = [part.attached.refreshed_monotonic_ns for part in self.parts.values()]
             now_ns = max([*ends, *(event.timestamp_ns for event in events[-1:])], default=0)
         return query.run(events, now_ns=now_ns)
 
@@ -164,6 +168,8 @@ class Recording:
     ) -> "RecordingSubscriber":
         """A reader that goes on as events come, in processes that begin later too; from now on,
         or from the oldest event."""
+        from kobs.following import RecordingSubscriber
+
         self._refuse_closed()
         return RecordingSubscriber(self, event_filter, oldest)
 
@@ -182,7 +188,7 @@ class Recording:
         file's header says of it."""
         if self.session is not None:
             return {**self.session.info, "exit": self.session.exit}
-        attached = next(iter(self._parts.values())).attached
+        attached = next(iter(self.parts.values())).attached
         return {
             "session": attached.session,
             "command": attached.command,
@@ -197,15 +203,15 @@ class Recording:
     @property
     def running(self) -> bool:
         """A recorded process runs still."""
-        return any(part.attached.alive for part in self._parts.values())
+        return any(part.attached.alive for part in self.parts.values())
 
     @property
     def processes(self) -> list[ProcessRecord]:
         """The recorded processes, in the order of their recordings."""
         self._refuse_closed()
-        self._look()
+        self.look()
         codes = self._codes()
-        return [self._process(part.attached, codes) for part in self._parts.values()]
+        return [self._process(part.attached, codes) for part in self.parts.values()]
 
     @property
     def unobserved(self) -> list[dict[str, Any]]:
@@ -216,7 +222,7 @@ class Recording:
     def damage(self) -> list[str]:
         """What is wrong with the files and what was left out because of it; empty if nothing."""
         found = list(self._bad.values())
-        for path, part in self._parts.items():
+        for path, part in self.parts.items():
             name = os.path.basename(path)
             found += [f"{name}: {line}" for line in part.attached.damage]
             if part.undecoded:
@@ -226,9 +232,9 @@ class Recording:
     def open_events(self) -> list[OpenRecord]:
         """The begins that have no end, of all processes, oldest first."""
         self._refuse_closed()
-        self._look()
+        self.look()
         found = []
-        for part in self._parts.values():
+        for part in self.parts.values():
             attached = part.attached
             for entry in attached.open_events():
                 kind = part.decoder.type_of(entry.type_id)
@@ -257,19 +263,19 @@ class Recording:
     def losses_by_recording(self) -> dict[int, LossCounts]:
         """What was lost so far, by recording number."""
         self._refuse_closed()
-        self._look()
-        return {part.attached.recording: part.attached.losses() for part in self._parts.values()}
+        self.look()
+        return {part.attached.recording: part.attached.losses() for part in self.parts.values()}
 
     def produced(self) -> int:
         """How many events were published, kept or not."""
-        return sum(part.attached.produced() for part in self._parts.values())
+        return sum(part.attached.produced() for part in self.parts.values())
 
     def close(self) -> None:
         """Release the files. Twice is once."""
         self._closed = True
-        for part in self._parts.values():
+        for part in self.parts.values():
             part.attached.close()
-        self._parts.clear()
+        self.parts.clear()
 
     def __enter__(self) -> "Recording":
         return self
@@ -278,22 +284,22 @@ class Recording:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Recording {self.path}, {len(self._parts)} files>"
+        return f"<Recording {self.path}, {len(self.parts)} files>"
 
     # How
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Open the recordings that came since the last look."""
         if self.session is None or self._closed:
             return
         paths = self.session.recordings()
-        if len(paths) == len(self._parts) + len(self._bad) and not self._bad:
+        if len(paths) == len(self.parts) + len(self._bad) and not self._bad:
             return
         for path in paths:
-            if path in self._parts:
+            if path in self.parts:
                 continue
             try:
-                self._parts[path] = _Part(self._core.attach(path))
+                self.parts[path] = Part(self._core.attach(path))
                 self._bad.pop(path, None)
             except RecordingError as error:
                 # It may be one that is just being made: the next look tries again.
@@ -318,24 +324,23 @@ class Recording:
 
     def _codes(self) -> dict[int, int]:
         """Exit code by pid: what parents saw of their children, and `kobs run` of the program."""
-        if self._exit_codes is not None:
-            return self._exit_codes
-        running = self.running
-        codes: dict[int, int] = {}
-        for part in self._parts.values():
-            wanted = {
-                type_id
-                for type_id, record in part.attached.schemas()
-                if b'"ProcessTerminated"' in record
-            }
+        codes = self._exit_codes
+        for path, part in self.parts.items():
+            wanted = part.types_named(b'"ProcessTerminated"')
             if wanted:
-                codes.update(_terminated(part, wanted))
+                # Each event is looked at once, however often someone asks.
+                reader = self._scanners.get(path)
+                if reader is None:
+                    reader = self._scanners[path] = part.attached.reader(oldest=True)
+                codes.update(_terminated(part, reader, wanted))
         ended = self.session.exit if self.session is not None else None
-        if ended is not None and self._parts and isinstance(ended.get("exit_code"), int):
-            first = next(iter(self._parts.values())).attached
-            codes.setdefault(first.pid, ended["exit_code"])
-        if not running:
-            self._exit_codes = codes
+        if ended is not None and self.parts:
+            code, number = ended.get("exit_code"), ended.get("signal")
+            first = next(iter(self.parts.values())).attached
+            if isinstance(number, int):
+                codes.setdefault(first.pid, -number)
+            elif isinstance(code, int):
+                codes.setdefault(first.pid, code)
         return codes
 
     def _refuse_closed(self) -> None:
@@ -343,13 +348,12 @@ class Recording:
             raise ClosedError(f"the recording {self.path} is closed; open it again")
 
 
-def _terminated(part: _Part, types: set[int]) -> Iterator[tuple[int, int]]:
-    """(pid, exit code) of the terminations that a recording tells of. Looks at the type ids
-    alone, so that millions of other events are not decoded for it."""
+def _terminated(part: Part, reader: Reader, types: set[int]) -> Iterator[tuple[int, int]]:
+    """(pid, exit code) of the terminations that a reader has not given yet. Looks at the type
+    ids alone, so that millions of other events are not decoded for it."""
     ids = {type_id.to_bytes(2, sys.byteorder) for type_id in types}
-    reader = part.attached.reader(oldest=True)
     left = reader.pending()
-    while left > -_CHUNK and (slots := reader.read(_CHUNK)):
+    while left > -CHUNK and (slots := reader.read(CHUNK)):
         left -= len(slots)
         for slot in slots:
             if slot.data[56:58] in ids:
@@ -357,106 +361,6 @@ def _terminated(part: _Part, types: set[int]) -> Iterator[tuple[int, int]]:
                 code = getattr(event.payload, "exit_code", None) if event is not None else None
                 if event is not None and isinstance(code, int):
                     yield event.pid, code
-
-
-class RecordingSubscriber:
-    """Follows a recording or session from outside; the counterpart of `kobs.Subscriber`."""
-
-    def __init__(
-        self, recording: Recording, event_filter: EventFilter | None, oldest: bool
-    ) -> None:
-        self._recording = recording
-        self._filter = event_filter
-        self._readers: dict[str, Reader] = {}
-        self._waiting: deque[Event] = deque()
-        self._closed = False
-        self._find(oldest)
-
-    @property
-    def lost(self) -> int:
-        """Events that went by unseen."""
-        return sum(reader.lost for reader in self._readers.values())
-
-    @property
-    def closed(self) -> bool:
-        """`close` was called."""
-        return self._closed
-
-    def filter(self, event_filter: EventFilter) -> "RecordingSubscriber":
-        """See only events that match from here on; the same subscriber, for chaining."""
-        self._filter = event_filter
-        return self
-
-    def next(self) -> Event | None:
-        """The next event that passes the filter; None if there is none now."""
-        if self._closed:
-            raise ClosedError("this subscriber is closed; subscribe again to read on")
-        while self._waiting or self._fill():
-            event = self._waiting.popleft()
-            if self._filter is None or self._filter.matches(event):
-                return event
-        return None
-
-    def follow(self, timeout: float | None = None) -> Iterator[Event]:
-        """Events as they come, until none came for `timeout` seconds (None: until every
-        recorded process has ended)."""
-        pause = _POLL_FIRST_S
-        quiet_since = time.monotonic()
-        while not self._closed:
-            event = self.next()
-            if event is None:
-                # Asked before the last look: what ended before it has written all it will.
-                running = self._recording.running
-                event = self.next()
-            if event is not None:
-                yield event
-                pause = _POLL_FIRST_S
-                quiet_since = time.monotonic()
-                continue
-            quiet = time.monotonic() - quiet_since
-            if timeout is not None and quiet >= timeout:
-                return
-            if timeout is None and not running and quiet >= _STALL_S:
-                return
-            time.sleep(pause)
-            pause = min(_POLL_MOST_S, pause * 2)
-
-    def close(self) -> None:
-        """Stop reading. Twice is once."""
-        self._closed = True
-        for reader in self._readers.values():
-            reader.close()
-
-    def _find(self, oldest: bool) -> None:
-        """Begin to read recordings that came since the last look."""
-        recording = self._recording
-        try:
-            recording._look()
-        except SessionError:
-            return  # The folder was removed; what is open can still be read.
-        for path, part in recording._parts.items():
-            if path not in self._readers:
-                self._readers[path] = part.attached.reader(oldest=oldest)
-
-    def _fill(self) -> bool:
-        self._find(oldest=True)
-        found: list[Event] = []
-        for path, reader in self._readers.items():
-            part = self._recording._parts[path]
-            found += [e for slot in reader.read(_CHUNK) if (e := part.decode(slot)) is not None]
-        found.sort(key=_timestamp)
-        self._waiting.extend(found)
-        return bool(found)
-
-    def __iter__(self) -> Iterator[Event]:
-        while not self._closed and (event := self.next()) is not None:
-            yield event
-
-    def __enter__(self) -> "RecordingSubscriber":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _timestamp(event: Event) -> int:
