@@ -30,6 +30,7 @@ class Limits:
 class Outcome:
     """What came of a run."""
 
+    pid: int
     exit_code: int
     """0: it ran to its end; 1: an exception; negative: the signal that ended it."""
     output: str
@@ -54,7 +55,6 @@ class SandboxManager:
     def __init__(self, folder: str, *, limits: Limits | None = None) -> None:
         self.folder = str(Path(folder).resolve(strict=True))
         self.limits = limits or Limits()
-        self.overruns: dict[str, int] = {}
 
     def run(
         self,
@@ -82,7 +82,6 @@ class SandboxManager:
                 outcome.error = report["error"]
         if not in_time:
             outcome.over_budget = True
-            self.exceed_budget(name, budget_ms, outcome.duration_ms)
         elif outcome.exit_code < 0:
             self.record_violation(outcome, f"{name}: ended by signal {-outcome.exit_code}")
         return outcome
@@ -94,10 +93,6 @@ class SandboxManager:
     def record_violation(self, outcome: Outcome, description: str) -> None:
         """Note that the child broke a rule that no capability lifts."""
         outcome.violations.append(description)
-
-    def exceed_budget(self, operation: str, budget_ms: float, actual_ms: float) -> None:
-        """Note that a child was killed for the time it took."""
-        self.overruns[operation] = self.overruns.get(operation, 0) + 1
 
     def _execute(
         self, code: str, allowed: list[str], budget_ms: float
@@ -136,5 +131,5 @@ class SandboxManager:
                 lines = [json.loads(line) for line in reports]
         finally:
             os.close(read_fd)
-        outcome = Outcome(child.returncode, output.decode(errors="replace"), "", duration_ms)
-        return outcome, lines, in_time
+        text = output.decode(errors="replace")
+        return Outcome(child.pid, child.returncode, text, "", duration_ms), lines, in_time
