@@ -12,6 +12,9 @@ from kobs.errors import ConfigError
 __all__ = ["METHODS", "Anomaly", "Baseline", "Detector", "Ewma", "Mad", "ZScore"]
 
 _SECOND = 1_000_000_000
+_REACH = 3.0
+"""How far out an anomaly may lie, in thresholds, and enter the baseline as it is. At 1, the spread
+of log-normal latencies is learned too small and twice as many of them are told (measured)."""
 
 
 class Anomaly(NamedTuple):
@@ -37,10 +40,10 @@ class Detector:
     seconds, with a count. Latencies are skewed: three standard deviations alone flag some 2 %
     of them.
 
-    An anomalous value enters the baseline as the most extreme value that would have been none,
-    so that one outlier does not make the next look normal. After `min_samples` anomalies
-    without a normal value between them that is what is normal now: the baseline begins anew
-    with them.
+    An anomalous value enters the baseline at three times the threshold at most, so that one
+    outlier does not make the next look normal, and a metric with a long tail is still learned as
+    it is; of several in a row only the first does. After `min_samples` in a row, that is what is
+    normal now: the baseline begins anew with them.
 
     At most `max_metrics` metrics are kept; of more, those that were not seen for longest are
     forgotten (`forgotten` counts them). Values that are not finite are ignored (`rejected`).
@@ -65,6 +68,7 @@ class Detector:
         """Values that were nan or infinite."""
         self.suppressed = 0
         """Anomalies kept back so far, over all metrics; `Anomaly.count` tells them later."""
+        self._threshold_squared = self.threshold**2
         self._make = _method(method)
         self._interval = int(_seconds(interval_s) * _SECOND)
         self._clock = clock
@@ -81,21 +85,28 @@ class Detector:
         once may lose a sample, no more.
         """
         known = self._young.get(metric) or self._find(metric)
+        accept = known.accept
+        if accept is not None and accept(value, self._threshold_squared):
+            return None
         if not isfinite(value):
             self.rejected += 1
             return None
         baseline = known.baseline
         if baseline.count < self.min_samples:
             baseline.learn(value)
+            if baseline.count == self.min_samples:
+                known.hurry()
             return None
         expected, spread = baseline.judge(value)
         deviation = distance(value, expected, spread)
         if deviation <= self.threshold:
             known.successor = None
+            known.hurry()
             baseline.learn(value)
             return None
-        reach = self.threshold * spread
-        baseline.learn(min(max(value, expected - reach), expected + reach))
+        if known.successor is None:
+            reach = _REACH * self.threshold * spread
+            baseline.learn(min(max(value, expected - reach), expected + reach))
         self._learn_anew(known, value)
         now = self._clock() if now_ns is None else now_ns
         known.count += 1
@@ -132,6 +143,7 @@ class Detector:
         return known
 
     def _learn_anew(self, known: "_Metric", value: float) -> None:
+        known.accept = None
         successor = known.successor
         if successor is None:
             successor = known.successor = self._make()
@@ -139,19 +151,27 @@ class Detector:
         if successor.count >= self.min_samples:
             known.baseline = successor
             known.successor = None
+            known.hurry()
 
 
 class _Metric:
     """What the detector keeps of a metric."""
 
-    __slots__ = ("baseline", "count", "successor", "told")
+    __slots__ = ("accept", "baseline", "count", "successor", "told")
 
     def __init__(self, baseline: Baseline) -> None:
+        self.accept: Callable[[float, float], bool] | None = None
+        """The baseline's short way for normal values, if it has one and nothing else has to be
+        done about them."""
         self.baseline = baseline
         self.successor: Baseline | None = None
         """Learns from anomalies in a row, and takes over if they do not end."""
         self.told: int | None = None
         self.count = 0
+
+    def hurry(self) -> None:
+        """Take the short way from here on."""
+        self.accept = getattr(self.baseline, "accept", None)
 
 
 def _method(given: object) -> Callable[[], Baseline]:

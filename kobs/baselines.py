@@ -63,6 +63,22 @@ class ZScore:
         self.mean = mean
         self.count = count
 
+    def accept(self, value: float, threshold_squared: float) -> bool:
+        """`judge` and `learn` in one, for the many values that are plainly normal: false, and
+        nothing learned, where the value may be an anomaly or the values are constant so far."""
+        count = self.count
+        mean = self.mean
+        distance = value - mean
+        squares = self._squares
+        if not 0.0 < distance * distance * count <= threshold_squared * squares:
+            return False
+        count += 1
+        step = distance / count
+        self._squares = squares + distance * (distance - step)
+        self.mean = mean + step
+        self.count = count
+        return True
+
 
 class Ewma:
     """Exponentially weighted mean and deviation: the last `span` values or so, for metrics that

@@ -43,10 +43,27 @@ class TestWelford:
             baseline.learn(value)
         scale = max(map(abs, values))
         assert baseline.count == len(values)
-        assert baseline.mean == pytest.approx(statistics.fmean(values), rel=1e-9, abs=1e-9 * scale)
-        assert baseline.deviation == pytest.approx(
-            statistics.pstdev(values), rel=1e-6, abs=1e-7 * scale
+        assert baseline.mean == pytest.approx(
+            statistics.fmean(values), rel=1e-9, abs=1e-9 * scale + 1e-100
         )
+        assert baseline.deviation == pytest.approx(
+            statistics.pstdev(values), rel=1e-6, abs=1e-7 * scale + 1e-100
+        )
+
+    @given(st.lists(st.floats(-1e6, 1e6), min_size=30, max_size=200), st.floats(1, 10))
+    def test_the_short_way_says_and_learns_what_the_long_one_does(
+        self, values: list[float], threshold: float
+    ) -> None:
+        short, long = ZScore(), ZScore()
+        for value in values:
+            expected, spread = long.judge(value)
+            if short.accept(value, threshold**2):
+                assert abs(value - expected) <= threshold * spread * (1 + 1e-9)
+            else:
+                short.learn(value)
+            long.learn(value)
+        assert (short.count, short.mean) == (long.count, long.mean)
+        assert short.deviation == pytest.approx(long.deviation, rel=1e-6, abs=1e-3)
 
     def test_does_not_cancel_where_the_mean_is_large(self) -> None:
         baseline = ZScore()
