@@ -170,13 +170,15 @@ def test_a_hundred_thousand_events_take_about_a_second() -> None:
             parent=n - 1 if n % 100 else 0,
             cid=1 + n // 1000,
             link=1 + n // 200 if n % 200 in (0, 150) else 0,
+            kind={0: "send", 150: "receive"}.get(n % 200, ""),
         )
         for n in range(1, 100_001)
     ]
     began = time.perf_counter()
     graph = CausalGraph(events)
     assert len(graph.longest_chain()) == 100
-    assert sum(edge.kind == "link" for edge in graph.edges) == 500
+    assert [(gap.kind, gap.missing) for gap in graph.gaps] == [("link", 1)]
+    assert sum(edge.kind == "link" for edge in graph.edges) == 499
     assert graph.chain(50).critical_path()
     assert len(graph.tree()) == len(graph.roots)
     taken = time.perf_counter() - began
