@@ -11,7 +11,9 @@ import pytest
 
 from kobs.causality import CausalGraph
 from kobs.collector import global_collector
+from kobs.context import Cause
 from kobs.events import Event
+from kobs.ids import mint_id
 from kobs.pattern import Inconclusive
 from kobs.payloads import ProcessCreated
 from kobs_pytest.children import losses_by_cause
@@ -49,6 +51,9 @@ class Attempt:
         self.recorder = recorder
         self.nodeid = nodeid
         self.tried = tried
+        self.cause = Cause(mint_id(), 0)
+        """The chain of the test's own boundaries: each test is a trace of its own, which
+        sampling never leaves out. What the test does begins chains of its own."""
         self.outcome = "passed"
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""

@@ -35,8 +35,20 @@ def mark_inconclusive(item: pytest.Item, report: pytest.TestReport, error: Incon
     setattr(report, "kobs_inconclusive", list(error.reasons) or [error.question])
     item.user_properties.append(VERDICT)
     report.user_properties.append(VERDICT)
-    if getattr(error, "at_end", False) and error.__cause__ is None:
-        report.longrepr = f"Inconclusive: {error}"
+    if error.at_end:
+        report.longrepr = _without_our_frames(item, error)
+
+
+def _without_our_frames(item: pytest.Item, error: Inconclusive) -> Any:
+    """What to show of a verdict that no line of the test raised: the assertion that failed on
+    doubtful evidence if there was one, and why it is doubtful."""
+    if error.__cause__ is None:
+        return f"Inconclusive: {error}"
+    shown: Any = item.repr_failure(pytest.ExceptionInfo.from_exception(error.__cause__))
+    if hasattr(shown, "addsection"):
+        shown.addsection("inconclusive", str(error))
+        return shown
+    return f"{shown}\n\nInconclusive: {error}"
 
 
 def _absorbs(mark: pytest.Mark, error: Inconclusive) -> bool:

@@ -101,22 +101,26 @@ class Runtime:
             return (yield)
         origin_before, cause_before = origin.get(), cause.get()
         origin.set(attempt.key(phase))
-        cause.set(None)
         try:
             self._boundary(attempt, phase)
+            cause.set(None)
             return (yield)
         finally:
             origin.set(origin_before)
             cause.set(cause_before)
 
     def _boundary(self, attempt: Attempt, phase: str) -> None:
+        cause.set(attempt.cause)
         attempt.began(phase, self._emit(TestBegan, attempt.nodeid, phase, min(attempt.tried, 255)))
 
     def _end(self, attempt: Attempt) -> None:
         origin_before = origin.get()
+        cause_before = cause.get()
         origin.set(attempt.key("teardown"))
+        cause.set(attempt.cause)
         self._emit(TestEnded, attempt.nodeid, attempt.outcome, min(attempt.tried, 255))
         origin.set(origin_before)
+        cause.set(cause_before)
         if not self.every_test:
             self.recorder.off()
 
@@ -159,6 +163,7 @@ class Runtime:
             attempt = self._begin(item)
             origin.set(attempt.key("setup"))
             self._boundary(attempt, "setup")
+            cause.set(None)
         return Kobs(attempt)
 
     # -- verdicts and failures ----------------------------------------------------------------

@@ -45,25 +45,29 @@ class Inner:
 
     def __call__(self, source, *arguments, subprocess=False, **outcomes):
         """Run `source` with `arguments`; `passed=2, failed=1, ...` must come out."""
-        if source is not None:
-            self.pytester.makepyfile(source)
-        run = (
-            self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
-        )
-        result = run("-p", "no:cacheprovider", *arguments)
+        self.pytester.makepyfile(source)
+        tester = self.pytester
+        run = tester.runpytest_subprocess if subprocess else tester.runpytest_inprocess
+        # Plugins that import much, and once more in every inner run.
+        off = [
+            "no:cacheprovider",
+            "no:hypothesispytest",
+            *(() if "anyio" in source else ("no:anyio",)),
+        ]
+        result = run(*(f"-p{name}" for name in off), *arguments)
         if outcomes:
             result.assert_outcomes(**outcomes)
         return result
+
+    @staticmethod
+    def told(result):
+        """What a result says, with times, pids and numbers of lines made equal."""
+        text = "\n".join(result.outlines)
+        text = re.sub(r"[+-]\d+\.\d{3}ms", "+T", text)
+        text = re.sub(r"pid=\d+", "pid=P", text)
+        return re.sub(r"(\.py):\d+", r"\1:N", text)
 
 
 @pytest.fixture
 def inner(pytester):
     return Inner(pytester)
-
-
-def told(result):
-    """The lines of a result, with times, pids and numbers of lines made equal."""
-    text = "\n".join(result.outlines)
-    text = re.sub(r"[+-]\d+\.\d{3}ms", "+T", text)
-    text = re.sub(r"pid=\d+", "pid=P", text)
-    return re.sub(r"(\.py):\d+", r"\1:N", text)
