@@ -586,7 +586,7 @@ class TestDecorators:
             await asyncio.sleep(0)
             return current_span()
 
-        async def both() -> list[Span]:
+        async def both() -> tuple[Span, Span]:
             return await asyncio.gather(fetch(), fetch())
 
         assert asyncio.iscoroutinefunction(fetch)
