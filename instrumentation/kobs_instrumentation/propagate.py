@@ -71,8 +71,8 @@ def add_to_child(env: dict[bytes, bytes], link: int, *, parent: Cause | None = N
     env[b"KOBS_HOME"] = os.fsencode(_home())
     env.update(cause_variables(link, parent or cause.get(), children.trace_high))
     given = env.get(b"KOBS_TRACEPARENT")
-    if given is not None:
-        env.setdefault(b"TRACEPARENT", given)
+    if given is not None and b"TRACEPARENT" not in env:
+        env[b"TRACEPARENT"] = env[b"KOBS_ADDED_TRACEPARENT"] = given
     before = env.get(b"PYTHONPATH")
     inject = os.fsencode(INJECT_FOLDER)
     if before is None:

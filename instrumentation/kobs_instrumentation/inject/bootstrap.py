@@ -32,8 +32,11 @@ def start(given: dict[str, str]) -> None:
     )
     kobs.collector.default_session = session
     init_collector(collector)
-    cause.set(propagate.cause_from(given, os.environ.get("TRACEPARENT", ""), session.trace_high))
-    origin.set(given.get("KOBS_ORIGIN", ""))
+    given_cause = propagate.cause_from(given, os.environ.get("TRACEPARENT", ""), session.trace_high)
+    if given_cause is not None:  # a program can list its context variables: set none in vain
+        cause.set(given_cause)
+    if given.get("KOBS_ORIGIN"):
+        origin.set(given["KOBS_ORIGIN"])
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
     process.close_at_exit(collector.close)

@@ -13,9 +13,10 @@ ADDED = (
     "KOBS_PARENT",
     "KOBS_LINK",
     "KOBS_ORIGIN",
+    "KOBS_TRACEPARENT",
 )
-"""Variables that are ours alone. `KOBS_PYTHONPATH` and `KOBS_TRACEPARENT` say what we made of
-the two that are not: the value before, and the value we set."""
+"""Variables that are ours alone. `KOBS_PYTHONPATH` is what PYTHONPATH was before, if anything;
+`KOBS_ADDED_TRACEPARENT` the TRACEPARENT that we set where there was none."""
 
 INJECT = "kobs_instrumentation/inject"
 
@@ -45,9 +46,7 @@ def hide(env, encode=str):
                 del env[encode("PYTHONPATH")]
             else:
                 env[encode("PYTHONPATH")] = rest
-    ours = env.pop(encode("KOBS_TRACEPARENT"), None)
-    if ours is not None:
-        given["KOBS_TRACEPARENT"] = ours
-        if env.get(encode("TRACEPARENT")) == ours:
-            del env[encode("TRACEPARENT")]
+    added = env.pop(encode("KOBS_ADDED_TRACEPARENT"), None)
+    if added is not None and env.get(encode("TRACEPARENT")) == added:
+        del env[encode("TRACEPARENT")]
     return given

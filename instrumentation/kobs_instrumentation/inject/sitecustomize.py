@@ -35,10 +35,13 @@ def _start():
             version = "%d.%d" % sys.version_info[:2]
             _unobserved(os, given, "Python " + version + ": kobs needs 3.11 or later")
             return
+        cached = set(sys.path_importer_cache)
         _import_kobs(os, given)
         from kobs_instrumentation.inject import bootstrap
 
         bootstrap.start(given)
+        for entry in set(sys.path_importer_cache) - cached:
+            del sys.path_importer_cache[entry]
     except Exception as error:
         try:
             text = "kobs could not start: %s: %s" % (type(error).__name__, error)

@@ -130,9 +130,7 @@ def _before_posix_spawn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     path, words, given = args[:3]
     argv = [os.fsencode(word) for word in words]
     start = Start(_name(argv), os.fsdecode(path), argv)
-    env = propagate.encoded(given)
-    if given is os.environ:
-        env = {**propagate.c_environment(), **env}
+    env = propagate.c_environment() if given is None else propagate.encoded(given)
     propagate.add_to_child(env, start.link)
     return Call(start, (path, words, env, *args[3:]), kwargs)
 
