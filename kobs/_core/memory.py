@@ -1,15 +1,16 @@
 """Memory for rings: anonymous, or a file whose space is there before anything is written to it.
 
 `mmap.mmap` keeps a duplicate of the file's descriptor open (until Python 3.13, and there by
-default); a watched program must not find descriptors that it did not open. So the mapping is made
-through libc, and the descriptor is closed at once.
+default); a watched program must not find descriptors that it did not open. So a file's mapping is
+made through libc, and the descriptor is closed at once.
 """
 
 import ctypes
+import mmap
 import os
 
-_PROT_READ, _READ_WRITE = 1, 3
-_MAP_SHARED, _MAP_PRIVATE, _MAP_ANONYMOUS = 1, 2, 0x20
+_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+_MAP_FIXED = 0x10
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -23,41 +24,26 @@ _mmap.argtypes = (
     ctypes.c_int,
     ctypes.c_int64,
 )
-_munmap = _libc.munmap
-_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
-class _Mapped(ctypes.Array[ctypes.c_char]):
-    """An array over mapped memory. Views hold it, so the memory goes when the last view goes."""
+def _map(descriptor: int, size: int, protection: int = _READ_WRITE) -> memoryview:
+    """The file, mapped over the place that an anonymous mapping of Python's own has taken.
 
-    _type_ = ctypes.c_char
-    _length_ = 0
-    where: tuple[int, int]
-
-    def __del__(self, unmap: object = _munmap) -> None:
-        unmap(*self.where)  # type: ignore[operator]
-
-
-_array_types: dict[int, type[_Mapped]] = {}
-
-
-def _map(descriptor: int, size: int, flags: int, protection: int = _READ_WRITE) -> memoryview:
-    address = _mmap(None, size, protection, flags, descriptor, 0)
-    if address == _MAP_FAILED:
+    Views hold that one, and it goes when it is freed, not when it is finalized: the garbage
+    collector finalizes all of a cycle in any order, and a generator of that cycle that is closed
+    then may emit.
+    """
+    view = anonymous(size)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    if _mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, descriptor, 0) == _MAP_FAILED:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    kind = _array_types.get(size)
-    if kind is None:
-        kind = type("_Mapped", (_Mapped,), {"_length_": size, "_type_": ctypes.c_char})
-        _array_types[size] = kind
-    array = kind.from_address(address)
-    array.where = (address, size)
-    return memoryview(array).cast("B")
+    return view
 
 
 def anonymous(size: int) -> memoryview:
     """`size` zeroed bytes that no other process shares (a forked child has its own copy)."""
-    return _map(-1, size, _MAP_PRIVATE | _MAP_ANONYMOUS)
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def file(path: str, size: int) -> memoryview:
@@ -70,7 +56,7 @@ def file(path: str, size: int) -> memoryview:
     descriptor = os.open(path, flags, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size)
-        return _map(descriptor, size, _MAP_SHARED)
+        return _map(descriptor, size)
     except OSError:
         try:
             os.unlink(path)
@@ -96,7 +82,7 @@ def existing(path: str, size: int) -> memoryview:
     """The first `size` bytes of a file, to read; they follow what its writer does."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _map(descriptor, size, _MAP_SHARED, _PROT_READ).toreadonly()
+        return _map(descriptor, size, mmap.PROT_READ).toreadonly()
     finally:
         os.close(descriptor)
 
@@ -105,6 +91,6 @@ def existing_writable(path: str, size: int) -> memoryview:
     """The first `size` bytes of a file that this process wrote."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        return _map(descriptor, size, _MAP_SHARED)
+        return _map(descriptor, size)
     finally:
         os.close(descriptor)
