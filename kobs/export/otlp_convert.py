@@ -201,6 +201,7 @@ def _clean(value: Any) -> Any:
 def _log_attributes(event: Event) -> dict[str, Any]:
     type_name = event.type_name
     attributes: dict[str, Any] = {
+        "kobs.type": type_name,
         "kobs.category": event.category.name,
         "kobs.event.id": f"{event.id:016x}",
         "process.pid": event.pid,

@@ -44,14 +44,17 @@ from kobs.payloads import (
     ProcessTerminated,
     ResourceExhausted,
 )
+from kobs.tracing import set_slow_thresholds
 
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     token = cause.set(None)
+    before = set_slow_thresholds(syscall_ms=1e9, operation_ms=1e9)
     with Collector(size=4096, sampling=100) as made:
         monkeypatch.setattr(collectors, "_global", made)
         yield made
+    set_slow_thresholds(syscall_ms=before[0], operation_ms=before[1])
     cause.reset(token)
 
 
@@ -255,6 +258,7 @@ class TestLogs:
         assert attributes["process.exit.code"] == -9
         assert attributes["process.pid"] == 4242
         assert attributes["kobs.event.id"] == f"{event:016x}"
+        assert attributes["kobs.type"] == "ProcessTerminated"
         assert attributes["kobs.category"] == "PROCESS"
         assert "kobs.event.parent" in attributes
         assert record.timestamp == record.observed_timestamp
@@ -523,7 +527,9 @@ PROGRAM = """
     import os, sys, time
     from kobs import Collector, init_collector, span_operation
     from kobs.payloads import ResourceExhausted
+    from kobs.tracing import set_slow_thresholds
 
+    set_slow_thresholds(operation_ms=1e9)
     collector = init_collector(Collector(size=256, path=sys.argv[1]))
     with span_operation("done") as span:
         span.record("k", 1)
