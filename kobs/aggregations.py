@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, Protocol
 
+from kobs import columns
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.levels import Severity
@@ -109,11 +110,11 @@ class Aggregation:
         """A new accumulator of this aggregation."""
         counted = _COUNTED_BY.get(self.type)
         if counted is not None:
-            return _Count(GROUPS[counted])
+            return _Count(GROUPS[counted]())
         if self.type is AggregationType.COUNT and self.by is not None:
-            return _Count(GROUPS[self.by])
+            return _Count(GROUPS[self.by]())
         if self.by is not None:
-            return _Grouped(GROUPS[self.by], self._single)
+            return _Grouped(GROUPS[self.by](), self._single)
         return self._single()
 
     def _single(self) -> "Accumulator":
@@ -121,12 +122,17 @@ class Aggregation:
             return _Total()
         if self.type is AggregationType.HEALTH:
             return _HealthOf()
+        field = self.field
         if self.type is AggregationType.DURATION_STATS:
-            return _Numbers(durations_of(self.field), DurationStats)
-        assert self.field is not None
-        return _Numbers(
-            numbers_of(self.field), Stats if self.type is AggregationType.FIELD_STATS else _sum
-        )
+            durations = (
+                columns.own_durations()
+                if field is None
+                else columns.payload_field(field, microseconds=True)
+            )
+            return _Numbers(durations, DurationStats)
+        assert field is not None
+        finish = Stats if self.type is AggregationType.FIELD_STATS else _sum
+        return _Numbers(columns.payload_field(field), finish)
 
     def __repr__(self) -> str:
         extra = f", field={self.field!r}" if self.field else ""
@@ -194,20 +200,21 @@ class Accumulator(Protocol):
         ...
 
 
-Numbers = Callable[[Sequence[Event]], list[float]]
-Key = Callable[[Event], Any]
+Keys = Callable[[Sequence[Event]], list[Any]]
 
-GROUPS: dict[str, Key] = {
-    "category": lambda event: event.category,
-    "severity": lambda event: event.severity,
-    "pid": lambda event: event.pid,
-    "type": lambda event: event.type_name,
-    "name": lambda event: event.name,
-    "tid": lambda event: event.tid,
-    "causality_id": lambda event: event.causality_id,
-    "origin": lambda event: event.origin,
+_NUMBERS = (int, float)  # a tuple: `int | float` would be made anew for every value
+
+GROUPS: dict[str, Callable[[], Keys]] = {
+    "category": lambda: lambda events: [event.category for event in events],
+    "severity": lambda: lambda events: [event.severity for event in events],
+    "pid": lambda: lambda events: [event.pid for event in events],
+    "type": lambda: _type_names,
+    "name": lambda: _names(columns.names()),
+    "tid": lambda: lambda events: [event.tid for event in events],
+    "causality_id": lambda: lambda events: [event.causality_id for event in events],
+    "origin": lambda: lambda events: [event.origin for event in events],
 }
-"""What events can be grouped by."""
+"""What events can be grouped by; each makes a function that gives the group of many events."""
 
 _COUNTED_BY = {
     AggregationType.BY_CATEGORY: "category",
@@ -218,39 +225,16 @@ _COUNTED_BY = {
 }
 _FIELD_NEEDED = (AggregationType.FIELD_STATS, AggregationType.SUM)
 _FIELD = (*_FIELD_NEEDED, AggregationType.DURATION_STATS)
-_TO_MICROSECONDS = {"_ns": 0.001, "_us": 1.0, "_ms": 1000.0}
 
 
-def durations_of(field: str | None = None) -> Numbers:
-    """A function that gives the durations of events, in µs, leaving out events without one."""
-    if field is None:
-
-        def own(events: Sequence[Event]) -> list[float]:
-            return [d for event in events if (d := event.duration_us) is not None]
-
-        return own
-    factor = _TO_MICROSECONDS.get(field[-3:], 1.0)
-    take = numbers_of(field)
-
-    def scaled(events: Sequence[Event]) -> list[float]:
-        return [number * factor for number in take(events)]
-
-    return scaled
+def _type_names(events: Sequence[Event]) -> list[str]:
+    classes = [event.type for event in events]
+    names = {cls: cls.__kobs_schema__.name for cls in set(classes)}
+    return [names[cls] for cls in classes]
 
 
-def numbers_of(field: str) -> Numbers:
-    """A function that gives a numeric payload field, leaving out events without it."""
-
-    def take(events: Sequence[Event]) -> list[float]:
-        found = []
-        for event in events:
-            if field in event.type.__kobs_schema__.field_names:
-                value = getattr(event.payload, field)
-                if isinstance(value, int | float):
-                    found.append(value)
-        return found
-
-    return take
+def _names(column: columns.Column) -> Keys:
+    return lambda events: [None if name is None else str(name) for name in column.of(events)]
 
 
 def _sum(values: list[float]) -> float:
@@ -282,12 +266,12 @@ class _Total:
 
 
 class _Count:
-    def __init__(self, key: Key) -> None:
-        self._key = key
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
         self._counter: Counter[Any] = Counter()
 
     def add(self, events: Sequence[Event]) -> None:
-        self._counter.update(map(self._key, events))
+        self._counter.update(self._keys(events))
 
     def result(self) -> Counts:
         self._counter.pop(None, 0)  # events without a name
@@ -295,28 +279,32 @@ class _Count:
 
 
 class _Numbers:
-    def __init__(self, take: Numbers, finish: Callable[[list[float]], Any]) -> None:
-        self._take = take
+    def __init__(self, column: columns.Column, finish: Callable[[list[float]], Any]) -> None:
+        self._column = column
         self._finish = finish
         self._values: list[float] = []
 
     def add(self, events: Sequence[Event]) -> None:
-        self._values += self._take(events)
+        values = self._column.of(events)
+        self._values += [value for value in values if isinstance(value, _NUMBERS)]
 
     def result(self) -> Any:
         return self._finish(self._values)
 
 
 class _Grouped:
-    def __init__(self, key: Key, start: Callable[[], Accumulator]) -> None:
-        self._key = key
+    def __init__(self, keys: Keys, start: Callable[[], Accumulator]) -> None:
+        self._keys = keys
         self._start = start
         self._parts: dict[Any, Accumulator] = {}
 
     def add(self, events: Sequence[Event]) -> None:
         portions: dict[Any, list[Event]] = {}
-        for event in events:
-            portions.setdefault(self._key(event), []).append(event)
+        for group, event in zip(self._keys(events), events, strict=True):
+            if group in portions:
+                portions[group].append(event)
+            else:
+                portions[group] = [event]
         portions.pop(None, None)
         for group, portion in portions.items():
             if group not in self._parts:

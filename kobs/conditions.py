@@ -9,6 +9,7 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import Any, TypeVar
 
+from kobs import columns
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.levels import Severity
@@ -41,16 +42,31 @@ def among(attribute: str, allowed: frozenset[Any]) -> Condition:
     if attribute == "causality_id":
         return lambda events: [event for event in events if event.causality_id in allowed]
     if attribute == "name":
-        return lambda events: [event for event in events if event.name in allowed]
-    return lambda events: [event for event in events if event.type_name in allowed]
+        column = columns.names()
+        return lambda events: [
+            event
+            for event, name in zip(events, column.of(events), strict=True)
+            if name is not None and str(name) in allowed
+        ]
+    return _of_types(allowed)
+
+
+def _of_types(allowed: frozenset[str]) -> Condition:
+    def of_types(events: Sequence[Event]) -> list[Event]:
+        found = {event.type for event in events}
+        classes = {cls for cls in found if cls.__kobs_schema__.name in allowed}
+        return [event for event in events if event.type in classes]
+
+    return of_types
 
 
 def slower_than(threshold_us: float) -> Condition:
     """Events with a duration of at least this."""
+    column = columns.own_durations()
     return lambda events: [
         event
-        for event in events
-        if (duration := event.duration_us) is not None and duration >= threshold_us
+        for event, duration in zip(events, column.of(events), strict=True)
+        if duration is not None and duration >= threshold_us
     ]
 
 
