@@ -25,6 +25,14 @@ class Decision(NamedTuple):
         return self.granted
 
 
+class AccessDenied(PermissionError):
+    """Somebody may not do what they asked for."""
+
+    def __init__(self, uid: int, decision: Decision) -> None:
+        super().__init__(f"user {uid} may not {decision.operation}: needs {decision.required}")
+        self.required = decision.required
+
+
 class RateLimitError(Exception):
     """Somebody asks too often."""
 
@@ -54,11 +62,14 @@ class PermissionManager:
         """May user `uid` "read", "write" or "execute" the file at `path` (below the root)?"""
         return self._decide(uid, operation, path, gids)
 
-    def require(self, uid: int, operation: str, path: str, *, gids: tuple[int, ...] = ()) -> None:
-        """As `check`, but a refusal is a `PermissionError`."""
+    def require(
+        self, uid: int, operation: str, path: str, *, gids: tuple[int, ...] = ()
+    ) -> Decision:
+        """As `check`, but a refusal is `AccessDenied`, a `PermissionError`."""
         decision = self._decide(uid, operation, path, gids)
         if not decision:
-            raise PermissionError(f"user {uid} may not {operation}: needs {decision.required}")
+            raise AccessDenied(uid, decision)
+        return decision
 
     def grant(self, uid: int, capability: str) -> None:
         """Give a user a capability."""

@@ -8,7 +8,7 @@ nowhere, there is no event rather than one that claims something.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
-from kobs.observe import Emission, Extractor, arg, returned, this
+from kobs.observe import Emission, Extractor, returned, this
 from kobs.observe.extractors import Code, extractor
 from kobs.schema import PayloadType
 
@@ -42,6 +42,37 @@ class Combined(Extractor):
         return f"{name}({', '.join(map(repr, self.inner))})"
 
 
+class Given(Extractor):
+    """An argument under the first of several names that there is.
+
+    Unlike `arg`, a method that takes `**kwargs` may be given any of the names.
+    """
+
+    __slots__ = ("default", "names")
+
+    def __init__(self, names: tuple[str | int, ...], default: object) -> None:
+        self.names = names
+        self.default = default
+
+    def expression(self, code: Code) -> str:
+        maybe: list[str] = []
+        for name in self.names:
+            found = code.argument(name, None)
+            if found is not None:
+                maybe.append(found)
+                if found.isidentifier():  # a parameter of its own: there for certain
+                    break
+        default = code.constant(self.default)
+        if not maybe:
+            return default
+        if len(maybe) == 1 and self.default is None:
+            return maybe[0]
+        return f"{code.constant(_first_known)}({', '.join([*maybe, default])})"
+
+    def __repr__(self) -> str:
+        return f"given({', '.join(map(repr, self.names))}, default={self.default!r})"
+
+
 def combine(function: Callable[..., object], *inner: object) -> Any:
     """An extractor of `function(values…)`; `inner` are extractors, functions of the call or
     plain values."""
@@ -66,14 +97,13 @@ def told(*names: str, plain: bool = False, default: object = None) -> Any:
         return default if found is None else found
 
     told_value.__name__ = f"told[{', '.join(names)}]"
-    return combine(
-        told_value, returned(default=None), arg(*names, default=None), this(default=None)
-    )
+    return combine(told_value, returned(default=None), given(*names), this(default=None))
 
 
 def given(*names: str | int, default: object = None) -> Any:
-    """An argument under the first of several usual names; a number is a position."""
-    return arg(*names, default=default)
+    """An argument under the first of several usual names; a number is a position. Not given, or
+    None, it is `default`."""
+    return Given(names, default)
 
 
 def known(value: Any) -> Any:
@@ -178,6 +208,10 @@ def content_of(value: Any) -> Any:
         return value
     found = _attribute(value, CONTENT)
     return value if found is None else found
+
+
+def _first_known(*values: object) -> object:
+    return next((value for value in values if value is not None), None)
 
 
 def _both(first: object, second: object) -> bool:

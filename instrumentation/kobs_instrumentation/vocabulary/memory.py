@@ -40,6 +40,7 @@ from kobs.events import (
 from kobs.observe import Rule, Vocabulary, raised, returned, this
 from kobs_instrumentation.vocabulary.common import (
     at_most_255,
+    both,
     combine,
     count_of,
     emission,
@@ -73,6 +74,7 @@ def _out_of_memory(error: Any) -> bool:
     return isinstance(error, MemoryError)
 
 
+_SIZE = given("size", "nbytes", "length", 0).map(whole)
 _REGION = returned(default=None).map(identifier)
 _FREED = given("region_id", "region", "address", 0).map(identifier)
 _USAGE = told("usage_pct", "percent", plain=True).map(number)
@@ -88,9 +90,9 @@ VOCABULARY = Vocabulary(
             (
                 emission(
                     MemoryAllocated,
-                    where=known(_REGION),
+                    where=both(known(_SIZE), known(_REGION)),
                     fields={
-                        "size": given("size", "nbytes", "length", 0).map(whole),
+                        "size": _SIZE,
                         "region_id": _REGION,
                     },
                     pid=_PID,

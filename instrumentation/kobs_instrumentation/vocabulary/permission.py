@@ -1,8 +1,8 @@
 """Vocabulary of `@observe("permission")`: classes that decide who may do what.
 
 The operation is argument operation, action or op, else the method's name. What it takes is
-attribute required of what was returned, else argument required, permission, capability, mode,
-resource or path, else the operation.
+attribute required of what was returned or raised, else argument required, permission, capability,
+mode, resource or path, else the operation.
 
 - `check*` `require*` `authorize*` `access*` `allow*` `can_*` `has_permission*` `verify*`
   `ensure*`
@@ -35,7 +35,7 @@ resource or path, else the operation.
 from typing import Any
 
 from kobs.events import PermissionDenied, PermissionGranted, RateLimitExceeded
-from kobs.observe import Call, Emission, Rule, Vocabulary, arg, returned, this
+from kobs.observe import Call, Emission, Rule, Vocabulary, returned, this
 from kobs_instrumentation.vocabulary.common import (
     both,
     combine,
@@ -56,7 +56,7 @@ def _required(operation: str) -> Any:
     return combine(
         _required_text,
         returned("required", default=None),
-        arg(*_REQUIRED, default=None),
+        given(*_REQUIRED),
         given("operation", "action", "op", default=operation),
     )
 
@@ -73,7 +73,7 @@ def _operation(call: Call) -> str:
 
 
 def _decided(call: Call) -> str:
-    own = getattr(call.result, "required", None)
+    own = getattr(call.error or call.result, "required", None)
     candidates = (own, *(call.arguments.get(name) for name in _REQUIRED), _operation(call))
     return text(next(value for value in candidates if value is not None))
 

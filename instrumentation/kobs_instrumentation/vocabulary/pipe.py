@@ -21,7 +21,7 @@ else the class.
 from typing import Any
 
 from kobs.events import MetricUpdate, PipeRead, PipeWritten
-from kobs.observe import Rule, Vocabulary, arg, returned, this
+from kobs.observe import Rule, Vocabulary, returned, this
 from kobs_instrumentation.vocabulary.common import (
     CONTENT,
     combine,
@@ -54,7 +54,7 @@ def _labels(pipe_id: int | str) -> dict[str, object]:
 
 _PIPE = combine(
     _pipe_id,
-    arg("pipe_id", "pipe", "fd", "name", default=None),
+    given("pipe_id", "pipe", "fd", "name"),
     this("pipe_id", default=None),
     this("name", default=None),
     this(default=None),

@@ -36,7 +36,7 @@ from kobs.events import (
     ResourceLeaked,
     ResourceReclaimed,
 )
-from kobs.observe import Rule, Vocabulary, arg, returned
+from kobs.observe import Rule, Vocabulary, returned
 from kobs_instrumentation.vocabulary.common import (
     at_most_255,
     combine,
@@ -102,8 +102,8 @@ def _changed(result: Any, process: Any) -> int | None:
 _STATES = combine(
     _states,
     returned(default=None),
-    arg("from_state", "old_state", default=None),
-    arg("to_state", "new_state", default=None),
+    given("from_state", "old_state"),
+    given("to_state", "new_state"),
 )
 _EXIT_CODE = returned(default=None).map(_exit_code)
 _COUNT = returned(default=None).map(count_of)

@@ -35,7 +35,7 @@ from hashlib import blake2b
 from typing import Any
 
 from kobs.events import IpcTimeout, MessageReceived, MessageSent, QueueDepth
-from kobs.observe import Emission, Rule, Vocabulary, arg, returned, this
+from kobs.observe import Emission, Rule, Vocabulary, returned, this
 from kobs_instrumentation.vocabulary.common import (
     CONTENT,
     both,
@@ -88,7 +88,7 @@ def _sent(result: Any) -> bool:
 
 _QUEUE = combine(
     _queue_id,
-    arg("queue_id", "queue", "channel", "topic", "queue_name", default=None),
+    given("queue_id", "queue", "channel", "topic", "queue_name"),
     this("queue_id", default=None),
     this("name", default=None),
     this(default=None),

@@ -20,11 +20,20 @@ What happens inside a call has its SyscallEnter as parent.
     - pid: argument pid
 - `sys_*` `do_*`
   - SyscallEnter before
-    - the same, `name`: the method's name behind its first `_`
+    - `name`: the method's name behind its first `_`
+    - `args_hash`: of all arguments, the same in every process
+    - pid: argument pid
   - SyscallExit after, also when it raised
-    - the same
+    - `name`: the method's name behind its first `_`
+    - `duration_us`: measured
+    - `result`: error if it raised
+    - `errno`: of an OSError
+    - pid: argument pid
   - SyscallSlow when it took as long as the threshold or longer
-    - the same
+    - `name`: the method's name behind its first `_`
+    - `duration_ms`: measured
+    - `threshold_ms`: attribute slow_threshold_ms of the instance, else 100
+    - pid: argument pid
 """
 
 from hashlib import blake2b
