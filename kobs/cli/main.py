@@ -63,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _have_streams()
     try:
+        if not arguments:
+            _parser([]).print_help(sys.stderr)
+            return WRONG_USE
         parsed = _parser(arguments).parse_args(arguments)
         handler: Callable[[argparse.Namespace], int | None]
         handler = getattr(parsed, "handler", None) or parsed.run  # plug-ins set `run`
@@ -98,6 +102,13 @@ def describe(error: OSError) -> str:
     if error.filename is None:
         return what[:1].lower() + what[1:]
     return f"{os.fsdecode(error.filename)}: {what[:1].lower()}{what[1:]}"
+
+
+def _have_streams() -> None:
+    """Where stdout or stderr is closed, write to nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:

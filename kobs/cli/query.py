@@ -216,7 +216,8 @@ def show(
 
 def aggregation(out: Screen, value: Any, durations: bool) -> None:
     """Show an aggregation: a number, figures by name, or groups of figures by name."""
-    if not isinstance(value, dict):
+    if not value or not isinstance(value, dict):
+        value = "none" if isinstance(value, dict) else value
         out.line(f"  {_figure('', value, durations)}")
         return
     groups = {name: entry for name, entry in value.items() if isinstance(entry, dict)}

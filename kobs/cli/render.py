@@ -172,7 +172,9 @@ class PlainScreen:
         """A table, indented by two."""
         body = [[cell(value).text for value in row] for row in rows]
         widths = fit(columns, body, self._width)
-        for row in ([column.name for column in columns], *body):
+        if any(column.name for column in columns):
+            body.insert(0, [column.name for column in columns])
+        for row in body:
             parts = [
                 text.rjust(width)
                 if column.right
@@ -210,7 +212,7 @@ class PlainScreen:
         self._file.write(text + "\n")
 
 
-_ASCII = str.maketrans({"└": "`", "├": "|", "│": "|", "…": "~", "·": ".", "µ": "u", "×": "x"})
+_ASCII = str.maketrans({"└": "`", "├": "|", "│": "|", "…": "~", "·": ".", "µ": "u"})
 
 
 def _digits(text: str) -> str:

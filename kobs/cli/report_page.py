@@ -93,7 +93,7 @@ class Page:
         self._fact(
             "began",
             f"{began} UTC, ran {figures.duration(session['duration_s'] * 1e6)}, ",
-            _ended(session),
+            _ended(session, self.found["processes"]),
         )
         processes = len({row["pid"] for row in self.found["processes"]})
         self._fact(
@@ -141,10 +141,7 @@ class Page:
         if not operations:
             return
         shown = operations[: self.top]
-        note = (
-            f"{len(shown)} of {len(operations):,}, by p99" if len(operations) > len(shown) else ""
-        )
-        self.out.heading("Slowest operations", note)
+        self.out.heading("Slowest operations", _part(shown, len(operations), ", by p99"))
         failed = any(row["errors"] for row in shown)
         columns = [Column("operation", stretch=True), Column("count", right=True)]
         columns += [Column("failed", right=True)] * failed
@@ -167,11 +164,10 @@ class Page:
         if not problems:
             return
         shown = problems[: self.top]
-        note = f"{len(shown)} of {len(problems):,} kinds" if len(problems) > len(shown) else ""
-        self.out.heading("Warnings and errors", note)
+        self.out.heading("Warnings and errors", _part(shown, len(problems), " kinds"))
         self.out.table(
-            [Column("severity"), Column("count", right=True), Column("what", stretch=True, prose=True),
-             Column("pid", right=True)],
+            [Column("severity"), Column("count", right=True),
+             Column("what", stretch=True, prose=True), Column("pid", right=True)],
             [
                 [Cell(row["severity"], SEVERITY_STYLES[row["severity"]]), f"{row['count']:,}",
                  f"{row['type']}  {_fields(row['example'])}",
@@ -203,6 +199,9 @@ class Page:
             above = nodes.get(row["ppid"]) if row["ppid"] != pid else None
             (roots if above is None else above.children).append(nodes[pid])
         if roots:
+            order = {id(tree): pid for pid, tree in nodes.items()}
+            for tree in nodes.values():
+                tree.children.sort(key=lambda child: order.get(id(child), 0))
             self.out.tree(_without_loops(roots, nodes))
         else:
             self.out.line("  none was recorded")
@@ -230,8 +229,7 @@ class Page:
         if not anomalies["count"]:
             return
         shown = anomalies["worst"][: self.top]
-        note = f"{len(shown)} of {anomalies['count']:,}" if anomalies["count"] > len(shown) else ""
-        self.out.heading("Anomalies", note)
+        self.out.heading("Anomalies", _part(shown, anomalies["count"]))
         columns = [Column("metric", stretch=True), Column("value", right=True),
                    Column("expected", right=True), Column("deviation", right=True),
                    Column("pid", right=True)]  # fmt: skip
@@ -240,7 +238,7 @@ class Page:
             [
                 [row["metric"], _value(row["metric"], row["value"]),
                  _value(row["metric"], row["expected"]),
-                 Cell(f"{row['deviation']:+.1f} σ", "yellow"), f"{row['pid']}"]
+                 Cell(f"{row['deviation']:+.1f} sd", "yellow"), f"{row['pid']}"]
                 for row in shown
             ],
         )  # fmt: skip
@@ -266,8 +264,7 @@ class Page:
         if not entries:
             return
         shown = entries[: self.top]
-        note = f"{len(shown)} of {len(entries):,}" if len(entries) > len(shown) else ""
-        self.out.heading("In flight when it ended", note)
+        self.out.heading("In flight when it ended", _part(shown, len(entries)))
         in_flight_table(self.out, shown)
 
 
@@ -301,21 +298,25 @@ def _without_loops(roots: list[Tree], nodes: dict[int, Tree]) -> list[Tree]:
         tree = waiting.pop()
         seen.add(id(tree))
         waiting += tree.children
-    for tree in nodes.values():
-        if id(tree) not in seen:
-            roots.append(Tree(tree.line, []))
-    return roots
+    return roots + [Tree(tree.line, []) for tree in nodes.values() if id(tree) not in seen]
 
 
-def _ended(session: dict[str, Any]) -> Cell:
+def _part(shown: list[Any], count: int, what: str = "") -> str:
+    """The note of a table that does not show all; empty if it does."""
+    return f"{len(shown)} of {count:,}{what}" if count > len(shown) else ""
+
+
+def _ended(session: dict[str, Any], processes: list[dict[str, Any]]) -> Cell:
     if session["running"]:
         return Cell("running still", "cyan")
     if session["signal"]:
         return Cell(f"ended by signal {_signal(session['signal'])}", "red")
     code = session["exit_code"]
-    if code is None:
-        return Cell("its exit was not seen", "yellow")
-    return _code(code)
+    if code is not None:
+        return _code(code)
+    if processes and processes[0]["state"] == "exited":
+        return Cell("ended")
+    return Cell("its end was not seen", "yellow")
 
 
 def _state(row: dict[str, Any]) -> Cell:

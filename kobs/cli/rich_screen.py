@@ -55,7 +55,10 @@ class RichScreen:
         """A table, indented by two."""
         body = [[cell(value) for value in row] for row in rows]
         limits = fit(columns, [[text for text, _ in row] for row in body], self.width)
-        table = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+        headed = any(column.name for column in columns)
+        table = RichTable(
+            show_header=headed, box=None, pad_edge=False, padding=(0, 1), header_style="dim"
+        )
         table.add_column("", width=0)
         for column in columns:
             table.add_column(column.name, justify="right" if column.right else "left", no_wrap=True)

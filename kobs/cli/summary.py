@@ -79,7 +79,7 @@ class Gathered:
         us = event.duration_us
         if us is None or not us >= 0:
             return
-        # A type that is about paths is one operation: each path of its own would be a list of files.
+        # A type that is about paths is one operation: by path it would be a list of files.
         of_paths = event.type.__kobs_schema__.name_field == "path"
         key = kind, "" if of_paths else event.name or ""
         figures = self.operations.get(key)

@@ -20,7 +20,8 @@ from kobs.cli.render import Cell, Screen, screen
 
 if TYPE_CHECKING:
     from kobs.events import Event
-    from kobs.recording import Recording, RecordingSubscriber
+    from kobs.following import RecordingSubscriber
+    from kobs.recording import Recording
 
 _POLL_FIRST_S = 0.005
 _POLL_MOST_S = 0.1

@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
-from kobs.errors import SessionError
+from kobs.errors import RecordingError, SessionError
 
 if TYPE_CHECKING:
     from kobs.recording import Recording
@@ -67,7 +68,14 @@ def opened(name: str | None) -> "Recording":
     """The recording or session that `name` means, opened."""
     from kobs.recording import open_recording
 
-    return open_recording(find(name))
+    path = find(name)
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = stat.S_IFREG  # opening it says what is wrong
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise RecordingError(f"{path}: neither a file nor a folder, so no recording or session")
+    return open_recording(path)
 
 
 def names_types(arguments: argparse.Namespace) -> bool:

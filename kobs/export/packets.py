@@ -17,6 +17,7 @@ _SEQUENCE = integer(10, 1)
 _CLEARED = 1
 _NEEDS_STATE = integer(13, 2)
 _CLOCK = integer(58, _MONOTONIC)
+_FIXED_PART = _CLOCK + _SEQUENCE + _NEEDS_STATE
 _MOST_NAMES = 4096
 _TRUE = integer(2, 1)
 _UNITS = {"": b"", "items": integer(3, 2)}
@@ -68,6 +69,7 @@ class Annotations:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._headers: dict[str, bytes] = {}
+        self._commons: dict[tuple[object, ...], bytes] = {}
 
     def event(self, event: Event, begin: Event | None = None, *, in_flight: bool = False) -> bytes:
         """All of an event: the payload's fields, and its header as `event`. `begin` is the
@@ -76,37 +78,46 @@ class Annotations:
         if begin is not None:
             parts += self._payload(begin)
         parts += self._payload(event)
-        header: list[tuple[str, bytes]] = [
-            ("type", string(6, event.type_name)),
-            ("severity", string(6, event.severity.name)),
-            ("pid", integer(3, event.pid)),
-        ]
-        header += [
-            (name, integer(7, value))
-            for name, value in (
-                ("id", event.id),
-                ("begin_id", begin.id if begin is not None else 0),
-                ("parent", (begin or event).parent),
-                ("causality_id", event.causality_id),
-                ("span_id", event.span_id),
-                ("link", event.link),
-            )
-            if value
-        ]
+        entries = [self._common(event)]
+        for name, value in (
+            ("id", event.id),
+            ("begin_id", begin.id if begin is not None else 0),
+            ("parent", (begin or event).parent),
+            ("causality_id", event.causality_id),
+            ("span_id", event.span_id),
+            ("link", event.link),
+        ):
+            if value:
+                entries.append(message(11, self._name(name) + integer(7, value)))
         if event.origin:
-            header.append(("origin", string(6, event.origin)))
-        header += [
-            (name, _TRUE)
-            for name, value in (
+            entries.append(message(11, self._name("origin") + string(6, event.origin)))
+        if event.flags or in_flight:
+            for name, flag in (
                 ("truncated", event.truncated),
                 ("partial", event.partial),
                 ("in_flight", in_flight),
-            )
-            if value
-        ]
-        entries = b"".join([message(11, self._name(name) + value) for name, value in header])
-        parts.append(message(4, self._name("event") + entries))
+            ):
+                if flag:
+                    entries.append(message(11, self._name(name) + _TRUE))
+        parts.append(message(4, self._name("event") + b"".join(entries)))
         return b"".join(parts)
+
+    def _common(self, event: Event) -> bytes:
+        """Type, severity and process: the same again and again."""
+        key = event.type, event.severity, event.pid
+        made = self._commons.get(key)
+        if made is None:
+            made = b"".join(
+                message(11, self._name(name) + value)
+                for name, value in (
+                    ("type", string(6, event.type_name)),
+                    ("severity", string(6, event.severity.name)),
+                    ("pid", integer(3, event.pid)),
+                )
+            )
+            if len(self._commons) < _MOST_NAMES:
+                self._commons[key] = made
+        return made
 
     def _payload(self, event: Event) -> list[bytes]:
         payload: Any = event.payload
@@ -175,7 +186,7 @@ def counter_event(kind: int, track: int, value: float) -> bytes:
 def track_packet(time: int, body: bytes, flows: Iterable[int] = ()) -> bytes:
     """The packet of a `TrackEvent`, with the arrows that leave from it."""
     more = b"".join([fixed64(47, flow) for flow in flows])
-    return wrap(integer(8, time) + _CLOCK + _SEQUENCE + _NEEDS_STATE + message(11, body + more))
+    return wrap(integer(8, time) + _FIXED_PART + message(11, body + more))
 
 
 def _descriptor(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ class Spool:
     """Write packets with `add`, then read them once with `sorted`."""
 
     def __init__(self, folder: str | None = None) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 16)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 16)  # noqa: SIM115
         self._times = array("Q")
         self._offsets = array("Q")
         self._opens = bytearray()
