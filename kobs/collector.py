@@ -12,7 +12,7 @@ from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.context import Cause, cause, origin
 from kobs.decoder import EventDecoder
 from kobs.emitters import Cell, Emitter, ThreadIds, make_emitter
-from kobs.errors import ClosedError, ConfigError, FieldTypeError
+from kobs.errors import ClosedError, ConfigError, FieldTypeError, KobsError
 from kobs.events import Event
 from kobs.filters import EventFilter
 from kobs.gate import DurationWatch, Gate
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kobs.session import Session
 
 CHILD_SLOTS = 4096
-"""Slots of the ring that a forked child without a session begins with."""
+"""Slots of the ring that a forked child begins with."""
 
 
 class OpenScope(NamedTuple):
@@ -296,8 +296,11 @@ class Collector:
 
     def query(self, query: "Query", subscriber: Subscriber | None = None) -> "QueryResult":
         """Run a query over what is in the ring now, or over what is new to a subscriber."""
-        events = self.snapshot() if subscriber is None else list(subscriber)
-        return query.run(events)
+        if subscriber is not None:
+            return query.run(list(subscriber), lost=subscriber.lost)
+        produced = self.ring.produced() - self._base.produced
+        events = self.snapshot()
+        return query.run(events, lost=self._missed(produced, len(events)))
 
     def open_events(self) -> list[OpenEvent]:
         """The begins that have no end yet."""
@@ -332,9 +335,10 @@ class Collector:
             self._metrics = MetricsCollector()
             self._metrics_subscriber = self.subscribe(oldest=True)
             self._subscribers.discard(self._metrics_subscriber)
+        produced = self.ring.produced() - self._base.produced
         for event in self._metrics_subscriber:
             self._metrics.observe(event)
-        return self._metrics.snapshot(lost=self._metrics_subscriber.lost)
+        return self._metrics.snapshot(lost=self._missed(produced, self._metrics.events))
 
     # -- sampling ---------------------------------------------------------------------------
 
@@ -441,6 +445,12 @@ class Collector:
             sampling_rate=self._gate.rate, **options,
         )  # fmt: skip
 
+    def _missed(self, produced: int, seen: int) -> int:
+        """How many events whoever saw `seen` of all that were `produced` did not see, and those
+        that never got as far."""
+        losses = self.losses()
+        return max(0, produced - seen) + losses.discarded + losses.too_big + losses.errors
+
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClosedError("this collector is closed; make a new one to record on")
@@ -459,10 +469,15 @@ class Collector:
         ambient = cause.get()
         self._pid = os.getpid()
         self._threads[0] = ThreadIds()
-        if self.session is None:
+        if self._keep != 0:  # else one ring is all there is, and as large as was asked for
             self._size = min(self._size, CHILD_SLOTS)
         old = self.ring
-        self.ring = self._make_ring(None, old.trace_high, ambient.parent if ambient else 0)
+        parent = ambient.parent if ambient else 0
+        try:
+            self.ring = self._make_ring(None, old.trace_high, parent)
+        except (KobsError, OSError):  # the session is gone; the parent's ring is not ours
+            self.session = None
+            self.ring = self._make_ring(None, old.trace_high, parent)
         getattr(old, "abandon", lambda: None)()
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count, islice
 
-from kobs._core import layout, memory, regions
+from kobs._core import layout, memory, notices, regions
 from kobs._core.attached import attach
 from kobs._core.contract import LossCounts, OpenEvent, Publisher, Reader
 from kobs._core.lanes import DiscardingLane, Lane, counted, make_publisher
@@ -78,12 +78,9 @@ def _memory(path: str | None, size: int) -> tuple[str | None, memoryview]:
                 raise FileExistsError(errno.EEXIST, "it exists already")
             return path, memory.file(memory.hidden(path), size)
         except OSError as error:
-            import warnings
-
-            warnings.warn(
+            notices.tell(
                 f"no recording at {path}: {error.strerror}; "
                 f"events are kept in memory only ({size:,} bytes were needed)",
-                RuntimeWarning,
                 stacklevel=3,
             )
     return None, memory.anonymous(size)

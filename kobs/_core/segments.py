@@ -8,11 +8,10 @@ is the recording itself and stays; of the others the oldest are dropped.
 
 import ctypes
 import os
-import warnings
 from _thread import allocate_lock
 from collections.abc import Callable
 
-from kobs._core import layout, memory
+from kobs._core import layout, memory, notices
 from kobs._core.layout import LANES, Counters, Header
 from kobs._core.reader import Place
 
@@ -88,10 +87,9 @@ class SegmentWriter:
             memory.reveal(path)
         except OSError as error:
             self._full = True
-            warnings.warn(
+            notices.tell(
                 f"no further segment {path}: {error.strerror}; "
                 "the recording overwrites its newest part from here on",
-                RuntimeWarning,
                 stacklevel=2,
             )
             place = self._places.get(self.last) or self._map(self.last)

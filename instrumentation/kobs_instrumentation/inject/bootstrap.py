@@ -3,11 +3,14 @@
 import atexit
 import json
 import os
+import sys
 from typing import Any
 
 import kobs.collector
+from kobs._core import notices
 from kobs.collector import Collector, init_collector
 from kobs.context import cause, origin
+from kobs.errors import KobsError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
 from kobs_instrumentation.watch import process
@@ -16,10 +19,24 @@ ROOT_SLOTS = 16_384
 CHILD_SLOTS = 4096
 
 
+class _Notes:
+    """Keeps what a core has to say in the session: a watched program's stderr is its own."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, text: str) -> None:
+        try:
+            self._session.add_unobserved(os.getpid(), sys.orig_argv, text)
+        except KobsError:
+            pass
+
+
 def start(given: dict[str, str]) -> None:
     """Record this process into the session that `given` (what the environment said) names."""
     options: dict[str, Any] = json.loads(given.get("KOBS_OPTIONS") or "{}")
     session = Session.open(given["KOBS_SESSION"])
+    notices.listener = _Notes(session)
     is_root = "KOBS_LINK" not in given
     last = bool(options.get("last"))
     collector = Collector(
@@ -40,6 +57,11 @@ def start(given: dict[str, str]) -> None:
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
     process.close_at_exit(collector.close)
-    atexit.register(collector.close)
+
+    def finish() -> None:
+        registry.disable(collector)
+        collector.close()
+
+    atexit.register(finish)  # the first to be registered is the last to run
     if not is_root:
         process.begin_process(int(given["KOBS_LINK"], 16))

@@ -13,7 +13,7 @@ import _thread
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 After = Callable[[Any, Any], None]
@@ -46,37 +46,6 @@ def nothing(*_: Any) -> None:
     """A hook that does nothing."""
 
 
-def around(
-    original: Callable[..., Any], before: Before, after: After, failed: After, where: str
-) -> Callable[..., Any]:
-    """`original` with hooks around it."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        state = None
-        if not busy.inside:
-            busy.inside = True
-            try:
-                state = before(args, kwargs)
-                if state.__class__ is Call:
-                    args, kwargs, state = state.args, state.kwargs, state.state
-            except Exception as error:
-                on_error(where, error)
-            finally:
-                busy.inside = False
-        try:
-            result = original(*args, **kwargs)
-        except BaseException as error:
-            if state is not None:
-                run(failed, state, error, where)
-            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
-            raise
-        if state is not None:
-            run(after, state, result, where)
-        return result
-
-    return call
-
-
 def run(hook: After, state: Any, outcome: Any, where: str) -> None:
     """Call a hook where the program must not notice."""
     if busy.inside:
@@ -88,6 +57,70 @@ def run(hook: After, state: Any, outcome: Any, where: str) -> None:
         on_error(where, error)
     finally:
         busy.inside = False
+
+
+class Hooks(NamedTuple):
+    """What is called around a function."""
+
+    before: Before
+    after: After = nothing
+    failed: After = nothing
+    where: str = ""
+    """For messages: which watch and function."""
+    shield: bool = False
+    """Nothing that happens inside the call is recorded (a fork, whose own hooks exchange the
+    recording)."""
+
+
+def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip: int) -> Any:
+    """A function that calls `original` with hooks around it while `live` is not empty. The first
+    `skip` arguments are its own, not the original's.
+
+    It may be called until the very end of the process, when modules are emptied: all that it
+    needs to pass a call on is in its closure.
+    """
+    before, after, failed, where, shield = hooks
+    inside, run_hook, tell, changed = busy, run, _tell, Call
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = args[skip:]
+        state = None
+        watched = live and not inside.inside
+        if watched:
+            inside.inside = True
+            try:
+                state = before(args, kwargs)
+                if state.__class__ is changed:
+                    args, kwargs, state = state.args, state.kwargs, state.state
+            except Exception as error:
+                tell(where, error)
+            finally:
+                inside.inside = watched and shield
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            if watched:
+                inside.inside = False
+                if state is not None:
+                    run_hook(failed, state, error, where)
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            raise
+        if watched:
+            if shield:
+                inside.inside = False
+            if state is not None:
+                run_hook(after, state, result, where)
+        return result
+
+    # `warnings` passes over frames of a file of this name when it counts stack levels.
+    call.__code__ = call.__code__.replace(
+        co_filename="<kobs importlib._bootstrap>", co_name=original.__name__
+    )
+    return call
+
+
+def _tell(where: str, error: BaseException) -> None:
+    on_error(where, error)
 
 
 class Builtin:
@@ -116,84 +149,38 @@ class Builtin:
         return hash(self.original)
 
 
-def builtin(
-    original: Callable[..., Any],
-    before: Before,
-    after: After,
-    failed: After,
-    where: str,
-    shield: bool = False,
-) -> Any:
-    """A stand-in for a built-in function, with hooks around its calls. With `shield` nothing
-    that happens inside the call is recorded (a fork, whose hooks exchange the recording)."""
-
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = None
-        if not busy.inside:
-            busy.inside = True
-            try:
-                state = before(args, kwargs)
-                if state.__class__ is Call:
-                    args, kwargs, state = state.args, state.kwargs, state.state
-            except Exception as error:
-                on_error(where, error)
-            finally:
-                busy.inside = False
-        shielded = shield and not busy.inside
-        if shielded:
-            busy.inside = True
-        try:
-            result = original(*args, **kwargs)
-        except BaseException as error:
-            if shielded:
-                busy.inside = False
-            if state is not None:
-                run(failed, state, error, where)
-            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
-            raise
-        if shielded:
-            busy.inside = False
-        if state is not None:
-            run(after, state, result, where)
-        return result
-
+def builtin(original: Callable[..., Any], hooks: Hooks, live: list[bool]) -> Any:
+    """A stand-in for a built-in function, with hooks around its calls."""
     namespace = {
         "__slots__": (),
-        "__call__": _unseen(__call__),
+        "__call__": make_call(original, hooks, live, 1),
         "__class__": property(lambda self: BuiltinFunctionType),
         "__doc__": original.__doc__,
-        "__module__": original.__module__,
+        "__module__": property(lambda self: original.__module__),
         "original": staticmethod(original),
     }
     return type("builtin_function_or_method", (Builtin,), namespace)()
 
 
-def method(original: Any, before: Before, after: After, failed: After, where: str) -> Any:
+def method(original: Any, hooks: Hooks, live: list[bool]) -> Any:
     """A stand-in for a Python function, with hooks around its calls."""
-    call: Any = _unseen(around(original, before, after, failed, where))
+    call = make_call(original, hooks, live, 0)
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(call, name, getattr(original, name, None))
     call.__wrapped__ = original
     return call
 
 
-def _unseen(function: Any) -> Any:
-    """The function with a file name that `warnings` passes over when it counts stack levels."""
-    function.__code__ = function.__code__.replace(
-        co_filename="<kobs importlib._bootstrap>", co_name=function.__name__
-    )
-    return function
-
-
 class Site:
     """One place that is patched: the original, its stand-in, and all names of it."""
 
-    __slots__ = ("original", "places", "stand_in", "undone")
+    __slots__ = ("live", "original", "places", "stand_in")
 
-    def __init__(self, original: Any, stand_in: Any) -> None:
+    def __init__(self, original: Any, stand_in: Any, live: list[bool]) -> None:
         self.original = original
         self.stand_in = stand_in
-        self.undone = False
+        self.live = live
+        """Emptied when the site is undone: what still calls the stand-in is passed through."""
         self.places: list[tuple[Any, str, bool]] = []
         """(owner, name, whether the owner had the name itself and did not inherit it)"""
 
@@ -206,7 +193,7 @@ class Site:
     def restore(self) -> None:
         """Have the original again wherever the stand-in still is; where someone patched over it,
         it stays below theirs and passes calls through."""
-        self.undone = True
+        self.live.clear()
         covered = False
         for owner, name, own in reversed(self.places):
             if vars(owner).get(name) is not self.stand_in:
@@ -256,8 +243,9 @@ class Patcher:
             if found is None:
                 continue
             if site is None:
-                stand_in = builtin(found, before, after, failed, f"{self.where}.{name}", shield)
-                site = Site(found, stand_in)
+                hooks = Hooks(before, after, failed, f"{self.where}.{name}", shield)
+                live = [True]
+                site = Site(found, builtin(found, hooks, live), live)
                 self.sites.append(site)
             if found is site.original:
                 site.put(module, name)
@@ -266,17 +254,16 @@ class Patcher:
         self, owner: Any, name: str, before: Before, after: After = nothing, failed: After = nothing
     ) -> None:
         """Patch a Python function: a method of a class, or a function of a module."""
-        original = vars(owner).get(name)
+        found = vars(owner).get(name)
+        original = found.__func__ if isinstance(found, classmethod) else found
         if not isinstance(original, FunctionType):
             return
-        stand_in = method(original, before, after, failed, f"{self.where}.{name}")
-        site = Site(original, stand_in)
-        self.sites.append(site)
-        site.put(owner, name)
-
-    def replace(self, owner: Any, name: str, stand_in: Any) -> None:
-        """Patch with a stand-in made elsewhere."""
-        site = Site(vars(owner)[name], stand_in)
+        live = [True]
+        hooks = Hooks(before, after, failed, f"{self.where}.{name}")
+        stand_in = method(original, hooks, live)
+        if isinstance(found, classmethod):
+            stand_in = classmethod(stand_in)
+        site = Site(found, stand_in, live)
         self.sites.append(site)
         site.put(owner, name)
 
@@ -332,7 +319,7 @@ def add_trigger(trigger: tuple[str, Callable[[Any], None]]) -> None:
         _find_and_load.__code__ = _find_and_load.__code__.replace(
             co_filename="<frozen importlib._bootstrap>"
         )
-        _import_site = Site(original, _find_and_load)
+        _import_site = Site(original, _find_and_load, [True])
         _import_site.put(_importlib, "_find_and_load")
 
 

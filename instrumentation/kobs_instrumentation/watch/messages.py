@@ -19,7 +19,7 @@ from kobs.handover import Sent
 from kobs.payloads import MessageSent
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch import _sends
-from kobs_instrumentation.watch._patch import Patcher, method, nothing
+from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import Watch
 from kobs_instrumentation.watch.queue import received, tell_timeout
 
@@ -239,9 +239,7 @@ def patch(patcher: Patcher, hooks: MessageHooks) -> None:
         patcher.method(module, "Pipe", hooks.before_pipe, hooks.after_pipe)
 
     def reduction(module: Any) -> None:
-        dumps = vars(module.ForkingPickler)["dumps"].__func__
-        stand_in = method(dumps, hooks.before_dumps, hooks.after_dumps, nothing, "queue.dumps")
-        patcher.replace(module.ForkingPickler, "dumps", classmethod(stand_in))
+        patcher.method(module.ForkingPickler, "dumps", hooks.before_dumps, hooks.after_dumps)
 
     def pool(module: Any) -> None:
         for result in (module.ApplyResult, module.IMapIterator):

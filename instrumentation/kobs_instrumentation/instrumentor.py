@@ -1,0 +1,39 @@
+"""The base of kobs's instrumentors: an OpenTelemetry `BaseInstrumentor` over one watch."""
+
+from collections.abc import Collection
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from kobs import global_collector
+
+if TYPE_CHECKING:
+    from kobs_instrumentation.watch._watch import Undo
+
+
+class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Switches the standard-library half of a subsystem on and off.
+
+    `instrument(collector=c)` sends events to `c`; without, to the collector of
+    `kobs.init_collector` at the time of each event, and nowhere while there is none. Twice is
+    once; after `uninstrument()` every patched object is the original again.
+    """
+
+    watch = ""
+    """The module of `kobs_instrumentation.watch`."""
+    _undo: "Undo | None" = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Nothing beyond the standard library."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        collector = kwargs.get("collector")
+        module = import_module(f"kobs_instrumentation.watch.{self.watch}")
+        self._undo = module.install(global_collector if collector is None else lambda: collector)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
