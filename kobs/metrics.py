@@ -180,6 +180,11 @@ class MetricsCollector:
         self._by_category = [0] * 16
         self._by_severity = [0] * 16
 
+    @property
+    def events(self) -> int:
+        """Events taken in so far."""
+        return self._events
+
     def observe(self, event: Event) -> None:
         """Take in an event."""
         self._events += 1

@@ -161,7 +161,10 @@ class Recording:
         else:
             ends = [part.attached.refreshed_monotonic_ns for part in self.parts.values()]
             now_ns = max([*ends, *(event.timestamp_ns for event in events[-1:])], default=0)
-        return query.run(events, now_ns=now_ns)
+        losses = self.losses()
+        lost = max(0, self.produced() - len(events))
+        lost += losses.discarded + losses.too_big + losses.errors
+        return query.run(events, now_ns=now_ns, lost=lost)
 
     def subscribe(
         self, event_filter: EventFilter | None = None, *, oldest: bool = False

@@ -192,3 +192,17 @@ def test_a_collectors_metrics_are_of_all_its_events_however_often_they_are_asked
         found = collector.metrics()
         assert found.counters["process.created"] == 2
         assert found.lost == 0
+
+
+def test_a_collectors_metrics_tell_what_went_by_before_they_were_first_asked_for() -> None:
+    with Collector(size=16) as collector:
+        for _ in range(20):
+            collector.process_created(1, "sh", 5)
+        found = collector.metrics()
+        assert (found.counters["process.created"], found.lost) == (16, 4)
+        for _ in range(20):
+            collector.process_created(1, "sh", 5)
+        found = collector.metrics()
+        assert (found.counters["process.created"], found.lost) == (32, 8)
+        collector.reset()
+        assert collector.metrics().lost == 0

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from kobs.payloads import (
     SyscallSlow,
 )
 from kobs.query import Aggregation, AggregationType, Query
+from kobs.recording import open_recording
 
 SECOND = 1_000_000_000
 
@@ -350,3 +352,39 @@ class TestOnACollector:
             collector.syscall_exit(1, "write", 5000.0, True)
             found = collector.query(Query().slower_than(ms=5))
             assert [event.payload.name for event in found] == ["write"]
+
+    def test_events_that_were_overwritten_are_told_as_lost(self) -> None:
+        with Collector(size=16) as collector:
+            for n in range(16):
+                collector.process_created(n, "sh", 5)
+            assert collector.query(Query()).complete
+            for n in range(84):
+                collector.process_created(n, "sh", 5)
+            result = collector.query(Query())
+            assert (result.count, result.lost) == (16, 84)
+
+    def test_what_was_forgotten_by_a_reset_is_not_lost(self) -> None:
+        with Collector(size=16) as collector:
+            for n in range(50):
+                collector.process_created(n, "sh", 5)
+            collector.reset()
+            collector.process_created(1, "sh", 5)
+            result = collector.query(Query())
+            assert (result.count, result.lost) == (1, 0)
+
+    def test_events_that_were_discarded_are_told_as_lost(self) -> None:
+        with Collector(size=16, overflow="discard") as collector:
+            reader = collector.subscribe(lossless=True)
+            for n in range(20):
+                collector.process_created(n, "sh", 5)
+            assert collector.query(Query()).lost == 4
+            assert collector.query(Query(), reader).count == 16
+
+    def test_a_recording_tells_what_it_lost_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "small.kobs"
+        with Collector(size=16, path=path) as collector:
+            for n in range(20):
+                collector.process_created(n, "sh", 5)
+        with open_recording(path) as recording:
+            result = recording.query(Query())
+        assert (result.count, result.lost) == (16, 4)
