@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kobs.events import Event
 from kobs.ids import split_id
 from kobs.levels import Category
-from kobs.tracing.records import INCOMPLETE, join_attributes
+from kobs.tracing.records import INCOMPLETE, NAME, join_attributes
 
 SPAN_TYPES = frozenset({"SpanBegan", "SpanEnded", "SpanAttributes", "SpanLinked", "TraceAdopted"})
 """Types that spans are made of; they are not log records of their own."""
@@ -165,7 +165,8 @@ class SpanAssembler:
         else:
             attributes["kobs.begin.lost"] = True
         return FinishedSpan(
-            payload.name, trace, event.span_id, parent_span, remote, kind, event.category,
+            attributes.pop(NAME, payload.name), trace, event.span_id,
+            parent_span, remote, kind, event.category,
             payload.status, began_ns, event.timestamp_ns, attributes, known.links,
             event.pid, event.tid, event.recording, event.origin,
         )  # fmt: skip

@@ -11,13 +11,12 @@ init_tracing()                      # standard logging, with trace and span ids
 
 from typing import TYPE_CHECKING, Any
 
+from kobs.tracing.slow import set_slow_thresholds
+from kobs.tracing.span import Span, SpanError
 from kobs.tracing.spans import (
-    Span,
-    SpanError,
     current_span,
     emit_from_span,
     generate_trace_id,
-    set_slow_thresholds,
     span_grpc,
     span_operation,
     span_syscall,

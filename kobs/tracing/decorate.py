@@ -12,7 +12,7 @@ from kobs.context import Cause, cause
 from kobs.errors import ObserveError
 
 if TYPE_CHECKING:
-    from kobs.tracing.spans import Span
+    from kobs.tracing.span import Span
 
 F = TypeVar("F", bound=Callable[..., Any])
 

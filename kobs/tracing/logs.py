@@ -15,7 +15,7 @@ from kobs.config import Settings
 from kobs.context import cause
 from kobs.tracing.log_filter import TRACE, LogFilter
 from kobs.tracing.records import encode, plain, text_of
-from kobs.tracing.spans import check_slow_thresholds, set_slow_thresholds
+from kobs.tracing.slow import check_slow_thresholds, set_slow_thresholds
 
 _LEVEL_NAMES = {logging.WARNING: "WARN", TRACE: "TRACE"}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {

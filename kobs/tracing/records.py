@@ -21,6 +21,9 @@ CUT = "kobs.attributes.cut"
 INCOMPLETE = "kobs.attributes.incomplete"
 """Attribute: overflow records were lost; some attributes are missing."""
 
+NAME = "kobs.span.name"
+"""Attribute: the span's name, where the recording's table of names is full."""
+
 MAX_VALUE = 64 * 1024
 """Characters of one value; what is longer is cut and counted in `CUT`."""
 _LONG = 1 << 63

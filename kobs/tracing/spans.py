@@ -1,371 +1,21 @@
-"""Spans: two events in the ring, the ambient cause between them, nothing else on the hot path."""
+"""Making spans and finding the current one."""
 
-from collections.abc import Callable, Mapping
-from time import monotonic_ns
-from typing import Any, TypeVar
+from typing import Any
 
 from kobs import bridge, collector as collectors
-from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.collector import Collector
-from kobs.context import Cause, cause, origin
-from kobs.errors import ConfigError, KobsError
+from kobs.context import cause
+from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.ids import mint_id
-from kobs.levels import Category, SyscallResult
-from kobs.payloads import OperationSlow, SpanBegan, SpanEnded, SyscallSlow
+from kobs.levels import Category
 from kobs.schema import PayloadType
-from kobs.tracing.exceptions import describe_exception, is_failure
-from kobs.tracing.records import (
-    SpanAttributes,
-    SpanLinked,
-    TraceAdopted,
-    certainly_fits,
-    plain,
-    split_attributes,
-)
-
-__all__ = [
-    "Span",
-    "SpanError",
-    "current_span",
-    "emit_from_span",
-    "generate_trace_id",
-    "set_slow_thresholds",
-    "span_grpc",
-    "span_operation",
-    "span_syscall",
-]
-
-F = TypeVar("F", bound=Callable[..., Any])
+from kobs.tracing.span import Span, adopt, open_spans
 
 _SYSCALL = int(Category.SYSCALL)
 _NETWORK = int(Category.NETWORK)
 _PERFORMANCE = int(Category.PERFORMANCE)
-_SPAN_BEGAN = SpanBegan.__kobs_schema__.type_id
-
-_slow_ms = {_SYSCALL: 10.0, _NETWORK: 100.0, _PERFORMANCE: 100.0}
-_open: dict[int, "Span"] = {}
-"""The spans of this process that are open, by span id."""
-
-_cause_get, _cause_set, _origin_get = cause.get, cause.set, origin.get
-_make_cause = tuple.__new__
-_LEFT_OUT = -2
-"""In place of an in-flight entry: sampling left this span out."""
-_NOTHING: Mapping[str, object] = {}
-_PLAIN = frozenset((str, int, float, bool, type(None)))
-
-
-class SpanError(KobsError, RuntimeError):
-    """A span that is open was entered again."""
-
-
-class Span:
-    """A span: a context manager (`with`, `async with`) and a decorator, sync and async.
-
-    Made by `span_operation`, `span_syscall` and `span_grpc`; it begins when it is entered. As a
-    decorator it opens a span of its own for every call. What is recorded after it ended is
-    ignored. Without a collector nothing is written, but it has its ids all the same and is the
-    current span.
-    """
-
-    __slots__ = (
-        "_attributes", "_began_ns", "_category", "_cause", "_collector", "_entry", "_event",
-        "_given", "_pid", "_previous", "_slow_ms", "duration_us", "kind", "name", "status",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        category: int,
-        pid: int | None,
-        slow_ms: float | None,
-        collector: Collector | None,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        """internal, server, client, producer or consumer."""
-        self._category = category
-        self._pid = pid
-        self._slow_ms = slow_ms
-        self._given = collector
-        self._cause: Cause | None = None
-        self._began_ns = 0
-        self._event, self._entry = 0, -1
-        self._attributes: dict[str, Any] | None = None
-        self.status = "unset"
-        """unset, ok or error."""
-        self.duration_us: float | None = None
-        """From begin to end in microseconds; None before the end."""
-
-    # -- what it is -------------------------------------------------------------------------
-
-    @property
-    def trace_id(self) -> str:
-        """The trace id, 32 hexadecimal digits; all zero before the span begins."""
-        own = self._cause
-        if own is None:
-            return "0" * 32
-        return f"{bridge.whole_trace_id(own.causality_id, own.trace_high):032x}"
-
-    @property
-    def span_id(self) -> str:
-        """The span id, 16 hexadecimal digits; all zero before the span begins."""
-        return f"{self._cause.span_id if self._cause is not None else 0:016x}"
-
-    @property
-    def causality_id(self) -> int:
-        """The chain: the low 64 bits of the trace id; 0 before the span begins."""
-        return self._cause.causality_id if self._cause is not None else 0
-
-    @property
-    def is_recording(self) -> bool:
-        """It is open, and what it records is kept."""
-        return bool(self._began_ns) and self._collector is not None and bool(self._event)
-
-    @property
-    def traceparent(self) -> str:
-        """The W3C `traceparent` that makes another process's span a child of this one; empty
-        before the span begins."""
-        return "" if self._cause is None else bridge.format_traceparent(self._cause)
-
-    # -- what it records --------------------------------------------------------------------
-
-    def record(self, key: str, value: object) -> "Span":
-        """Set an attribute; strings, numbers, booleans, bytes and lists keep their types."""
-        if self._began_ns:
-            if value.__class__ not in _PLAIN:
-                value = plain(value)
-            attributes = self._attributes
-            if attributes is None:
-                self._attributes = {key or "_": value}
-            else:
-                attributes[key or "_"] = value
-        return self
-
-    def record_result(self, result: object) -> "Span":
-        """How it went: True or `SyscallResult.SUCCESS` is status ok, False, `SyscallResult.ERROR`
-        or an exception is status error; anything else is kept and leaves the status."""
-        if isinstance(result, BaseException):
-            return self.record_error(result)
-        if self._began_ns and isinstance(result, bool | SyscallResult):
-            good = result is True or result is SyscallResult.SUCCESS
-            self.status = "ok" if good else "error"
-        return self.record("kobs.result", result)
-
-    def record_error(self, error: BaseException | str) -> "Span":
-        """It failed: status error, and the exception or message as an attribute."""
-        if self._began_ns:
-            self.status = "error"
-            if isinstance(error, BaseException):
-                for key, value in describe_exception(error).items():
-                    self.record(key, value)
-            else:
-                self.record("error.message", error)
-        return self
-
-    def record_return(self, value: object) -> "Span":
-        """What the call returned."""
-        return self.record("kobs.return", value)
-
-    def record_args_count(self, count: int) -> "Span":
-        """How many arguments the call had."""
-        return self.record("kobs.args_count", count)
-
-    def record_items_processed(self, count: int) -> "Span":
-        """How many items were worked on."""
-        return self.record("kobs.items_processed", count)
-
-    def add_link(self, other: "Span | Cause | str", **attributes: object) -> "Span":
-        """Link to another span (or its cause, or `traceparent`) that led to this one without
-        being its parent. An invalid `traceparent` is ignored."""
-        if isinstance(other, str):
-            there = bridge.parse_traceparent(other)
-        else:
-            there = other._cause if isinstance(other, Span) else other
-        if there is None or not there.span_id or not self.is_recording:
-            return self
-        trace_id = bridge.whole_trace_id(there.causality_id, there.trace_high)
-        known = {key: plain(value) for key, value in attributes.items()}
-        self.emit(
-            SpanLinked(trace_id >> 64, trace_id & (1 << 64) - 1, there.span_id, known),
-            parent=self._event,
-        )
-        return self
-
-    def emit(self, event: Event | PayloadType, **header: Any) -> int:
-        """Record an event as part of this span, wherever the caller runs; the event's id."""
-        own = self._cause
-        collector = self._collector if self._cause is not None else None
-        if collector is None or own is None:
-            return 0
-        header.setdefault("causality_id", own.causality_id)
-        header.setdefault("parent", own.parent)
-        header.setdefault("span_id", own.span_id)
-        return collector.emit(event, **header)
-
-    # -- its life ---------------------------------------------------------------------------
-
-    def __enter__(self) -> "Span":
-        if self._began_ns:
-            raise SpanError(
-                f"span {self.name!r} is open already; make another one with "
-                "span_operation(...) for a span inside it"
-            )
-        if self._cause is not None:
-            self._forget()
-        collector = self._collector = self._given or collectors._global
-        outer = self._previous = _cause_get()
-        if outer is None or not outer[5]:
-            outer = bridge.opentelemetry_cause() or outer
-        span_id = mint_id()
-        if outer is None:
-            causality_id, parent, parent_span, sampled, high = mint_id(), 0, 0, True, 0
-        else:
-            causality_id, parent, parent_span, sampled, high, _ = outer
-            if not causality_id:
-                causality_id, parent_span, high = mint_id(), 0, 0
-        now = self._began_ns = monotonic_ns()
-        if collector is None:
-            high = high or bridge.own_trace_high
-        else:
-            try:
-                ring = collector.ring
-                if outer is not None and not outer[5] and bridge.is_foreign(outer, ring.trace_high):
-                    self._adopt(collector, outer)
-                high = high or ring.trace_high
-                gate = collector._gate
-                kept = True
-                if gate.up[0]:
-                    kept = sampled = sampled and gate._sampled(causality_id, self._category)
-                if kept:
-                    pid = self._pid
-                    event = (collector._emitters.get(SpanBegan) or collector.emitter(SpanBegan))(
-                        self.name, self.kind, parent_span,
-                        pid=pid, category=self._category, causality_id=causality_id,
-                        parent=parent, span_id=span_id, timestamp_ns=now, flags=FLAG_BEGIN,
-                    )  # fmt: skip
-                    if event:
-                        self._event = event
-                        scope = _origin_get()
-                        self._entry = ring.open_entry(
-                            event, now, causality_id, span_id, parent, collector._threads[0].tid,
-                            collector._pid if pid is None else pid, ring.intern(self.name),
-                            ring.intern(scope) if scope else 0, _SPAN_BEGAN,
-                        )  # fmt: skip
-                        parent = event
-                else:
-                    self._entry = _LEFT_OUT
-                    ring.count("sampled_out")
-            except Exception as error:  # the program goes on, whatever becomes of its recording
-                self._collector = None
-                _count_error(collector, error)
-        own = self._cause = _make_cause(
-            Cause, (causality_id, parent, span_id, sampled, high or bridge.own_trace_high, True)
-        )
-        _cause_set(own)
-        _open[span_id] = self
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        own = self._cause
-        if not self._began_ns or own is None:
-            return
-        ended_ns = monotonic_ns()
-        duration_us = self.duration_us = (ended_ns - self._began_ns) / 1000.0
-        if error is not None and is_failure(error):
-            self.record_error(error)
-        collector = self._collector
-        if collector is not None:
-            try:
-                if self._entry >= 0:
-                    collector.ring.close_entry(self._entry)
-                if self._entry != _LEFT_OUT:
-                    attributes: Any = self._attributes
-                    if attributes is None:
-                        attributes = _NOTHING
-                    elif not certainly_fits(attributes):
-                        attributes = self._overflow(collector, own, ended_ns, attributes)
-                    (collector._emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
-                        self.name, duration_us, self.status, attributes,
-                        pid=self._pid, category=self._category, causality_id=own[0],
-                        parent=self._event, span_id=own[2], timestamp_ns=ended_ns, flags=FLAG_END,
-                    )  # fmt: skip
-                else:
-                    collector.ring.count("sampled_out")
-                slow_ms = _slow_ms[self._category] if self._slow_ms is None else self._slow_ms
-                if duration_us >= slow_ms * 1000.0:
-                    self._tell_slow(collector, own, ended_ns, duration_us / 1000.0, slow_ms)
-            except Exception as mistake:
-                _count_error(collector, mistake)
-        self._began_ns = 0
-        _open.pop(own[2], None)
-        current = _cause_get()
-        if current is own or (current is not None and current[2] == own[2]):
-            _cause_set(self._previous)
-        self._previous = None
-
-    async def __aenter__(self) -> "Span":
-        return self.__enter__()
-
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self.__exit__(kind, error, traceback)
-
-    def __call__(self, function: F) -> F:
-        """Decorate a function: every call is a span."""
-        from kobs.tracing.decorate import decorate
-
-        return decorate(function, self._another)
-
-    def _another(self) -> "Span":
-        return Span(self.name, self.kind, self._category, self._pid, self._slow_ms, self._given)
-
-    def __repr__(self) -> str:
-        state = "open" if self._began_ns else "ended" if self._cause is not None else "not begun"
-        return f"<Span {self.name!r} {self.span_id} of trace {self.trace_id}, {state}>"
-
-    # -- below: how -------------------------------------------------------------------------
-
-    def _forget(self) -> None:
-        """Begin anew: the same object is entered a second time."""
-        self._attributes = self.duration_us = None
-        self.status = "unset"
-        self._event, self._entry = 0, -1
-
-    def _overflow(
-        self, collector: Collector, own: Cause, ended_ns: int, attributes: dict[str, Any]
-    ) -> Mapping[str, object]:
-        """Write what does not fit into overflow records; what goes into the end event."""
-        inline, parts = split_attributes(attributes)
-        emit = collector.emitter(SpanAttributes)
-        for index, data in enumerate(parts):
-            emit(
-                index, len(parts), data, pid=self._pid, causality_id=own[0],
-                parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
-            )  # fmt: skip
-        return inline
-
-    def _tell_slow(
-        self, collector: Collector, own: Cause, ended_ns: int, took_ms: float, slow_ms: float
-    ) -> None:
-        slow = SyscallSlow if self._category == _SYSCALL else OperationSlow
-        collector.emitter(slow)(
-            self.name, took_ms, slow_ms, pid=self._pid, causality_id=own[0],
-            parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
-        )  # fmt: skip
-
-    def _adopt(self, collector: Collector, outer: Cause) -> None:
-        trace_id = bridge.whole_trace_id(outer.causality_id, outer.trace_high)
-        exported, state = outer.sampled, ""
-        context = bridge.opentelemetry_context()
-        if context is not None and context.trace_id == trace_id:
-            exported = bool(context.trace_flags & 1)
-            state = ",".join(f"{key}={value}" for key, value in context.trace_state.items())
-        collector.emitter(TraceAdopted)(
-            trace_id >> 64, trace_id & (1 << 64) - 1, exported, state,
-            causality_id=outer.causality_id, parent=outer.parent, span_id=outer.span_id,
-            timestamp_ns=self._began_ns,
-        )  # fmt: skip
+_KINDS = ("internal", "server", "client", "producer", "consumer")
 
 
 def span_operation(
@@ -378,10 +28,11 @@ def span_operation(
     """A span around an operation, as a context manager or decorator.
 
     Where it takes `slow_ms` milliseconds or more (100 unless `set_slow_thresholds` says
-    otherwise) an `OperationSlow` event follows. `collector`: where to record; else the
-    process-wide one.
+    otherwise) an `OperationSlow` event follows. `kind`: internal, server, client, producer or
+    consumer. `collector`: where to record; else the process-wide one. Raises `ConfigError` for
+    another kind.
     """
-    return Span(name, kind, _PERFORMANCE, None, slow_ms, collector)
+    return Span(name, _kind(kind, _KINDS), _PERFORMANCE, None, slow_ms, collector)
 
 
 def span_syscall(
@@ -405,7 +56,7 @@ def span_grpc(
 ) -> Span:
     """A span around a gRPC call of `method` (`package.Service/Method`), on the server's side
     unless `kind="client"`."""
-    return Span(method, kind, _NETWORK, None, slow_ms, collector)
+    return Span(method, _kind(kind, ("server", "client")), _NETWORK, None, slow_ms, collector)
 
 
 def current_span() -> Span:
@@ -414,9 +65,9 @@ def current_span() -> Span:
     Where there is none, or where it is open in another process, a span that records nothing: it
     has the ids of the ambient cause (all zero if there is none).
     """
-    ambient = _cause_get()
+    ambient = cause.get()
     if ambient is not None:
-        known = _open.get(ambient[2])
+        known = open_spans.get(ambient[2])
         if known is not None:
             return known
     elsewhere = Span("", "internal", _PERFORMANCE, None, None, None)
@@ -437,6 +88,8 @@ def emit_from_span(event: Event | PayloadType, *, span: Span | None = None, **he
         return 0
     outside = where._cause
     if outside is not None:
+        if bridge.is_foreign(outside, collector.ring.trace_high):
+            adopt(collector, outside)
         header.setdefault("causality_id", outside.causality_id)
         header.setdefault("parent", outside.parent)
         header.setdefault("span_id", outside.span_id)
@@ -449,39 +102,7 @@ def generate_trace_id() -> str:
     return f"{bridge.recording_trace_high():016x}{mint_id():016x}"
 
 
-def set_slow_thresholds(
-    *, syscall_ms: float | None = None, operation_ms: float | None = None
-) -> tuple[float, float]:
-    """Set from how many milliseconds system calls and operations are slow; None leaves a
-    threshold. Returns what they were before. Raises `ConfigError` for less than 0."""
-    check_slow_thresholds(syscall_ms=syscall_ms, operation_ms=operation_ms)
-    before = _slow_ms[_SYSCALL], _slow_ms[_PERFORMANCE]
-    if syscall_ms is not None:
-        _slow_ms[_SYSCALL] = float(syscall_ms)
-    if operation_ms is not None:
-        _slow_ms[_PERFORMANCE] = _slow_ms[_NETWORK] = float(operation_ms)
-    return before
-
-
-def check_slow_thresholds(**thresholds: float | None) -> None:
-    """Raises `ConfigError` for a threshold below 0."""
-    for name, value in thresholds.items():
-        if value is not None and not value >= 0:
-            raise ConfigError(f"{name}={value}: expected milliseconds, 0 or more")
-
-
-def _count_error(collector: Collector, error: Exception) -> None:
-    """A mistake inside kobs: counted, logged once, never the program's."""
-    global _told
-    try:
-        collector.ring.count("errors")
-        if not _told and not collector.closed:
-            _told = True
-            import logging
-
-            logging.getLogger("kobs").warning("a span was not recorded: %r", error)
-    except Exception:
-        return
-
-
-_told = False
+def _kind(kind: str, allowed: tuple[str, ...]) -> str:
+    if kind not in allowed:
+        raise ConfigError(f"kind={kind!r}: expected {' or '.join(allowed)}")
+    return kind

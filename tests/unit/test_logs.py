@@ -248,11 +248,11 @@ class TestLife:
         assert setup.handler in logging.getLogger().handlers
 
     def test_slow_thresholds_are_set_and_put_back(self) -> None:
-        from kobs.tracing import spans
+        from kobs.tracing import slow
 
-        before = dict(spans._slow_ms)
+        before = dict(slow.slow_ms)
         with init_tracing(slow_syscall_ms=1, slow_operation_ms=2):
-            assert set(spans._slow_ms.values()) == {1.0, 2.0}
+            assert set(slow.slow_ms.values()) == {1.0, 2.0}
             init_tracing(slow_operation_ms=3)
-            assert set(spans._slow_ms.values()) == {10.0, 3.0}
-        assert spans._slow_ms == before
+            assert set(slow.slow_ms.values()) == {10.0, 3.0}
+        assert slow.slow_ms == before

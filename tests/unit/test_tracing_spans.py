@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import json
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -465,6 +467,71 @@ class TestNothingReachesTheProgram:
         with span_operation(7):  # type: ignore[arg-type]
             pass
         assert collector.losses().errors >= 1
+
+    def test_a_key_that_is_no_text_becomes_text(self, collector: Collector) -> None:
+        with span_operation("load") as span:
+            span.record(7, 1)  # type: ignore[arg-type]
+        assert ended(collector).payload.attributes == {"7": 1}
+
+    def test_a_name_that_finds_no_room_is_kept_as_an_attribute(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Collector(size=1024) as small:
+            monkeypatch.setattr(collectors, "_global", small)
+            for number in range(200):
+                with span_operation(f"{number} " + "x" * 1000):
+                    pass
+            last = named(small, "SpanEnded")[-1]
+            name = attributes_of(small, last)["kobs.span.name"]
+        assert name == "199 " + "x" * 1000
+
+    def test_a_kind_that_there_is_not_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="kind='sever'"):
+            span_grpc("a/b", kind="sever")
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # xdist has threads
+class TestFork:
+    def test_a_span_is_ended_by_the_process_that_began_it(self, collector: Collector) -> None:
+        reader, writer = os.pipe()
+        with span_operation("before") as before:
+            pid = os.fork()
+            if not pid:  # The child leaves the block as the parent does, and works on.
+                try:
+                    before.__exit__(None, None, None)
+                    said = [current_span().is_recording]
+                    with span_operation("child's"):
+                        pass
+                    said += [e.payload.name for e in named(collector, "SpanBegan", "SpanEnded")]
+                    os.write(writer, json.dumps(said).encode())
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            assert json.load(pipe) == [False, "child's", "child's"]
+        assert len(named(collector, "SpanBegan", "SpanEnded")) == 2
+
+    def test_inside_the_forked_child_the_span_is_still_the_parent(
+        self, collector: Collector
+    ) -> None:
+        reader, writer = os.pipe()
+        with span_operation("before") as before:
+            pid = os.fork()
+            if not pid:
+                try:
+                    with span_operation("child's") as span:
+                        said = [span.trace_id]
+                    began = named(collector, "SpanBegan")[0]
+                    said += [f"{began.payload.parent_span:016x}"]
+                    os.write(writer, json.dumps(said).encode())
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            trace_id, parent = json.load(pipe)
+        assert (trace_id, parent) == (before.trace_id, before.span_id)
 
 
 class TestSampling:

@@ -1,0 +1,32 @@
+"""From when a span is slow."""
+
+from kobs.errors import ConfigError
+from kobs.levels import Category
+
+_SYSCALL = int(Category.SYSCALL)
+_NETWORK = int(Category.NETWORK)
+_PERFORMANCE = int(Category.PERFORMANCE)
+
+slow_ms = {_SYSCALL: 10.0, _NETWORK: 100.0, _PERFORMANCE: 100.0}
+"""Milliseconds, by the category of the span."""
+
+
+def set_slow_thresholds(
+    *, syscall_ms: float | None = None, operation_ms: float | None = None
+) -> tuple[float, float]:
+    """Set from how many milliseconds system calls and operations are slow; None leaves a
+    threshold. Returns what they were before. Raises `ConfigError` for less than 0."""
+    check_slow_thresholds(syscall_ms=syscall_ms, operation_ms=operation_ms)
+    before = slow_ms[_SYSCALL], slow_ms[_PERFORMANCE]
+    if syscall_ms is not None:
+        slow_ms[_SYSCALL] = float(syscall_ms)
+    if operation_ms is not None:
+        slow_ms[_PERFORMANCE] = slow_ms[_NETWORK] = float(operation_ms)
+    return before
+
+
+def check_slow_thresholds(**thresholds: float | None) -> None:
+    """Raises `ConfigError` for a threshold below 0."""
+    for name, value in thresholds.items():
+        if value is not None and not value >= 0:
+            raise ConfigError(f"{name}={value}: expected milliseconds, 0 or more")
