@@ -14,9 +14,12 @@ pluggy is imported when hooks are first called, and only where there is a plug-i
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from kobs.observe import Vocabulary
     from kobs.schema import PayloadType
 
@@ -109,6 +112,14 @@ _given: list[object] = []
 _manager: Any = None
 
 
+@cache
+def installed(group: str) -> "tuple[EntryPoint, ...]":
+    """The entry points of a group. Read once a process: it opens a file of every distribution."""
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=group))
+
+
 def _call(name: str, **arguments: Any) -> list[Any]:
     manager = _plugins()
     return [] if manager is None else list(getattr(manager.hook, name)(**arguments))
@@ -119,9 +130,7 @@ def _plugins() -> Any:
     global _manager
     if _manager is not None:
         return _manager
-    from importlib.metadata import entry_points
-
-    named = list(entry_points(group=ENTRY_POINTS))
+    named = installed(ENTRY_POINTS)
     if not named and not _given:
         return None
     import pluggy

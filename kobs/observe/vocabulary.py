@@ -101,14 +101,12 @@ _registered: dict[str, Vocabulary] = {}
 
 def _makers() -> dict[str, Callable[[], Vocabulary]]:
     """How to get each vocabulary that others bring, without importing any yet."""
-    from importlib.metadata import entry_points
-
     from kobs import hooks
 
     makers: dict[str, Callable[[], Vocabulary]] = {}
     for found in _from_plugins(hooks.vocabularies()):
         makers[found.subsystem] = partial(_same, found)
-    for entry_point in entry_points(group=ENTRY_POINTS):
+    for entry_point in hooks.installed(ENTRY_POINTS):
         makers[entry_point.name] = entry_point.load
     return makers
 
