@@ -1,5 +1,7 @@
 """Shared memory segments by name, and the ones that nobody uses any more."""
 
+import fcntl
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,14 +18,19 @@ _tracker_lock = threading.Lock()
 
 @observe("shm")
 class ShmManager:
-    """Makes, finds, reads and writes segments. The one who makes a segment destroys it."""
+    """Makes, finds, reads and writes segments. The one who makes a segment destroys it.
+
+    Who has a segment mapped keeps a shared lock on its file, which the system drops when the
+    process ends, however it ends: so it can be told which segments nobody uses any more.
+    """
 
     def __init__(self) -> None:
         self._segments: dict[str, SharedMemory] = {}
+        self._locks: dict[str, int] = {}
 
     def create(self, name: str, size: int) -> None:
         """Make a segment of `size` bytes; `FileExistsError` if there is one of that name."""
-        self._segments[name] = _open(name, create=True, size=size)
+        self._keep(name, _open(name, create=True, size=size))
 
     def attach(self, name: str) -> int:
         """Map a segment that exists; its size. `FileNotFoundError` if there is none."""
@@ -45,12 +52,12 @@ class ShmManager:
 
     def detach(self, name: str) -> None:
         """Unmap the segment here; it stays for others."""
-        self._segments.pop(name).close()
+        self._release(name).close()
 
     def destroy(self, name: str) -> None:
         """Remove the segment from the system."""
-        segment = self._segment(name)
-        self._segments.pop(name)
+        self._segment(name)
+        segment = self._release(name)
         segment.close()
         with _untracked():
             segment.unlink()
@@ -60,13 +67,10 @@ class ShmManager:
         return sorted(self._segments)
 
     def leaks(self, prefix: str) -> list[str]:
-        """The segments whose name begins with `prefix` and that no living process has mapped."""
-        used = _mapped_names()
-        return sorted(
-            entry.name
-            for entry in _SEGMENTS.iterdir()
-            if entry.name.startswith(prefix) and entry.name not in used
-        )
+        """The segments whose name begins with `prefix` and that no manager has mapped, in any
+        process."""
+        names = (entry.name for entry in _SEGMENTS.iterdir() if entry.name.startswith(prefix))
+        return sorted(name for name in names if _is_unused(name))
 
     def close(self) -> None:
         """Unmap every segment here."""
@@ -76,8 +80,18 @@ class ShmManager:
     def _segment(self, name: str) -> SharedMemory:
         segment = self._segments.get(name)
         if segment is None:
-            segment = self._segments[name] = _open(name)
+            segment = self._keep(name, _open(name))
         return segment
+
+    def _keep(self, name: str, segment: SharedMemory) -> SharedMemory:
+        self._segments[name] = segment
+        self._locks[name] = os.open(_SEGMENTS / name, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._locks[name], fcntl.LOCK_SH)
+        return segment
+
+    def _release(self, name: str) -> SharedMemory:
+        os.close(self._locks.pop(name))
+        return self._segments.pop(name)
 
 
 def _fits(segment: SharedMemory, offset: int, length: int) -> None:
@@ -124,14 +138,16 @@ def _ignore(name: object, rtype: str) -> None:
     pass
 
 
-def _mapped_names() -> set[str]:
-    """Every segment that is in the memory map of a process that we may look at."""
-    mark = f" {_SEGMENTS}/"
-    names: set[str] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            lines = maps.read_text(errors="replace").splitlines()
-        except OSError:
-            continue  # ended meanwhile, or somebody else's
-        names.update(line.partition(mark)[2] for line in lines if mark in line)
-    return names
+def _is_unused(name: str) -> bool:
+    """Nobody holds a lock on the segment."""
+    try:
+        file = os.open(_SEGMENTS / name, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False  # destroyed meanwhile
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
+    return True

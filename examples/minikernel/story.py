@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from pathlib import Path
 
 from minikernel import (
@@ -38,7 +39,9 @@ def tell(say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="minikernel-") as folder:
         for chapter in CHAPTERS:
             say(f"\n{(chapter.__doc__ or '').splitlines()[0]}")
-            chapter(Path(folder), lambda line: say(f"  {line}"))
+            # A context each, as tasks of an event loop have: what one chapter received last is
+            # not what the next one acts on.
+            copy_context().run(chapter, Path(folder), lambda line: say(f"  {line}"))
     say("\nDone: every child reaped, every segment, pipe, queue and file removed.")
 
 
@@ -63,7 +66,7 @@ def syscalls(folder: Path, say: Say) -> None:
     kernel = SyscallExecutor(slow_threshold_ms=20)
     path = str(folder / "calls.txt")
     fd = kernel.execute("open", path, os.O_RDWR | os.O_CREAT, 0o600)
-    for line in range(200):
+    for line in range(1000):
         kernel.execute("write", fd, f"line {line}\n".encode())
     kernel.execute("lseek", fd, 0, os.SEEK_SET)
     kernel.execute("read", fd, 4096)
@@ -119,8 +122,8 @@ def scheduling(folder: Path, say: Say) -> None:
         yield None
         return "had its way"
 
-    scheduler.submit("cruncher", cruncher(120))
-    scheduler.submit("cruncher too", cruncher(40))
+    scheduler.submit("cruncher", cruncher(600))
+    scheduler.submit("cruncher too", cruncher(200))
     scheduler.submit("ticker", ticker(), priority=9)
     scheduler.submit("waiter", waiter(), priority=5)
     scheduler.submit("hog", hog())
@@ -155,14 +158,14 @@ def queueing(folder: Path, say: Say) -> None:
     manager.create("orders", capacity=4)
 
     def produce() -> None:
-        for number in range(20):
+        for number in range(200):
             manager.send("orders", f"order {number}".encode(), timeout=5)
 
     producer = threading.Thread(target=produce, name="producer")
     producer.start()
-    longest = max(manager.receive("orders", timeout=5).wait_time_us for _ in range(20))
+    longest = max(manager.receive("orders", timeout=5).wait_time_us for _ in range(200))
     producer.join()
-    say(f"20 orders taken; the longest waited {longest / 1000:.2f} ms")
+    say(f"200 orders taken; the longest waited {longest / 1000:.2f} ms")
     manager.send("orders", b"one more")
     say("depth {} of {}".format(*manager.depth("orders")))
     manager.receive("orders")
@@ -192,19 +195,24 @@ def piping(folder: Path, say: Say) -> None:
 
 
 def sharing(folder: Path, say: Say) -> None:
-    """Across processes: figures in shared memory, a child adds them up, the sum comes by queue"""
+    """Across processes: one writes figures to shared memory, one adds them up and sends the sum"""
     segment = f"minikernel-{os.getpid()}"
     memory, queues = ShmManager(), QueueManager()
+    worker = [sys.executable, "-m", "minikernel.worker"]
     with ProcessManager() as manager:
-        figures = range(1, 1001)
-        memory.create(segment, 8 * len(figures))
-        memory.write(segment, struct.pack(f"<{len(figures)}q", *figures))
+        memory.create(segment, 8 * 1000)
         answers = queues.create_shared("answers", capacity=8)
-        worker = [sys.executable, "-m", "minikernel.worker", segment, "1000", answers]
-        child = manager.spawn("worker", worker, cwd=EXAMPLES)
-        answer = queues.receive("answers", timeout=30)
-        say(f"process {child} read {segment} and says: the sum is {answer.body.decode()}")
-        manager.wait(child)
+        measure = [*worker, "measure", segment, "1000"]
+        manager.wait(manager.spawn("measure", measure, cwd=EXAMPLES))
+        first, last = struct.unpack("<q7984xq", memory.read(segment))
+        say(f"{segment} holds the figures from {first} to {last}")
+        add = [*worker, "add", segment, "1000", answers]
+        children = [manager.spawn("add", add, cwd=EXAMPLES) for _ in range(2)]
+        for _ in children:
+            answer = queues.receive("answers", timeout=30)
+            say(f"a child read them and says: the sum is {answer.body.decode()}")
+        for child in children:
+            manager.wait(child)
     memory.detach(segment)
     leaked = memory.leaks(segment)
     say(f"we forget the segment; nobody has it: {leaked}")

@@ -1,7 +1,8 @@
-"""A child of the example: reads figures from shared memory, posts their sum to a queue.
+"""The children of the example: one writes figures into shared memory, one adds them up.
 
-`python -m minikernel.worker SEGMENT COUNT QUEUE-FOLDER`; it shares nothing with its parent but
-these names.
+`python -m minikernel.worker measure SEGMENT COUNT` and
+`python -m minikernel.worker add SEGMENT COUNT QUEUE-FOLDER`. They share nothing with their parent,
+or with each other, but these names.
 """
 
 import struct
@@ -11,8 +12,15 @@ from minikernel.queues import QueueManager
 from minikernel.shm import ShmManager
 
 
-def main(segment: str, count: int, folder: str) -> None:
-    """Add up `count` numbers of the segment, and send the sum."""
+def measure(segment: str, count: int) -> None:
+    """Write `count` figures into the segment."""
+    memory = ShmManager()
+    memory.write(segment, struct.pack(f"<{count}q", *range(1, count + 1)))
+    memory.close()
+
+
+def add(segment: str, count: int, folder: str) -> None:
+    """Add up the `count` figures in the segment, and send the sum."""
     memory = ShmManager()
     queues = QueueManager()
     queues.attach("answers", folder)
@@ -25,4 +33,8 @@ def main(segment: str, count: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    role, name, number, *rest = sys.argv[1:]
+    if role == "measure":
+        measure(name, int(number))
+    else:
+        add(name, int(number), *rest)

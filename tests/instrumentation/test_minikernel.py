@@ -290,7 +290,7 @@ class TestSharedMemory:
         queues = QueueManager()
         answers = queues.create_shared("answers", capacity=1)
         done = subprocess.run(
-            [sys.executable, "-m", "minikernel.worker", name, "2", answers],
+            [sys.executable, "-m", "minikernel.worker", "add", name, "2", answers],
             cwd=EXAMPLES,
             stderr=subprocess.PIPE,
             check=True,
