@@ -1,6 +1,7 @@
 """A span: two events in the ring, the ambient cause between them, nothing else on the hot path."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from time import monotonic_ns
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ open_spans: dict[int, "Span"] = {}
 
 _cause_get, _cause_set, _origin_get = cause.get, cause.set, origin.get
 _make_cause = tuple.__new__
+_modules = sys.modules
 _LEFT_OUT = -2
 """In place of an in-flight entry: sampling left this span out."""
 _NOTHING: Mapping[str, object] = {}
@@ -208,7 +210,8 @@ class Span:
         collector = self._collector = self._given or collectors._global
         outer = self._previous = _cause_get()
         if outer is None or not outer[5]:
-            outer = bridge.opentelemetry_cause() or outer
+            if "opentelemetry.trace" in _modules:
+                outer = bridge.opentelemetry_cause() or outer
         span_id = mint_id()
         if outer is None:
             causality_id, parent, parent_span, sampled, high = mint_id(), 0, 0, True, 0

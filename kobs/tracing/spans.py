@@ -32,7 +32,14 @@ def span_operation(
     consumer. `collector`: where to record; else the process-wide one. Raises `ConfigError` for
     another kind.
     """
-    return Span(name, _kind(kind, _KINDS), _PERFORMANCE, None, slow_ms, collector)
+    return Span(
+        name,
+        kind if kind == "internal" else _kind(kind, _KINDS),
+        _PERFORMANCE,
+        None,
+        slow_ms,
+        collector,
+    )
 
 
 def span_syscall(
