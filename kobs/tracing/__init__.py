@@ -9,7 +9,7 @@ def read(...): ...
 init_tracing()                      # standard logging, with trace and span ids
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kobs.tracing.slow import set_slow_thresholds
 from kobs.tracing.span import Span, SpanError
@@ -23,6 +23,8 @@ from kobs.tracing.spans import (
 )
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from kobs.tracing.logs import LogSetup
 
 __all__ = [
@@ -39,8 +41,30 @@ __all__ = [
 ]
 
 
-def init_tracing(**options: Any) -> "LogSetup":
-    """Set up standard `logging`: see `kobs.tracing.logs.init_tracing`."""
+def init_tracing(
+    *,
+    level: str | None = None,
+    json: bool | None = None,
+    stream: "TextIO | None" = None,
+    slow_syscall_ms: float | None = None,
+    slow_operation_ms: float | None = None,
+) -> "LogSetup":
+    """Set up standard `logging`: one handler on the root logger, trace and span ids in every
+    record.
+
+    `level` is a filter such as `"info,kobs.queue=debug,noisy=off"`, else `KERNEL_LOG`, else
+    `RUST_LOG`, else `info`. `json`: one JSON object a line, else what `KERNEL_TRACE_JSON` says;
+    readable text otherwise. `stream`: where to write; standard error otherwise.
+    `slow_syscall_ms` and `slow_operation_ms` set from when spans are slow. Handlers of the root
+    logger that write to the terminal are put aside. A second call replaces what the first one
+    did; `close` of the answer undoes it. Raises `ConfigError` naming a bad filter or variable.
+    """
     from kobs.tracing import logs
 
-    return logs.init_tracing(**options)
+    return logs.set_up(
+        level=level,
+        json=json,
+        stream=stream,
+        slow_syscall_ms=slow_syscall_ms,
+        slow_operation_ms=slow_operation_ms,
+    )

@@ -173,7 +173,7 @@ class LogSetup:
 _setup = LogSetup()
 
 
-def init_tracing(
+def set_up(
     *,
     level: str | None = None,
     json: bool | None = None,
@@ -181,16 +181,7 @@ def init_tracing(
     slow_syscall_ms: float | None = None,
     slow_operation_ms: float | None = None,
 ) -> LogSetup:
-    """Set up standard `logging`: one handler on the root logger, trace and span ids in every
-    record.
-
-    `level` is a filter such as `"info,kobs.queue=debug,noisy=off"`, else `KERNEL_LOG`, else
-    `RUST_LOG`, else `info`. `json`: one JSON object a line, else what `KERNEL_TRACE_JSON` says;
-    readable text otherwise. `stream`: where to write; standard error otherwise.
-    `slow_syscall_ms` and `slow_operation_ms` set from when spans are slow. Handlers of the root
-    logger that write to the terminal are put aside. A second call replaces what the first one
-    did; `close` of the answer undoes it. Raises `ConfigError` naming a bad filter or variable.
-    """
+    """What `kobs.init_tracing` does."""
     settings = Settings.from_environment()
     given = None if level is None else LogFilter.parse(level, "level")
     levels = given or LogFilter.from_environment()

@@ -209,9 +209,8 @@ class Span:
             self._forget()
         collector = self._collector = self._given or collectors._global
         outer = self._previous = _cause_get()
-        if outer is None or not outer[5]:
-            if "opentelemetry.trace" in _modules:
-                outer = bridge.opentelemetry_cause() or outer
+        if (outer is None or not outer[5]) and "opentelemetry.trace" in _modules:
+            outer = bridge.opentelemetry_cause() or outer
         span_id = mint_id()
         if outer is None:
             causality_id, parent, parent_span, sampled, high = mint_id(), 0, 0, True, 0
