@@ -9,19 +9,6 @@ SETUP = Path(__file__).parent / "setup.sh"
 BASICS = (
     "sh", "sed", "cat", "sha256sum", "cut", "id", "dirname", "mkdir", "rm", "cp", "tail", "printf",
 )  # fmt: skip
-    "sh",
-    "sed",
-    "cat",
-    "sha256sum",
-    "cut",
-    "id",
-    "dirname",
-    "mkdir",
-    "rm",
-    "cp",
-    "tail",
-    "printf",
-]
 
 
 def test_without_node_it_names_node_and_fails(tmp_path: Path) -> None:
