@@ -113,12 +113,20 @@ def _cost(found: dict[str, Any]) -> dict[str, Any] | None:
     from statistics import median
     from time import perf_counter_ns
 
-    try:
-        from kobs.collector import Collector
-        from kobs.levels import SyscallResult
-        from kobs.payloads import SyscallExit
+    from kobs import collector as collectors
+    from kobs.levels import SyscallResult
+    from kobs.payloads import SyscallExit
 
-        collector = Collector(size=1024, path=None, sampling=100)
+    try:
+        # In memory, whatever session is set: measuring leaves no recording behind.
+        named = os.environ.pop("KOBS_SESSION", None)
+        default, collectors.default_session = collectors.default_session, None
+        try:
+            collector = collectors.Collector(size=1024, sampling=100)
+        finally:
+            collectors.default_session = default
+            if named is not None:
+                os.environ["KOBS_SESSION"] = named
     except KobsError as error:
         found["problems"].append(str(error))
         return None

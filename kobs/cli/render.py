@@ -156,7 +156,7 @@ class PlainScreen:
     def heading(self, text: str, note: str = "") -> None:
         """The title of a section, after an empty line."""
         self._write("")
-        self._write(f"{text}  ({note})" if note else text)
+        self._write(clean(f"{text}  ({note})" if note else text))
 
     def line(self, *cells: str | Cell) -> None:
         """One line."""
@@ -164,7 +164,7 @@ class PlainScreen:
 
     def alarm(self, title: str, lines: Iterable[str]) -> None:
         """What must not be missed."""
-        self._write(f"!! {title}")
+        self._write(f"!! {clean(title)}")
         for line in lines:
             self._write(f"!!   {clean(line)}")
 

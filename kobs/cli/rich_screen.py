@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
-from kobs.cli.render import Cell, Column, Row, Tree, cell, fit, shorten
+from kobs.cli.render import Cell, Column, Row, Tree, cell, clean, fit, shorten
 
 
 class RichScreen:
@@ -27,9 +27,9 @@ class RichScreen:
 
     def heading(self, text: str, note: str = "") -> None:
         """The title of a section, after an empty line."""
-        title = Text(text, "bold")
+        title = Text(clean(text), "bold")
         if note:
-            title.append(f"  {note}", "dim not bold")
+            title.append(f"  {clean(note)}", "dim not bold")
         self._console.print()
         self._console.print(title)
 
@@ -43,7 +43,7 @@ class RichScreen:
         self._console.print(
             Panel(
                 body,
-                title=Text(f" {title} ", "bold white on red"),
+                title=Text(f" {clean(title)} ", "bold white on red"),
                 title_align="left",
                 border_style="red",
                 box=box.HEAVY,

@@ -76,7 +76,7 @@ class Annotations:
         event that opened the slice."""
         parts = []
         if begin is not None:
-            parts += self._payload(begin)
+            parts += self._payload(begin, event.type.__kobs_schema__.field_names)
         parts += self._payload(event)
         entries = [self._common(event)]
         for name, value in (
@@ -119,11 +119,12 @@ class Annotations:
                 self._commons[key] = made
         return made
 
-    def _payload(self, event: Event) -> list[bytes]:
+    def _payload(self, event: Event, without: Sequence[str] = ()) -> list[bytes]:
         payload: Any = event.payload
         return [
             message(4, self._name(name) + _value(getattr(payload, name)))
             for name in event.type.__kobs_schema__.field_names
+            if name not in without
         ]
 
     def _name(self, name: str) -> bytes:

@@ -153,6 +153,10 @@ def _shop(collector: Collector) -> None:
             collector.emit(
                 MessageSent(queue_id="jobs", size=8), link=chain, timestamp_ns=at + 700_000, tid=1
             )
+        collector.emit_end(
+            scope, SpanEnded(name="request", duration_us=800.0),
+            causality_id=chain, timestamp_ns=at + 800_000, tid=1,
+        )  # fmt: skip
         received = collector.emit(
             MessageReceived(queue_id="jobs", size=8, wait_time_us=300.0),
             link=chain, causality_id=chain, timestamp_ns=at + 1_000_000, tid=2,
@@ -160,10 +164,6 @@ def _shop(collector: Collector) -> None:
         collector.emit(
             FileOpened(path=f"/srv/{number}.txt", mode="w", duration_us=50.0),
             causality_id=chain, parent=received, timestamp_ns=at + 1_100_000, tid=2,
-        )  # fmt: skip
-        collector.emit_end(
-            scope, SpanEnded(name="request", duration_us=800.0),
-            causality_id=chain, timestamp_ns=at + 800_000, tid=1,
         )  # fmt: skip
     collector.emit(
         Event(
