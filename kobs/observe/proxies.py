@@ -4,6 +4,7 @@ plain functions. Importing wrapt takes 65 ms, so this module is imported on firs
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,9 +34,12 @@ class ObservedProxy(_Base):  # type: ignore[misc]
 
     __kobs_proxy__ = True
 
-    def __init__(self, wrapped: Any, sites: "dict[str, Site]") -> None:
+    def __init__(
+        self, wrapped: Any, sites: "dict[str, Site]", again: "Callable[[Any], Any]"
+    ) -> None:
         super().__init__(wrapped)
         self._self_sites = sites
+        self._self_again = again
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.__wrapped__, name)
@@ -49,10 +53,10 @@ class ObservedProxy(_Base):  # type: ignore[misc]
         return self.__wrapped__.__reduce__()
 
     def __copy__(self) -> Any:
-        return type(self)(copy.copy(self.__wrapped__), self._self_sites)
+        return self._self_again(copy.copy(self.__wrapped__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_sites)
+        return self._self_again(copy.deepcopy(self.__wrapped__, memo))
 
 
 def observed_method(instance: Any, value: Any, site: Site) -> Any:
@@ -94,7 +98,8 @@ def proxy(
         site.replaced = function
     if not sites:
         raise ObserveError(nothing_to_observe(cls, words))
-    made: T = _proxy_class(cls, sites)(instance, sites)
+    again = partial(proxy, words=words, collector=collector, methods=methods)
+    made: T = _proxy_class(cls, sites)(instance, sites, again)
     return made
 
 
@@ -118,14 +123,15 @@ _FORWARDED: dict[str, Callable[..., Any]] = {
 def _proxy_class(cls: type, sites: dict[str, Site]) -> type[ObservedProxy]:
     """A proxy class with the special methods that `cls` has; the interpreter looks for those on
     the type."""
+    own = {name for base in cls.__mro__ for name in vars(base)}
     namespace: dict[str, Any] = {
-        name: forward for name, forward in _FORWARDED.items() if hasattr(cls, name)
+        name: forward for name, forward in _FORWARDED.items() if name in own
     }
     for name in sites:
         if name.startswith("__") and name.endswith("__"):
             namespace[name] = _special(name)
     for name in ("__enter__", "__aenter__"):
-        if hasattr(cls, name):
+        if name in own:
             namespace[name] = _entering(name, namespace.get(name))
     namespace["__module__"] = cls.__module__
     return type(cls.__name__, (ObservedProxy,), namespace)

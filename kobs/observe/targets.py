@@ -72,11 +72,7 @@ def target_of(
 
 def label_of(owner: str, name: str, parameters: Parameters) -> str:
     """A method's signature in words, for messages."""
-    return (
-        f"{owner}.{name}({parameters.declaration()})"
-        if owner
-        else (f"{name}({parameters.declaration()})")
-    )
+    return f"{owner + '.' if owner else ''}{name}({parameters.declaration()})"
 
 
 def inherited_target(
@@ -124,7 +120,7 @@ def c_method_target(cls: type, name: str, function: Any, scope: bool) -> Target:
         parameters=own,
         arguments=Arguments(own, inner, bound=1),
         this=f"{PREFIX}this",
-        call=f"{PREFIX}original({own.forwarded().replace(', /', '')})",
+        call=f"{PREFIX}original({own.forwarded()})",
         style=style_of(function),
         scope=scope,
     )

@@ -1,12 +1,13 @@
 """Vocabularies: what the methods of a subsystem's classes mean, by their names."""
 
-from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kobs.errors import ObserveError, UnknownSubsystemError
 from kobs.observe.emissions import Emission
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 ENTRY_POINTS = "kobs.vocabularies"
 """Group of entry points: name of the subsystem = module:VOCABULARY."""
@@ -74,16 +75,20 @@ def vocabulary(subsystem: str) -> Vocabulary:
     known = _registered.get(subsystem)
     if known is not None:
         return known
-    makers = _makers()
-    if subsystem in makers:
-        return register_vocabulary(makers[subsystem]())
-    names = ", ".join(sorted({*makers, *_registered})) or "none (is kobs installed?)"
+    for found in _of_plugins():
+        if found.subsystem == subsystem:
+            return found
+    for entry_point in _entry_points():
+        if entry_point.name == subsystem:
+            return register_vocabulary(entry_point.load())
+    names = ", ".join(subsystems()) or "none (is kobs installed?)"
     raise UnknownSubsystemError(f"unknown subsystem {subsystem!r}; known are: {names}")
 
 
 def subsystems() -> list[str]:
     """The names of the subsystems that have a vocabulary."""
-    return sorted({*_makers(), *_registered})
+    plugged = (found.subsystem for found in _of_plugins())
+    return sorted({*_registered, *plugged, *(each.name for each in _entry_points())})
 
 
 def vocabulary_of_class(cls: type) -> Vocabulary | None:
@@ -99,24 +104,16 @@ def vocabulary_of_class(cls: type) -> Vocabulary | None:
 _registered: dict[str, Vocabulary] = {}
 
 
-def _makers() -> dict[str, Callable[[], Vocabulary]]:
-    """How to get each vocabulary that others bring, without importing any yet."""
+def _of_plugins() -> list[Vocabulary]:
     from kobs import hooks
 
-    makers: dict[str, Callable[[], Vocabulary]] = {}
-    for found in _from_plugins(hooks.vocabularies()):
-        makers[found.subsystem] = partial(_same, found)
-    for entry_point in hooks.installed(ENTRY_POINTS):
-        makers[entry_point.name] = entry_point.load
-    return makers
+    return [found for found in hooks.vocabularies() if isinstance(found, Vocabulary)]
 
 
-def _same(known: Vocabulary) -> Vocabulary:
-    return known
+def _entry_points() -> "EntryPoints":
+    from importlib.metadata import entry_points
 
-
-def _from_plugins(found: Iterable[object]) -> list[Vocabulary]:
-    return [vocabulary for vocabulary in found if isinstance(vocabulary, Vocabulary)]
+    return entry_points(group=ENTRY_POINTS)
 
 
 def _matches(method: str, pattern: str) -> bool:

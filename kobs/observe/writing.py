@@ -281,6 +281,8 @@ class Writer:
                 call = f"{channel}({given})"
         condition = emission.condition(code, about)
         lines = [f"if {condition}: {call}"] if condition else [call]
+        if condition and self._announced(emission):
+            lines.append(f"else: {channel}.withdraw(_kobs_k{index})")
         return self._guarded(index, lines)
 
     def _announced(self, emission: Emission) -> bool:
