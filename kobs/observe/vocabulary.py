@@ -66,7 +66,7 @@ def register_vocabulary(vocabulary: Vocabulary) -> Vocabulary:
 def vocabulary(subsystem: str) -> Vocabulary:
     """The vocabulary of a subsystem: registered, from an entry point, or from a plug-in.
 
-    Raises `UnknownSubsystemError` naming those there are.
+    Raises `UnknownSubsystemError` naming those there are, or why it cannot be loaded.
     """
     if not isinstance(subsystem, str):
         raise ObserveError(
@@ -80,7 +80,13 @@ def vocabulary(subsystem: str) -> Vocabulary:
             return found
     for entry_point in _entry_points():
         if entry_point.name == subsystem:
-            return register_vocabulary(entry_point.load())
+            try:
+                return register_vocabulary(entry_point.load())
+            except Exception as error:
+                raise UnknownSubsystemError(
+                    f"the vocabulary of {subsystem!r} ({entry_point.value}) cannot be loaded: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
     names = ", ".join(subsystems()) or "none (is kobs installed?)"
     raise UnknownSubsystemError(f"unknown subsystem {subsystem!r}; known are: {names}")
 
@@ -95,7 +101,10 @@ def vocabulary_of_class(cls: type) -> Vocabulary | None:
     """The vocabulary whose `classes` has the name of a class or of one of its bases."""
     for base in cls.__mro__[:-1]:
         for subsystem in subsystems():
-            found = vocabulary(subsystem)
+            try:
+                found = vocabulary(subsystem)
+            except UnknownSubsystemError:  # one that cannot be loaded does not spoil the rest
+                continue
             if any(fnmatchcase(base.__name__, pattern) for pattern in found.classes):
                 return found
     return None

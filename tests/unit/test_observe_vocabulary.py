@@ -1,6 +1,7 @@
 """Vocabularies: which method makes which event."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,6 +249,24 @@ class TestEmissions:
             ObserveError, match=r"the scope on Thing.work\(self\) needs an emission"
         ):
             observe("half")(Thing)
+
+
+def test_a_vocabulary_that_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[kobs.vocabularies]\nbroken = no_such_module:V\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    class SomeWordManager:
+        def create(self) -> None: ...
+
+    assert "broken" in subsystems()
+    with pytest.raises(UnknownSubsystemError, match=r"'broken' \(no_such_module:V\) cannot be"):
+        observe("broken")
+    assert isinstance(observe(SomeWordManager()), SomeWordManager)
 
 
 def test_the_package_and_the_decorator_have_one_name() -> None:
