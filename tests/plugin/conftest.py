@@ -1,5 +1,6 @@
 """A pytest inside pytest, that knows nothing of the run around it."""
 
+import functools
 import importlib
 import os
 import re
@@ -47,7 +48,9 @@ class Inner:
         """Run `source` with `arguments`; `passed=2, failed=1, ...` must come out."""
         self.pytester.makepyfile(source)
         tester = self.pytester
-        run = tester.runpytest_subprocess if subprocess else tester.runpytest_inprocess
+        run = tester.runpytest_inprocess
+        if subprocess:
+            run = functools.partial(tester.runpytest_subprocess, timeout=120)
         # Plugins that import much, and once more in every inner run.
         off = [
             "no:cacheprovider",

@@ -153,6 +153,7 @@ def test_observed_code_records_into_it_without_being_told(inner):
     inner(
         HEAD
         + """
+@k.observe("process")
 class Shell:
     @k.emits(ProcessCreated, name=k.arg("name"), pid=k.returned())
     def start(self, name):
