@@ -94,7 +94,7 @@ def syscalls(folder: Path, say: Say) -> None:
 
 def scheduling(folder: Path, say: Say) -> None:
     """Scheduler: tasks that share one thread, more or less fairly"""
-    scheduler = Scheduler(quantum_ms=2, stall_ms=30, cpu_limit_pct=60, window_ms=40)
+    scheduler = Scheduler(quantum_ms=2, stall_ms=30, cpu_limit_pct=30, window_ms=40)
 
     def spin(seconds: float) -> None:
         end = time.perf_counter() + seconds
@@ -183,8 +183,9 @@ def piping(folder: Path, say: Say) -> None:
     with ProcessManager() as manager:
         end = pipes.write_end(pipe)
         count = f"head -c 300000 /dev/zero >&{end}"
-        child = manager.spawn("zeros", ["sh", "-c", count], pass_fds=[end])
+        # Before the child fills it: once it is full, whoever writes waits for us to read.
         pipes.write(pipe, b"header: ")
+        child = manager.spawn("zeros", ["sh", "-c", count], pass_fds=[end])
         pipes.close_writer(pipe)
         total = 0
         while data := pipes.read(pipe):
