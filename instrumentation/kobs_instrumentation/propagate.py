@@ -104,10 +104,12 @@ def cause_from(given: dict[str, str], environ_traceparent: str, trace_high: int)
     """The cause that a child was given: by a watched parent, else by a `TRACEPARENT` from
     outside. None where there is neither."""
     parent = _hex(given.get("KOBS_PARENT", ""))
-    chain = parse_traceparent(given.get("KOBS_TRACEPARENT", "") or environ_traceparent)
+    own = given.get("KOBS_TRACEPARENT", "")
+    chain = parse_traceparent(own or environ_traceparent)
     if chain is None:
         return Cause(0, parent) if parent else None
     high, low, span, sampled = chain
+    sampled = sampled or not own  # a foreign tracer's decision stops export, never capture
     return Cause(low, parent, span, sampled, 0 if high == trace_high else high)
 
 

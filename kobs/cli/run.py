@@ -150,13 +150,13 @@ def _run(args: argparse.Namespace) -> int:
     except KobsError as error:
         return _fail(str(error), 1)
     try:
-        status = _supervise(program, _environment(session, args))
+        status = _supervise(program, _environment(session, args), session)
     except OSError as error:
         _write_exit(session, None)
         code = NOT_EXECUTABLE if isinstance(error, PermissionError) else NOT_FOUND
         return _fail(f"{program.argv[0]}: {error.strerror}", code)
-    _write_exit(session, status)
-    if not args.quiet:
+    written = _write_exit(session, status)
+    if written and not args.quiet:
         print(f"kobs: recorded {session.path}", file=sys.stderr)
     if args.report:
         _report(session)
@@ -236,7 +236,7 @@ _PASSED_ON = (
 _FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
 
 
-def _supervise(program: Program, env: dict[bytes, bytes]) -> int:
+def _supervise(program: Program, env: dict[bytes, bytes], session: "Session") -> int:
     """Start the program, pass signals on until it ends; its wait status. Raises `OSError` where
     it cannot be started."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -250,6 +250,7 @@ def _supervise(program: Program, env: dict[bytes, bytes]) -> int:
     except OSError:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise
+    _note_unobserved(program, pid, session)
     while True:
         info = signal.sigwaitinfo(waited)
         if info.si_signo == signal.SIGCHLD:
@@ -262,6 +263,16 @@ def _supervise(program: Program, env: dict[bytes, bytes]) -> int:
                 os.kill(pid, info.si_signo)
             except ProcessLookupError:
                 pass
+
+
+def _note_unobserved(program: Program, pid: int, session: "Session") -> None:
+    """A program that will not record itself is listed in the session."""
+    from kobs_instrumentation import propagate
+
+    executable = shutil.which(program.argv[0]) or program.argv[0]
+    reason = propagate.why_unobserved(executable, [os.fsencode(word) for word in program.argv])
+    if reason:
+        session.add_unobserved(pid, program.argv, reason)
 
 
 def _is_for_us_alone(info: signal.struct_siginfo, pid: int) -> bool:
@@ -294,7 +305,7 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def _write_exit(session: "Session", status: int | None) -> None:
+def _write_exit(session: "Session", status: int | None) -> bool:
     code = None if status is None else os.waitstatus_to_exitcode(status)
     try:
         if code is not None and code < 0:
@@ -303,6 +314,8 @@ def _write_exit(session: "Session", status: int | None) -> None:
             session.write_exit(code)
     except SessionError as error:
         print(f"kobs run: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _report(session: "Session") -> None:

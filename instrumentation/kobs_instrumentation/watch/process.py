@@ -39,8 +39,9 @@ class Start:
         self.started_ns = monotonic_ns()
 
 
-_children: dict[int, tuple[int, int]] = {}
-"""(id of its ProcessCreated, its chain) of each child that has not ended, by pid."""
+_children: dict[int, tuple[int, int, list[bytes] | None]] = {}
+"""(id of its ProcessCreated, its chain, command line if it should record itself) of each child
+that has not ended, by pid."""
 
 _names: dict[int, str] = {}
 """What multiprocessing calls the process that a thread is starting, by thread."""
@@ -57,20 +58,34 @@ def _created(start: Start, pid: int) -> None:
         ProcessCreated, start.name, priority,
         pid=pid, link=start.link, timestamp_ns=start.started_ns,
     )  # fmt: skip
-    _children[pid] = (event, start.cause.causality_id if start.cause is not None else 0)
-    if start.argv is None:
-        return
-    reason = propagate.why_unobserved(start.executable, start.argv)
-    collector = _watch.collector()
-    if reason and collector is not None and collector.session is not None:
-        collector.session.add_unobserved(pid, [os.fsdecode(a) for a in start.argv], reason)
+    reason = ""
+    if start.argv is not None:
+        reason = propagate.why_unobserved(start.executable, start.argv)
+        if reason:
+            _note(pid, start.argv, reason)
+    _children[pid] = (
+        event,
+        start.cause.causality_id if start.cause is not None else 0,
+        None if reason else start.argv,
+    )
+
+
+def _note(pid: int, argv: list[bytes], reason: str) -> None:
+    collector = _watch.any_collector()
+    if collector is not None and collector.session is not None:
+        collector.session.add_unobserved(pid, [os.fsdecode(word) for word in argv], reason)
 
 
 def _ended(pid: int, exit_code: int) -> None:
     known = _children.pop(pid, None)
     if known is None:
         return
-    event, chain = known
+    event, chain, argv = known
+    if argv is not None and propagate.watching_children() is not None:
+        collector = _watch.any_collector()
+        session = collector.session if collector is not None else None
+        if session is not None and not any(f"-{pid}." in path for path in session.recordings()):
+            _note(pid, argv, "the start-up hook of kobs did not run in it")
     header: dict[str, Any] = {"parent": event} if event else {}
     if chain:
         header["causality_id"] = chain

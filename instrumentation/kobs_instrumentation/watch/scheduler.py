@@ -8,6 +8,7 @@ In `ContextSwitch` the numbers of asyncio tasks stand for pids: they count from 
 is no task.
 """
 
+import os
 import threading
 from time import monotonic_ns
 from typing import Any
@@ -25,6 +26,7 @@ UNREACHABLE = ("_thread.start_new_thread",)
 """What this watch cannot see with the Python core."""
 
 _REMEMBERED = 65_536
+LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 _Carried = tuple[Cause | None, str, int]
 """(cause, origin, when) of who started a thread or submitted work."""
@@ -161,24 +163,32 @@ def _tell_end(task: Any) -> None:
 
 
 def _where(callback: Any, task: Any) -> str:
-    """Who held the loop: the coroutine and where it waits now, or the function."""
-    coroutine = task.get_coro() if hasattr(task, "get_coro") else None
-    if coroutine is not None:
-        name = getattr(coroutine, "__qualname__", repr(coroutine))
-        frame = getattr(coroutine, "cr_frame", None)
-        code = getattr(coroutine, "cr_code", None)
-        while (inner := getattr(coroutine, "cr_await", None)) is not None:
-            if getattr(inner, "cr_frame", None) is None:
-                break
-            coroutine, frame, code = inner, inner.cr_frame, inner.cr_code
-        if frame is not None:
-            return f"{name}, now at {frame.f_code.co_filename}:{frame.f_lineno}"
-        return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code is not None else name
-    function = getattr(callback, "func", callback)
-    function = getattr(function, "__func__", function)
-    code = getattr(function, "__code__", None)
-    name = getattr(function, "__qualname__", repr(function))
-    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code is not None else name
+    """Who held the loop: the coroutines and where the innermost of the program's waits now, or
+    the function."""
+    outermost = task.get_coro() if hasattr(task, "get_coro") else None
+    if outermost is None:
+        function = getattr(callback, "func", callback)
+        function = getattr(function, "__func__", function)
+        return _place(function, getattr(function, "__code__", None))
+    found = []
+    coroutine = outermost
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None and not frame.f_code.co_filename.startswith(LIBRARY):
+            found.append((coroutine.__name__, frame.f_code.co_filename, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    if not found:
+        return _place(outermost, getattr(outermost, "cr_code", None))
+    _, file, line = found[-1]
+    names = " > ".join(name for name, _, _ in found)
+    return f"{names}, now at {os.path.basename(file)}:{line}"
+
+
+def _place(thing: Any, code: Any) -> str:
+    name = getattr(thing, "__qualname__", None) or repr(thing)
+    if code is None:
+        return name
+    return f"{name} at {os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
 # -- where -----------------------------------------------------------------------------------

@@ -1,0 +1,248 @@
+"""The queue watch, in this process."""
+
+import asyncio
+import gc
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import kobs
+from kobs import IpcTimeout, MessageReceived, MessageSent, QueueDepth
+from kobs.context import Cause, cause, origin
+from kobs_instrumentation.watch import queue as watch
+
+
+@pytest.fixture
+def collector() -> Iterator[kobs.Collector]:
+    token = cause.set(None)
+    with kobs.Collector(size=4096) as made:
+        undo = watch.install(lambda: made)
+        yield made
+        undo()
+    cause.reset(token)
+
+
+def of(collector: kobs.Collector, *types: type) -> list[kobs.Event]:
+    return [event for event in collector.snapshot() if isinstance(event.payload, types)]
+
+
+def pairs(collector: kobs.Collector) -> list[tuple[int, int]]:
+    """(number of the send, number of the receive) of what is joined by a link."""
+    sent = [e.link for e in of(collector, MessageSent)]
+    received = [e.link for e in of(collector, MessageReceived)]
+    return [(sent.index(link), at) for at, link in enumerate(received) if link]
+
+
+def test_an_item_stays_the_same_object(collector: kobs.Collector) -> None:
+    item, waiting = object(), queue.Queue()
+    waiting.put(item)
+    assert waiting.queue[0] is item
+    assert vars(waiting).keys() == vars(queue.Queue()).keys()
+    assert waiting.get() is item
+
+
+def test_the_sender_s_chain_is_the_receiver_s_until_the_next_receive(
+    collector: kobs.Collector,
+) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    for chain in (11, 22):
+        cause.set(Cause(chain, 0))
+        waiting.put(chain)
+    cause.set(Cause(99, 0))
+    chains = []
+    for _ in range(2):
+        assert waiting.get() == cause.get().causality_id
+        chains.append(cause.get().causality_id)
+    assert chains == [11, 22]
+    assert [e.causality_id for e in of(collector, MessageReceived)] == [11, 22]
+
+
+def test_a_send_outside_of_any_chain_begins_one(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    waiting.put(1)
+    waiting.put(2)
+    one, two = of(collector, MessageSent)
+    assert 0 != one.causality_id != two.causality_id != 0
+    assert cause.get() is None
+
+
+def test_origin_is_never_replaced(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    token = origin.set("sender")
+    waiting.put(1)
+    origin.set("receiver")
+    waiting.get()
+    assert origin.get() == "receiver"
+    origin.reset(token)
+    waiting.put(1)
+    waiting.get()
+    assert origin.get() == ""
+
+
+KINDS = {
+    "first in, first out": (queue.Queue, [(0, 0), (1, 1), (2, 2)]),
+    "last in, first out": (queue.LifoQueue, [(2, 0), (1, 1), (0, 2)]),
+    "by priority": (queue.PriorityQueue, [(2, 0), (0, 1), (1, 2)]),
+}
+
+
+@pytest.mark.parametrize(("kind", "expected"), KINDS.values(), ids=KINDS.keys())
+def test_each_receive_has_its_send(
+    collector: kobs.Collector, kind: type, expected: list[tuple[int, int]]
+) -> None:
+    waiting = kind()
+    for item in ([3], [5], [1]):
+        waiting.put(item)
+    for _ in range(3):
+        waiting.get()
+    assert pairs(collector) == expected
+
+
+@pytest.mark.parametrize(("kind", "expected"), KINDS.values(), ids=KINDS.keys())
+def test_one_object_sent_three_times(
+    collector: kobs.Collector, kind: type, expected: list[tuple[int, int]]
+) -> None:
+    waiting = kind()
+    for _ in range(3):
+        waiting.put(None if kind is not queue.PriorityQueue else 1)
+    for _ in range(3):
+        waiting.get()
+    if kind is queue.PriorityQueue:  # which of them came out is not known until one is left
+        assert pairs(collector) == [(2, 2)]
+    else:
+        assert pairs(collector) == expected
+
+
+def test_a_queue_of_ones_own(collector: kobs.Collector) -> None:
+    class Newest(queue.Queue):
+        def _init(self, maxsize: int) -> None:
+            self.items: list[Any] = []
+
+        def _qsize(self) -> int:
+            return len(self.items)
+
+        def _put(self, item: Any) -> None:
+            self.items[:] = [item]
+
+        def _get(self) -> Any:
+            return self.items.pop()
+
+    waiting = Newest()
+    waiting.put("old")
+    waiting.put("new")
+    assert waiting.get() == "new"
+    assert pairs(collector) == [(1, 0)]
+
+
+def test_timeouts_are_told_and_a_send_that_failed_is_none(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue(1)
+    with pytest.raises(queue.Empty):
+        waiting.get(timeout=0.001)
+    with pytest.raises(queue.Empty):
+        waiting.get_nowait()
+    waiting.put(1)
+    with pytest.raises(queue.Full):
+        waiting.put(2, True, 0.002)
+    with pytest.raises(queue.Full):
+        waiting.put_nowait(3)
+    assert [e.payload.timeout_ms for e in of(collector, IpcTimeout)] == [1.0, 2.0]
+    assert len(of(collector, MessageSent)) == 1
+    assert waiting.get() == 1
+    assert pairs(collector) == [(0, 0)]
+
+
+def test_depth_is_told_as_it_doubles_fills_and_falls(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue(40)
+    for number in range(40):
+        waiting.put(number)
+    for _ in range(40):
+        waiting.get()
+    depths = [(e.payload.depth, e.payload.capacity) for e in of(collector, QueueDepth)]
+    assert depths == [(8, 40), (16, 40), (32, 40), (40, 40), (10, 40), (2, 40), (0, 40)]
+
+
+def test_the_label_is_one_queue_s(collector: kobs.Collector) -> None:
+    one, two = queue.Queue(), queue.LifoQueue()
+    for waiting in (one, two, one):
+        waiting.put(1)
+    first, second, third = [e.payload.queue_id for e in of(collector, MessageSent)]
+    assert first == third != second
+    assert first.startswith("Queue-")
+    assert second.startswith("LifoQueue-")
+
+
+def test_a_queue_is_not_kept_alive(collector: kobs.Collector) -> None:
+    before = len(watch._queues)
+    waiting = queue.Queue()
+    waiting.put(object())
+    assert len(watch._queues) == before + 1
+    del waiting
+    gc.collect()
+    assert len(watch._queues) == before
+
+
+def test_asyncio(collector: kobs.Collector) -> None:
+    async def consume(waiting: asyncio.Queue[str], found: list[int]) -> None:
+        for _ in range(2):
+            await waiting.get()
+            found.append(cause.get().causality_id)
+
+    async def main() -> list[int]:
+        waiting: asyncio.Queue[str] = asyncio.Queue(1)
+        found: list[int] = []
+        consumer = asyncio.create_task(consume(waiting, found))
+        for chain in (11, 22):
+            cause.set(Cause(chain, 0))
+            await waiting.put(str(chain))
+        await consumer
+        assert cause.get().causality_id == 22
+        return found
+
+    assert asyncio.run(main()) == [11, 22]
+    assert pairs(collector) == [(0, 0), (1, 1)]
+    assert all(e.payload.wait_time_us > 0 for e in of(collector, MessageReceived))
+
+
+def test_many_threads_every_receive_has_the_send_of_its_item(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[Any] = queue.Queue()
+    wrong: list[Any] = []
+
+    def produce(first: int) -> None:
+        for number in range(first, first + 200):
+            cause.set(Cause(number, 0))
+            waiting.put([number])
+
+    def consume() -> None:
+        while (item := waiting.get()) is not None:
+            if cause.get().causality_id != item[0]:
+                wrong.append(item)
+
+    consumers = [threading.Thread(target=consume) for _ in range(3)]
+    producers = [threading.Thread(target=produce, args=(1 + n * 1000,)) for n in range(3)]
+    for thread in consumers + producers:
+        thread.start()
+    for thread in producers:
+        thread.join()
+    for _ in consumers:
+        waiting.put(None)
+    for thread in consumers:
+        thread.join()
+    assert wrong == []
+    assert len(pairs(collector)) == 603
+
+
+def test_without_events_cause_is_still_carried() -> None:
+    with kobs.Collector(size=16) as collector:
+        undo = watch.install(lambda: collector, events=False)
+        waiting: queue.Queue[int] = queue.Queue()
+        token = cause.set(Cause(11, 5))
+        waiting.put(1)
+        cause.set(None)
+        waiting.get()
+        assert cause.get().causality_id == 11
+        cause.reset(token)
+        undo()
+        assert collector.snapshot() == []

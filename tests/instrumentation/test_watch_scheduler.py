@@ -1,0 +1,158 @@
+"""The scheduler watch, in this process: threads, executors, asyncio."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+import kobs
+from kobs import ContextSwitch, LoopStalled, SchedulerLatency
+from kobs.context import Cause, cause, origin
+from kobs_instrumentation.watch import scheduler
+
+
+@pytest.fixture
+def collector() -> Iterator[kobs.Collector]:
+    with kobs.Collector(size=1024) as made:
+        undo = scheduler.install(lambda: made)
+        yield made
+        undo()
+
+
+def of(collector: kobs.Collector, *types: type) -> list[kobs.Event]:
+    return [event for event in collector.snapshot() if isinstance(event.payload, types)]
+
+
+def test_a_thread_tells_how_long_it_took_to_run(collector: kobs.Collector) -> None:
+    tids: list[int] = []
+    thread = threading.Thread(target=lambda: tids.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    (event,) = of(collector, SchedulerLatency)
+    assert event.tid == tids[0]
+    assert 0 < event.payload.wake_to_run_us < 10e6
+
+
+def test_a_thread_shows_nothing_of_kobs() -> None:
+    def run() -> set[str]:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+        return set(vars(thread))
+
+    with kobs.Collector(size=16) as collector:
+        undo = scheduler.install(lambda: collector)
+        watched = run()
+        undo()
+    assert watched == run()
+
+
+def test_a_pool_s_worker_forgets_a_work_item_s_cause_when_it_is_done(
+    collector: kobs.Collector,
+) -> None:
+    def ambient() -> tuple[int, str]:
+        found = cause.get()
+        return (found.causality_id if found else 0), origin.get()
+
+    with ThreadPoolExecutor(1) as pool:
+        scope = origin.set("one")
+        token = cause.set(Cause(11, 0))
+        one = pool.submit(ambient)
+        origin.reset(scope)
+        cause.reset(token)
+        two = pool.submit(ambient)
+        assert (one.result(), two.result()) == ((11, "one"), (0, ""))
+
+
+def test_an_error_in_a_work_item_reaches_its_future(collector: kobs.Collector) -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 / 0).result()
+
+
+def reasons(collector: kobs.Collector) -> list[tuple[int, int, str]]:
+    return [
+        (e.payload.from_pid, e.payload.to_pid, e.payload.reason)
+        for e in of(collector, ContextSwitch)
+    ]
+
+
+def test_tasks_tell_their_beginning_and_their_end(collector: kobs.Collector) -> None:
+    async def fails() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        good = asyncio.create_task(asyncio.sleep(0))
+        bad = asyncio.create_task(fails())
+        gone = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.wait([good, bad])
+        gone.cancel()
+        await asyncio.wait([gone])
+        assert isinstance(bad.exception(), ValueError)
+
+    asyncio.run(main())
+    told = reasons(collector)
+    first = told[0][1]
+    assert told[:4] == [
+        (0, first, "task created"),
+        (first, first + 1, "task created"),
+        (first, first + 2, "task created"),
+        (first, first + 3, "task created"),
+    ]
+    assert {(e[0], e[2]) for e in told if e[1] == 0} >= {
+        (first, "task done"),
+        (first + 1, "task done"),
+        (first + 2, "task failed"),
+        (first + 3, "task cancelled"),
+    }
+
+
+def test_the_end_of_a_task_belongs_to_the_task_s_chain(collector: kobs.Collector) -> None:
+    async def work() -> None:
+        cause.set(Cause(11, 0))
+        await asyncio.sleep(0)
+
+    asyncio.run(work())
+    end = of(collector, ContextSwitch)[1]
+    assert (end.payload.reason, end.causality_id) == ("task done", 11)
+
+
+def hold(milliseconds: float) -> None:
+    """Keep the processor, as a stalling callback does."""
+    from time import monotonic
+
+    end = monotonic() + milliseconds / 1e3
+    while monotonic() < end:
+        pass
+
+
+@pytest.mark.parametrize("kind", ["task", "function", "partial"])
+def test_a_step_that_holds_the_loop_is_told_with_who_held_it(
+    collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(scheduler, "STALL_MS", 20.0)
+
+    async def culprit() -> None:
+        hold(30)
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if kind == "task":
+            await culprit()
+        else:
+            loop.call_soon(hold, 30) if kind == "function" else loop.call_soon(partial(hold, 30))
+        await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+    (event,) = of(collector, LoopStalled)
+    assert event.payload.duration_ms >= 30
+    assert ("culprit" if kind == "task" else "hold") in event.payload.stack
+    assert "test_watch_scheduler.py" in event.payload.stack
+
+
+def test_a_loop_that_keeps_up_tells_nothing(collector: kobs.Collector) -> None:
+    asyncio.run(asyncio.sleep(0.01))
+    assert of(collector, LoopStalled) == []
