@@ -1,0 +1,200 @@
+"""How events go into a collector: the fast path, the general one, scopes, chains."""
+
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+from kobs._core.contract import Ring
+from kobs._core.layout import FLAG_BEGIN, FLAG_END
+from kobs.context import Cause, cause, origin
+from kobs.emitters import Cell, Emitter, ThreadIds, make_emitter
+from kobs.errors import FieldTypeError
+from kobs.events import Event
+from kobs.gate import DurationWatch, Gate
+from kobs.ids import mint_id
+from kobs.levels import Severity, SyscallResult
+from kobs.payloads import (
+    MemoryPressure,
+    OperationSlow,
+    ProcessCreated,
+    ProcessTerminated,
+    ResourceReclaimed,
+    SyscallExit,
+)
+from kobs.schema import PayloadType
+
+
+class OpenScope(NamedTuple):
+    """A begin event without its end: what `emit_end` needs."""
+
+    event: int
+    """Id of the begin event; 0 if it was not recorded."""
+    entry: int
+    """Its entry in the in-flight table; -1 for none."""
+
+
+class Emitting:
+    """The producers' half of a collector."""
+
+    ring: Ring
+    """The core's ring; for kobs's own modules."""
+
+    def __init__(self, gate: Gate, durations: DurationWatch, pid: int) -> None:
+        self._gate = gate
+        self._durations = durations
+        self._pid = pid
+        self._threads = [ThreadIds()]
+        self._cells: dict[type[PayloadType], Cell] = {}
+        self._emitters: dict[type[PayloadType], Emitter] = {}
+
+    def emit(
+        self,
+        event: Event | PayloadType,
+        *,
+        pid: int | None = None,
+        tid: int | None = None,
+        severity: Severity | None = None,
+        category: int | None = None,
+        causality_id: int | None = None,
+        parent: int | None = None,
+        span_id: int | None = None,
+        link: int = 0,
+        timestamp_ns: int | None = None,
+        flags: int = 0,
+    ) -> int:
+        """Record an event, or a payload with the severity and category of its type.
+
+        Returns the event's id, 0 if it was not recorded (sampled out, or lost and counted).
+        What is not given comes from the event, then from the ambient cause. Raises
+        `FieldError` for a header or payload value that does not fit.
+        """
+        if isinstance(event, Event):
+            payload: PayloadType = event.payload
+            pid = pid if pid is not None else event.pid or None
+            tid = tid if tid is not None else event.tid or None
+            severity = event.severity if severity is None else severity
+            category = event.category if category is None else category
+            causality_id = causality_id if causality_id is not None else event.causality_id or None
+            parent = parent if parent is not None else event.parent or None
+            span_id = span_id if span_id is not None else event.span_id or None
+            link = link or event.link
+            timestamp_ns = timestamp_ns or event.timestamp_ns or None
+        elif isinstance(event, PayloadType):
+            payload = event
+        else:
+            raise FieldTypeError(
+                f"emit({event!r}): expected an Event or a payload, "
+                "for instance ProcessCreated(name='sh', priority=5)"
+            )
+        cls = type(payload)
+        emitter = self._emitters.get(cls) or self.emitter(cls)
+        return emitter(
+            *[getattr(payload, name) for name in cls.__kobs_schema__.field_names],
+            pid=pid, tid=tid, severity=severity, category=category, causality_id=causality_id,
+            parent=parent, span_id=span_id, link=link, timestamp_ns=timestamp_ns, flags=flags,
+        )  # fmt: skip
+
+    def emitter(self, cls: type[PayloadType]) -> Emitter:
+        """The fast path: a callable that takes the fields of `cls`, and header fields
+        (`pid`, `severity`, `link`, `parent`, `causality_id`, `span_id`, ...) by keyword,
+        and returns the event's id."""
+        made = self._emitters.get(cls)
+        if made is not None:
+            return made
+        if not (isinstance(cls, type) and issubclass(cls, PayloadType)):
+            raise FieldTypeError(
+                f"emitter({cls!r}): expected a payload type, for instance kobs.SyscallExit"
+            )
+        schema = cls.__kobs_schema__
+        self.ring.add_schema(schema.type_id, schema.to_record())
+        cell = self._cells[cls] = Cell(
+            self.ring.publisher(schema.format), self.ring.intern, self._pid
+        )
+        made = self._emitters[cls] = make_emitter(
+            schema,
+            cell,
+            gate=self._gate.up,
+            threads=self._threads,
+            decide=self._gate.decide,
+            analyse=self._durations.of(schema.name),
+        )
+        return made
+
+    def emit_begin(self, payload: PayloadType, **header: Any) -> OpenScope:
+        """Record an event that opens a scope and enter it in the in-flight table until
+        `emit_end`. Takes the header fields of `emit`."""
+        schema = type(payload).__kobs_schema__
+        event = self.emit(payload, flags=FLAG_BEGIN, **header)
+        if not event:
+            return OpenScope(0, -1)
+        ambient = cause.get() or Cause(0, 0)
+        given = header.get
+        ring = self.ring
+        name = getattr(payload, schema.name_field) if schema.name_field else ""
+        scope = origin.get()
+        return OpenScope(
+            event,
+            ring.open_entry(
+                event,
+                given("timestamp_ns") or monotonic_ns(),
+                given("causality_id") or ambient.causality_id,
+                given("span_id") or ambient.span_id,
+                given("parent") or ambient.parent,
+                given("tid") or self._threads[0].tid,
+                given("pid") or self._pid,
+                ring.intern(str(name)),
+                ring.intern(scope) if scope else 0,
+                schema.type_id,
+            ),
+        )
+
+    def emit_end(self, scope: OpenScope, payload: PayloadType, **header: Any) -> int:
+        """Record the event that closes a scope; its parent is the begin event."""
+        self.ring.close_entry(scope.entry)
+        header.setdefault("parent", scope.event or None)
+        return self.emit(payload, flags=FLAG_END, **header)
+
+    def emit_causal(self, event: Event | PayloadType) -> int:
+        """Record an event as the root of a new chain, or of the current one where a span is
+        current; returns the chain's `causality_id`. Sets no ambient context."""
+        ambient = cause.get()
+        causality_id = ambient.causality_id if ambient is not None else 0
+        if not causality_id:
+            causality_id = mint_id()
+        self.emit(event, causality_id=causality_id)
+        return causality_id
+
+    def emit_in_chain(self, event: Event | PayloadType, causality_id: int) -> int:
+        """Record an event as part of a chain; returns the event's id."""
+        return self.emit(event, causality_id=causality_id)
+
+    # -- convenience ------------------------------------------------------------------------
+
+    def syscall_exit(
+        self, pid: int, name: str, duration_us: float, ok: bool, *, errno: int = 0
+    ) -> int:
+        """A system call returned."""
+        result = SyscallResult.SUCCESS if ok else SyscallResult.ERROR
+        return self.emitter(SyscallExit)(name, duration_us, result, errno, pid=pid)
+
+    def process_created(self, pid: int, name: str, priority: int) -> int:
+        """A process was started."""
+        return self.emitter(ProcessCreated)(name, priority, pid=pid)
+
+    def process_terminated(self, pid: int, exit_code: int) -> int:
+        """A process ended."""
+        return self.emitter(ProcessTerminated)(exit_code, pid=pid)
+
+    def resource_cleanup(self, pid: int, resource: str, count: int) -> int:
+        """Resources were given back."""
+        return self.emitter(ResourceReclaimed)(resource, count, pid=pid)
+
+    def memory_pressure(self, usage_pct: int, available_mb: int) -> int:
+        """How full memory is: INFO, WARN over 75 %, ERROR over 90 %."""
+        level = Severity.INFO
+        if usage_pct > 75:
+            level = Severity.ERROR if usage_pct > 90 else Severity.WARN
+        return self.emitter(MemoryPressure)(usage_pct, available_mb, severity=level)
+
+    def slow_operation(self, operation: str, duration_ms: float, p99_ms: float) -> int:
+        """An operation took longer than its threshold."""
+        return self.emitter(OperationSlow)(operation, duration_ms, p99_ms)
