@@ -39,6 +39,7 @@ e2e-setup:
 
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.vocabularies
 
 bench: $(VENV)/.dev ## what an event costs here, beside its floor
 	$(BIN)/python benchmarks/hot_path.py

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 from kobs.errors import FieldError
 
 if TYPE_CHECKING:
-    from kobs.pattern import EventPattern
+    from kobs.pattern import Like
     from kobs.schema import Schema
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<required>"})()
@@ -22,7 +22,7 @@ class PayloadType:
     __kobs_schema__: "ClassVar[Schema]"
 
     @classmethod
-    def like(cls, **fields: Any) -> "EventPattern":
+    def like(cls, **fields: Any) -> "Like":
         """A pattern: an event of this type whose fields match.
 
         A value matches by `==`, a plain function by its answer. Raises `FieldError` for a

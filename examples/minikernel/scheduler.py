@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kobs import observe
 
@@ -24,7 +24,7 @@ class WaitFor:
     signal: str
 
 
-Body = Generator[Sleep | WaitFor | None, None, object]
+Body = Generator[Sleep | WaitFor | None, None, Any]
 
 
 class Stall(NamedTuple):

@@ -200,26 +200,28 @@ def sharing(folder: Path, say: Say) -> None:
     segment = f"minikernel-{os.getpid()}"
     memory, queues = ShmManager(), QueueManager()
     worker = [sys.executable, "-m", "minikernel.worker"]
-    with ProcessManager() as manager:
-        memory.create(segment, 8 * 1000)
-        answers = queues.create_shared("answers", capacity=8)
-        measure = [*worker, "measure", segment, "1000"]
-        manager.wait(manager.spawn("measure", measure, cwd=EXAMPLES))
-        first, last = struct.unpack("<q7984xq", memory.read(segment))
-        say(f"{segment} holds the figures from {first} to {last}")
-        add = [*worker, "add", segment, "1000", answers]
-        children = [manager.spawn("add", add, cwd=EXAMPLES) for _ in range(2)]
-        for _ in children:
-            answer = queues.receive("answers", timeout=30)
-            say(f"a child read them and says: the sum is {answer.body.decode()}")
-        for child in children:
-            manager.wait(child)
-    memory.detach(segment)
-    leaked = memory.leaks(segment)
-    say(f"we forget the segment; nobody has it: {leaked}")
-    for name in leaked:
-        memory.destroy(name)
-    queues.close_all()
+    try:
+        with ProcessManager() as manager:
+            memory.create(segment, 8 * 1000)
+            answers = queues.create_shared("answers", capacity=8)
+            measure = [*worker, "measure", segment, "1000"]
+            manager.wait(manager.spawn("measure", measure, cwd=EXAMPLES))
+            first, last = struct.unpack("<q7984xq", memory.read(segment))
+            say(f"{segment} holds the figures from {first} to {last}")
+            add = [*worker, "add", segment, "1000", answers]
+            children = [manager.spawn("add", add, cwd=EXAMPLES) for _ in range(2)]
+            for _ in children:
+                answer = queues.receive("answers", timeout=30)
+                say(f"a child read them and says: the sum is {answer.body.decode()}")
+            for child in children:
+                manager.wait(child)
+    finally:
+        queues.close_all()
+        memory.close()
+        leaked = memory.leaks(segment)
+        for name in leaked:
+            memory.destroy(name)
+    say(f"we forgot the segment, nobody had it any more: {leaked}")
 
 
 def mounting(folder: Path, say: Say) -> None:

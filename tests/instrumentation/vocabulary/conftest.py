@@ -1,5 +1,6 @@
 """A stage for a class of the example kernel: what it does there is recorded."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +50,8 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     subject = request.function.__name__[5:].partition("__")[0]
     errors = made.collector.losses().errors
     made.collector.close()
+    for left in Path("/dev/shm").glob(f"kobs-test-{os.getpid()}-*"):
+        left.unlink()  # of a test that failed half-way
     assert errors == 0
     assert types <= declared(request.module.SUBSYSTEM)
     assert subject in {kind.__name__ for kind in types}
