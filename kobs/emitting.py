@@ -1,10 +1,13 @@
 """How events go into a collector: the fast path, the general one, scopes, chains."""
 
+from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
+from kobs._core import select
 from kobs._core.contract import Ring
-from kobs._core.layout import FLAG_BEGIN, FLAG_END
+from kobs._core.layout import FLAG_BEGIN, FLAG_END, MIN_SLOTS
 from kobs.context import Cause, cause, origin
 from kobs.emitters import Cell, Emitter, ThreadIds, make_emitter
 from kobs.errors import FieldTypeError
@@ -13,6 +16,7 @@ from kobs.gate import DurationWatch, Gate
 from kobs.ids import mint_id
 from kobs.levels import Severity, SyscallResult
 from kobs.payloads import (
+    ContextSwitch,
     MemoryPressure,
     OperationSlow,
     ProcessCreated,
@@ -166,6 +170,17 @@ class Emitting:
     def emit_in_chain(self, event: Event | PayloadType, causality_id: int) -> int:
         """Record an event as part of a chain; returns the event's id."""
         return self.emit(event, causality_id=causality_id)
+
+    def calibrate(self) -> Callable[[], object]:
+        """Something that costs what recording an event costs here, and leaves no trace: it
+        emits into a small ring of its own."""
+        ring = self.ring
+        scratch = Emitting(Gate(self, 100.0, adaptive=False), self._durations, self._pid)
+        scratch.ring = select().create(
+            slots=MIN_SLOTS, path=None, overflow="overwrite", recording=ring.recording,
+            session="", trace_high=ring.trace_high, parent_event=0, sampling_rate=100.0,
+        )  # fmt: skip
+        return partial(scratch.emitter(ContextSwitch), 0, 0, "calibration")
 
     # -- convenience ------------------------------------------------------------------------
 

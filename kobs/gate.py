@@ -28,6 +28,10 @@ class Owner(Protocol):
 
     ring: "Ring"
 
+    def calibrate(self) -> "Callable[[], object]":
+        """Something that costs what recording an event costs, and leaves no trace."""
+        ...
+
     def emitter(self, cls: type[AnomalyDetected]) -> "Emitter":
         """The emitter of a payload type."""
         ...
@@ -60,6 +64,8 @@ class Gate:
                 self._rate, adaptive=self._adaptive, events=lambda: self._owner.ring.produced()
             )
             self._thinner = ChainThinner()
+            if self._adaptive:
+                self._sampler.calibrate(self._owner.calibrate())
         return self._sampler
 
     @property

@@ -4,19 +4,23 @@
 """
 
 import ast
+from inspect import cleandoc
 from pathlib import Path
 
 import kobs.payloads
+import kobs.tracing.records
 from kobs.schema import Field, PayloadType, Schema, registered_types
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference" / "events"
+MODULES = (kobs.payloads, kobs.tracing.records)
 
 
 def pages() -> dict[str, str]:
     """File name to text, for every payload type that kobs declares, and the index."""
     documented = _field_docs()
-    types = [cls for cls in registered_types().values() if cls.__module__ == "kobs.payloads"]
+    homes = [module.__name__ for module in MODULES]
+    types = [cls for cls in registered_types().values() if cls.__module__ in homes]
     made = {f"{cls.__kobs_schema__.name}.md": _page(cls, documented[cls.__name__]) for cls in types}
     made["README.md"] = _index(types)
     return made
@@ -29,7 +33,7 @@ def _page(cls: type[PayloadType], documented: dict[str, str]) -> str:
         [
             f"# {schema.name}",
             "",
-            (cls.__doc__ or "").strip(),
+            cleandoc(cls.__doc__ or ""),
             "",
             f"- Type id {schema.type_id}, category {schema.category.name}, "
             f"severity {schema.severity.name} unless the event says otherwise.",
@@ -62,7 +66,7 @@ def _example(schema: Schema) -> list[str]:
     first = schema.fields[0]
     return [
         "```python",
-        f"from kobs import Collector, {_imports(schema)}",
+        *_imports(schema),
         "",
         "with Collector(size=64) as collector:",
         f"    collector.emit({schema.name}({arguments}))",
@@ -73,9 +77,12 @@ def _example(schema: Schema) -> list[str]:
     ]
 
 
-def _imports(schema: Schema) -> str:
-    members = {f.kind.python for f in schema.fields if hasattr(f.kind, "members")}
-    return ", ".join(sorted({schema.name, *members}))
+def _imports(schema: Schema) -> list[str]:
+    names = {"Collector", *(f.kind.python for f in schema.fields if hasattr(f.kind, "members"))}
+    home = schema.cls.__module__
+    if home == "kobs.payloads":
+        return [f"from kobs import {', '.join(sorted({schema.name, *names}))}"]
+    return [f"from kobs import {', '.join(sorted(names))}", f"from {home} import {schema.name}"]
 
 
 def _sample(field: Field) -> str:
@@ -102,7 +109,7 @@ def _index(types: list[type[PayloadType]]) -> str:
     lines = [
         "# Payload types",
         "",
-        "Made from the declarations in `kobs/payloads.py` by `make docs`. "
+        "Made from the declarations by `make docs`. "
         "Users declare their own in the same way, with `kobs.event_type`.",
         "",
         "| type | category | severity | fields |",
@@ -119,9 +126,9 @@ def _index(types: list[type[PayloadType]]) -> str:
 
 def _field_docs() -> dict[str, dict[str, str]]:
     """The string below each field of each declaration, by class and field."""
-    source = Path(str(kobs.payloads.__file__)).read_text()
     documented: dict[str, dict[str, str]] = {}
-    for node in ast.parse(source).body:
+    nodes = [node for m in MODULES for node in ast.parse(Path(str(m.__file__)).read_text()).body]
+    for node in nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         fields = documented[node.name] = {}
