@@ -176,9 +176,16 @@ class _Metric:
 
 def _method(given: object) -> Callable[[], Baseline]:
     if isinstance(given, str):
-        if given not in METHODS:
-            raise ConfigError(f"method={given!r}: expected one of {', '.join(METHODS)}")
-        return METHODS[given]
+        found = METHODS.get(given)
+        if found is None:
+            from kobs import hooks
+
+            added = hooks.detectors()
+            if given not in added:
+                known = ", ".join((*METHODS, *added))
+                raise ConfigError(f"method={given!r}: expected one of {known}")
+            found = added[given]
+        return found
     if not callable(given):
         raise ConfigError(
             f"method={given!r}: expected one of {', '.join(METHODS)}, "

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from kobs import hooks
 from kobs.anomaly import METHODS, Anomaly, Baseline, Detector, Ewma, Mad, ZScore
 from kobs.errors import ConfigError
 
@@ -259,6 +260,21 @@ class TestMethods:
         detector = Detector(method=Limit, min_samples=2)
         found = feed(detector, "m", [50.0, 50.0, 12.0, 14.0])
         assert [(a.value, a.expected, a.deviation) for a in found] == [(14.0, 10.0, 4.0)]
+
+    def test_a_method_of_a_plug_in_has_a_name(self) -> None:
+        class Plugin:
+            @hooks.hook
+            def kobs_detectors(self) -> dict[str, Any]:
+                return {"lately": Ewma}
+
+        plugin = Plugin()
+        hooks.register(plugin)
+        try:
+            assert feed(Detector(method="lately", threshold=6), "m", [*around(100, 300), 500.0])
+        finally:
+            hooks.unregister(plugin)
+        with pytest.raises(ConfigError, match="method='lately': expected one of zscore, ewma, mad"):
+            Detector(method="lately")
 
 
 @pytest.mark.parametrize(
