@@ -61,11 +61,12 @@ class Gate:
             from kobs.sampling import ChainThinner, Sampler
 
             self._sampler = Sampler(
-                self._rate, adaptive=self._adaptive, events=lambda: self._owner.ring.produced()
+                self._rate,
+                adaptive=self._adaptive,
+                events=lambda: self._owner.ring.produced(),
+                calibration=self._owner.calibrate,
             )
             self._thinner = ChainThinner()
-            if self._adaptive:
-                self._sampler.calibrate(self._owner.calibrate())
         return self._sampler
 
     @property

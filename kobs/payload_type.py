@@ -88,9 +88,23 @@ def make_class(cls: type, schema: "Schema") -> type[PayloadType]:
     if bases[-1] is object:
         bases = bases[:-1] or (PayloadType,)
     made = type(cls)(cls.__name__, bases, namespace)
-    setattr(made, "__init__", _make_init(made, schema))
+    setattr(made, "__init__", _first_init(made, schema))
     schema.cls = made
     return made
+
+
+def _first_init(cls: type, schema: "Schema") -> Callable[..., None]:
+    """An `__init__` that makes the real one when it is first called. A process that is only
+    watched makes no payload at all, and compiling fifty constructors takes it 5 ms."""
+
+    def __init__(self: PayloadType, *values: Any, **fields: Any) -> None:
+        real = _make_init(cls, schema)
+        if cls.__dict__.get("__init__") is __init__:
+            setattr(cls, "__init__", real)
+        real(self, *values, **fields)
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    return __init__
 
 
 def _make_init(cls: type, schema: "Schema") -> Callable[..., None]:

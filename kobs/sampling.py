@@ -46,7 +46,9 @@ class Sampler:
     (events x cost of one / CPU time of the process) and lowers all rates in proportion, at most
     once per second of CPU time, so that it stays under `target` percent; it goes back up when
     there is room, never above the rates that were given. `events` tells how many events were
-    recorded so far; without it, `count_events` does. `cost_ns` is what one costs.
+    recorded so far; without it, `count_events` does. `cost_ns` is what one costs, until
+    `calibration`, asked when the first measurement is due (a short program never gets there),
+    gives something to `calibrate` with.
 
     Raises `ConfigError` naming the argument, what was given and what is allowed.
     """
@@ -61,6 +63,7 @@ class Sampler:
         cost_ns: float = DEFAULT_COST_NS,
         events: Callable[[], int] | None = None,
         cpu_time: Callable[[], float] = process_time,
+        calibration: Callable[[], Callable[[], object]] | None = None,
     ) -> None:
         self._rate = sampling_rate(rate, "rate")
         self._category_rates: dict[int, float] = {}
@@ -76,6 +79,7 @@ class Sampler:
         self._events = events
         self._counted = 0
         self._cpu_time = cpu_time
+        self._calibration = calibration
         self._last = (cpu_time(), self._total())
         self._until_check = _CHECK_EVERY
         self._bounds: dict[int, int] = {}
@@ -161,6 +165,9 @@ class Sampler:
         before, counted = self._last
         if now - before < 1.0:
             return None
+        if self._calibration is not None:
+            self.calibrate(self._calibration())
+            self._calibration = None
         self._last = (now, total)
         percent = (total - counted) * self.cost_ns / ((now - before) * 1e9) * 100
         self._adapt(max(0.0, percent))  # a total that begins anew (a fork) is no gain

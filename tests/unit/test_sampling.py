@@ -241,6 +241,21 @@ class TestCalibration:
         assert len(calls) == 250
         assert 1 <= cost == sampler.cost_ns < 1e6
 
+    def test_waits_until_the_first_measurement_is_due(self) -> None:
+        calls: list[int] = []
+        cpu_time = iter([0.0, 0.9, 1.0, 2.0])
+        sampler = Sampler(
+            adaptive=True,
+            cpu_time=lambda: next(cpu_time),
+            calibration=lambda: lambda: calls.append(1),
+        )
+        assert sampler.measure() is None
+        assert calls == []
+        assert sampler.measure() is not None
+        assert len(calls) == 1000
+        assert sampler.measure() is not None
+        assert len(calls) == 1000
+
 
 class TestThinning:
     def test_past_the_limit_what_is_below_info_goes_and_the_rest_is_partial(self) -> None:

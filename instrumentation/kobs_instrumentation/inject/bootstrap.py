@@ -14,6 +14,7 @@ from kobs.errors import KobsError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
 from kobs_instrumentation.watch import process
+from kobs_instrumentation.watch._patch import busy
 
 ROOT_SLOTS = 16_384
 CHILD_SLOTS = 4096
@@ -34,6 +35,14 @@ class _Notes:
 
 def start(given: dict[str, str]) -> None:
     """Record this process into the session that `given` (what the environment said) names."""
+    busy.inside = True
+    try:
+        _start(given)
+    finally:
+        busy.inside = False
+
+
+def _start(given: dict[str, str]) -> None:
     options: dict[str, Any] = json.loads(given.get("KOBS_OPTIONS") or "{}")
     session = Session.open(given["KOBS_SESSION"])
     notices.listener = _Notes(session)
