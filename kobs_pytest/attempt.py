@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -12,13 +12,16 @@ import pytest
 from kobs.causality import CausalGraph
 from kobs.collector import global_collector
 from kobs.context import Cause
+from kobs.decoder import EventDecoder
 from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.pattern import Inconclusive
 from kobs.payloads import ProcessCreated
+from kobs.schema import PayloadType
 from kobs_pytest.children import losses_by_cause
 from kobs_pytest.events import TestBegan, TestEnded
 from kobs_pytest.recorder import Recorder
+from kobs_pytest.tap import Raw, Tap, Whose
 
 PHASES = ("setup", "call", "teardown")
 UNATTRIBUTED_KEPT = 100_000
@@ -57,8 +60,8 @@ class Attempt:
         self.outcome = "passed"
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""
-        self.unattributed: list[Event] = []
-        """What happened meanwhile and may or may not be the test's doing."""
+        self.unattributed_count = 0
+        """How many events happened meanwhile that may be the test's doing, or not."""
         self.elsewhere = 0
         """How many events others caused meanwhile."""
         self.doubts: tuple[str, ...] = ()
@@ -67,11 +70,13 @@ class Attempt:
         self._base = f"{recorder.tag}.{number}.{tried}"
         self._keys = {self.key(phase) for phase in PHASES}
         collector = recorder.collector
-        self._losses = collector.losses()
-        self._subscriber = collector.subscribe()
+        ring = collector.ring
+        self._losses = ring.losses()
+        self._tap = Tap(ring, ring.reader(), EventDecoder(ring))
+        self._unattributed: list[Raw] = []
         self._begun = 0
         self._begin_read = False
-        self._overflowing = 0
+        self._undecoded = 0
         self._graph: CausalGraph | None = None
         self.start_ns = monotonic_ns()
         recorder.children.begin()
@@ -87,35 +92,52 @@ class Attempt:
 
     def drain(self) -> None:
         """Take in what was recorded since the last time, here and in child processes."""
-        with self.recorder.muted():
-            new = list(self._subscriber)
-            new += self.recorder.children.drain()
-        if not new:
-            return
         caused = len(self.events)
-        for event in new:
-            origin = event.origin
-            if origin in self._keys:
-                if event.type is TestBegan or event.type is TestEnded:
+        with self.recorder.muted():
+            if not self.recorder.collector.closed:
+                self._take(self._tap.read(self._whose))
+            self._take(self.recorder.children.read(self._whose))
+        if len(self.events) != caused:
+            self.events.sort(key=_by_time)
+            self._graph = None
+
+    def graph(self) -> CausalGraph:
+        """Which event led to which, among all that are known: a path may lead through events
+        that nobody is known to have caused."""
+        if self._graph is None:
+            between = (raw.event() for raw in self._unattributed if raw.joined)
+            self._graph = CausalGraph([*self.events, *(e for e in between if e is not None)])
+        return self._graph
+
+    def unattributed(self, types: Collection[type[PayloadType]] | None) -> list[Event]:
+        """What happened meanwhile and may be the test's doing or not, of these types (None:
+        of all)."""
+        found = (raw.event() for raw in self._unattributed if types is None or raw.type in types)
+        return [event for event in found if event is not None]
+
+    def _take(self, new: Iterator[tuple[Whose, Raw]]) -> None:
+        for whose, raw in new:
+            if whose is Whose.CAUSED:
+                event = raw.event()
+                if event is None:
+                    self._undecoded += 1
+                elif event.type is TestBegan or event.type is TestEnded:
                     self._begin_read = self._begin_read or event.id == self._begun
                 else:
                     self.events.append(event)
-            elif not origin or origin.startswith(self.recorder.tag):
-                if len(self.unattributed) < UNATTRIBUTED_KEPT:
-                    self.unattributed.append(event)
-                else:
-                    self._overflowing += 1
-            else:
+            elif whose is Whose.ELSEWHERE:
                 self.elsewhere += 1
-        if len(self.events) != caused:
-            self.events.sort(key=_by_time)
-        self._graph = None
+            else:
+                self.unattributed_count += 1
+                if len(self._unattributed) < UNATTRIBUTED_KEPT:
+                    self._unattributed.append(raw)
 
-    def graph(self) -> CausalGraph:
-        """Which event led to which, among all that are known (a path may lead through others')."""
-        if self._graph is None:
-            self._graph = CausalGraph(self.events + self.unattributed)
-        return self._graph
+    def _whose(self, origin: str) -> Whose:
+        if origin in self._keys:
+            return Whose.CAUSED
+        if not origin or origin.startswith(self.recorder.tag):
+            return Whose.UNATTRIBUTED
+        return Whose.ELSEWHERE
 
     def incomplete(self) -> tuple[str, ...]:
         """Why the capture may lack something that the test caused; empty if it lacks nothing."""
@@ -130,19 +152,20 @@ class Attempt:
             )
         if collector.sampling_rate() < 100:
             reasons.append(f"sampling is at {collector.sampling_rate():g} %")
-        if self._subscriber.lost:
+        if self._tap.reader.lost:
             reasons.append(
-                f"the ring overflowed: {self._subscriber.lost} events were overwritten before "
+                f"the ring overflowed: {self._tap.reader.lost} events were overwritten before "
                 f"they were read (it holds {collector.ring.slots}; --kobs-size)"
             )
-        causes = losses_by_cause(collector.losses(), self._losses)
+        causes = losses_by_cause(collector.ring.losses(), self._losses)
         reasons += [f"{number} events {_CAUSE_WORDS[cause]}" for cause, number in causes.items()]
         if not reasons and not self._begin_read:
             reasons.append("the test's own begin event cannot be read back")
-        if self._overflowing:
-            reasons.append(
-                f"{self._overflowing} events that may be the test's or not were too many to keep"
-            )
+        beyond = self.unattributed_count - len(self._unattributed)
+        if beyond:
+            reasons.append(f"{beyond} events that may be the test's or not were too many to keep")
+        if self._undecoded:
+            reasons.append(f"{self._undecoded} events are of types that their recording lacks")
         if recorder.unwatched:
             reasons.append(f"the standard library is not watched: {recorder.unwatched}")
         created = [event for event in self.events if event.type is ProcessCreated]
@@ -152,10 +175,10 @@ class Attempt:
 
     def lost(self) -> int:
         """Events since the test began that were lost, whoever caused them."""
-        causes = losses_by_cause(self.recorder.collector.losses(), self._losses)
+        causes = losses_by_cause(self.recorder.collector.ring.losses(), self._losses)
         with self.recorder.muted():
             below = self.recorder.children.missing()
-        return self._subscriber.lost + sum(causes.values()) + below
+        return self._tap.reader.lost + sum(causes.values()) + below
 
     def doubt(self, reasons: Sequence[str]) -> None:
         """The test read what may be incomplete: it cannot pass any more."""
@@ -176,7 +199,7 @@ class Attempt:
 
     def close(self) -> None:
         """Nobody reads any more."""
-        self._subscriber.close()
+        self._tap.reader.close()
 
 
 def _by_time(event: Event) -> tuple[int, int]:

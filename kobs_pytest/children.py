@@ -4,6 +4,7 @@ PYTEST_DONT_REWRITE
 """
 
 import os
+from collections.abc import Iterator
 
 from kobs._core import select
 from kobs._core.contract import AttachedRing, LossCounts
@@ -12,7 +13,7 @@ from kobs.decoder import EventDecoder
 from kobs.errors import RecordingError
 from kobs.events import Event
 from kobs.session import Session
-from kobs.stream import Subscriber
+from kobs_pytest.tap import Classify, Raw, Tap, Whose
 
 _NO_RECORDING = ("multiprocessing.resource_tracker",)
 _NOT_PYTHON = "not Python"
@@ -24,21 +25,25 @@ class Child:
     def __init__(self, ring: AttachedRing, *, oldest: bool) -> None:
         self.ring = ring
         self.pid = ring.pid
-        self.subscriber = Subscriber(ring.reader(oldest=oldest), EventDecoder(ring, ring.schemas))
+        self.tap = Tap(ring, ring.reader(oldest=oldest), EventDecoder(ring, ring.schemas))
         self._before = None if oldest else ring.losses()
+        self._lost_before = 0
 
     def skip(self) -> None:
         """Go past what is there: it belongs to earlier tests."""
-        self.subscriber.seek_end()
+        self.tap.new_test()
+        self.tap.reader.seek_end()
+        self._lost_before = self.tap.reader.lost
         self._before = self.ring.losses()
 
     def missing(self) -> int:
         """Events of this recording that were not seen, since the last `skip`."""
-        return self.subscriber.lost + lost(self.ring.losses(), self._before)
+        overwritten = self.tap.reader.lost - self._lost_before
+        return overwritten + lost(self.ring.losses(), self._before)
 
     def close(self) -> None:
         """Let go of the file."""
-        self.subscriber.close()
+        self.tap.reader.close()
         self.ring.close()
 
 
@@ -71,10 +76,11 @@ class Children:
             else:
                 self._forget(path)
 
-    def drain(self) -> list[Event]:
+    def read(self, classify: Classify) -> Iterator[tuple[Whose, Raw]]:
         """What child processes recorded since the last call."""
         self._attach(oldest=True)
-        return [event for child in self._open.values() for event in child.subscriber]
+        for child in self._open.values():
+            yield from child.tap.read(classify)
 
     def missing(self) -> int:
         """Events of child processes that were lost or left out."""

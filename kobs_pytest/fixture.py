@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from threading import Event as Alarm
 from time import monotonic, monotonic_ns
 from typing import NamedTuple, SupportsIndex, overload
@@ -24,6 +24,7 @@ from kobs.pattern import (
 from kobs.pattern.base import hint, require, shown
 from kobs.pattern.chains import Chain
 from kobs.pattern.explain import clip
+from kobs.pattern.predicates import AllOf, AnyOf, Like
 from kobs.payloads import AnomalyDetected
 from kobs.schema import PayloadType
 from kobs_pytest.attempt import Attempt, Note
@@ -52,13 +53,13 @@ class Events(Sequence[Event]):
         self,
         attempt: Attempt,
         events: list[Event],
-        unattributed: list[Event],
         incomplete: tuple[str, ...],
+        conditions: tuple[Callable[[Event], bool], ...] = (),
     ) -> None:
         self._attempt = attempt
         self._events = events
-        self._unattributed = unattributed
         self._incomplete = incomplete
+        self._conditions = conditions
 
     # -- narrowing down -----------------------------------------------------------------------
 
@@ -82,8 +83,8 @@ class Events(Sequence[Event]):
         return Events(
             self._attempt,
             [event for event in self._events if condition(event)],
-            [event for event in self._unattributed if condition(event)],
             self._incomplete,
+            (*self._conditions, condition),
         )
 
     # -- asking -------------------------------------------------------------------------------
@@ -154,17 +155,20 @@ class Events(Sequence[Event]):
     def _refuse_unattributed(self, pattern: Pattern) -> None:
         """A match that may or may not be the test's doing leaves absence open."""
         __tracebackhide__ = True
-        if not self._unattributed:
-            return
-        others = find(_last_step(pattern), self._unattributed)
-        if others is None:
+        others = [
+            event
+            for event in self._attempt.unattributed(_types_of(pattern))
+            if all(condition(event) for condition in self._conditions)
+        ]
+        if not others:
             return
         if isinstance(pattern, Chain):
-            together = sorted(self._events + self._unattributed, key=lambda e: e.timestamp_ns)
-            others = find(pattern, together, self._attempt.graph)
-            if others is None:
-                return
-        event = others[-1]
+            others = sorted(self._events + others, key=lambda event: event.timestamp_ns)
+        found = find(pattern, others, self._attempt.graph)
+        if found is None:
+            return
+        mine = {id(event) for event in self._events}
+        event = next(event for event in reversed(found) if id(event) not in mine)
         raise Inconclusive(
             f"it is not known whether this test caused {pattern!r}",
             (
@@ -197,7 +201,7 @@ class Events(Sequence[Event]):
     def __getitem__(self, index: SupportsIndex | slice) -> "Event | Events":
         events = self._read()
         if isinstance(index, slice):
-            return Events(self._attempt, events[index], self._unattributed, self._incomplete)
+            return Events(self._attempt, events[index], self._incomplete, self._conditions)
         try:
             return events[index]
         except IndexError:
@@ -233,9 +237,7 @@ class Kobs:
         processes."""
         attempt = self._attempt
         attempt.drain()
-        return Events(
-            attempt, list(attempt.events), list(attempt.unattributed), attempt.incomplete()
-        )
+        return Events(attempt, list(attempt.events), attempt.incomplete())
 
     @property
     def anomalies(self) -> Events:
@@ -332,5 +334,20 @@ def _fail(headline: str, told: Explanation) -> None:
     raise AssertionError("\n".join([clip(headline, FIRST_LINE), *told.lines]))
 
 
-def _last_step(pattern: Pattern) -> Pattern:
-    return pattern.steps[-1] if isinstance(pattern, Chain) else pattern
+def _types_of(pattern: Pattern) -> Collection[type[PayloadType]] | None:
+    """The only payload types that events of the pattern can have; None: any."""
+    if isinstance(pattern, Like):
+        return {pattern.type}
+    if isinstance(pattern, Count):
+        return _types_of(pattern.pattern)
+    if isinstance(pattern, AllOf):
+        return next((types for part in pattern.parts if (types := _types_of(part))), None)
+    parts: tuple[Pattern, ...] = ()
+    if isinstance(pattern, AnyOf):
+        parts = pattern.parts
+    elif isinstance(pattern, Chain):
+        parts = pattern.steps
+    all_types = [_types_of(part) for part in parts]
+    if not all_types or any(types is None for types in all_types):
+        return None
+    return {cls for types in all_types if types is not None for cls in types}

@@ -44,8 +44,8 @@ def _summary(attempt: Attempt) -> str:
     number = len(attempt.events)
     parts = ["1 event" if number == 1 else f"{number} events"]
     parts[0] += " of this test"
-    if attempt.unattributed:
-        parts.append(f"{len(attempt.unattributed)} unattributed")
+    if attempt.unattributed_count:
+        parts.append(f"{attempt.unattributed_count} unattributed")
     if attempt.elsewhere:
         parts.append(f"{attempt.elsewhere} elsewhere")
     parts.append(f"{attempt.lost()} lost")

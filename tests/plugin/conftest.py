@@ -7,8 +7,15 @@ import re
 
 import pytest
 
-# `pytester` forgets the modules that an inner run imported; what kobs consists of must stay one.
+# `pytester` forgets the modules that an inner run imported; what kobs consists of and what it
+# watches must stay one.
 for _name in (
+    "asyncio",
+    "concurrent.futures.thread",
+    "concurrent.futures.process",
+    "multiprocessing.queues",
+    "queue",
+    "subprocess",
     "kobs.collector",
     "kobs.anomaly",
     "kobs.session",

@@ -14,7 +14,8 @@ def emit(queue, size=1):
     k.global_collector().emit(MessageSent(queue, size))
 
 def queues(kobs):
-    return sorted(event.payload.queue_id for event in kobs.events.of(MessageSent))
+    found = [event.payload.queue_id for event in kobs.events.of(MessageSent)]
+    return sorted(n for n in found if isinstance(n, int))
 """
 
 

@@ -117,7 +117,6 @@ class TestACaptureThatIsOff:
         [
             ("kobs.collector.close()", "the collector was closed: nothing is captured any more"),
             ("k.init_collector(k.Collector(size=16))", "another collector the process-wide one"),
-            ("kobs.collector.reset()", "the test's own begin event cannot be read back"),
         ],
     )
     def test_by_the_test_itself(self, inner, disturbance, reason):
@@ -131,6 +130,46 @@ def test_it(kobs):
             failed=1,
         )
         assert reason in inner.told(result)
+
+    def test_so_that_not_even_the_tests_begin_can_be_read_back(self, inner):
+        inner.pytester.makeconftest(
+            """
+import pytest
+from kobs_pytest.runtime import Runtime
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_recorded():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runtime, "_emit", lambda *_: 0)
+        yield
+"""
+        )
+        result = inner(
+            HEAD
+            + """
+@pytest.mark.parametrize("n", range(2))
+def test_it(kobs, n):
+    if n:
+        kobs.never(FileOpened.like())
+""",
+            passed=1,
+            failed=1,
+        )
+        assert "the test's own begin event cannot be read back" in inner.told(result)
+
+    def test_is_not_a_collector_that_was_reset(self, inner):
+        inner(
+            HEAD
+            + """
+def test_it(kobs):
+    kobs.collector.emit(MessageSent(1, 1))
+    kobs.collector.reset()
+    kobs.collector.emit(MessageSent(2, 1))
+    assert len(kobs.events) == 2
+    kobs.never(FileOpened.like())
+""",
+            passed=1,
+        )
 
     def test_by_sampling(self, inner):
         result = inner(
