@@ -20,8 +20,9 @@ from kobs.trees import TreeNode, make_dot, make_trees
 
 _NONE = -1
 _Rank = Callable[[int, int], tuple[int, int]]
-_SENDS = frozenset({"MessageSent", "PipeWritten", "ShmWritten", "ProcessCreated"})
-_RECEIVES = frozenset({"MessageReceived", "PipeRead", "ShmRead"})
+SENDS = frozenset({"MessageSent", "PipeWritten", "ShmWritten", "ProcessCreated"})
+RECEIVES = frozenset({"MessageReceived", "PipeRead", "ShmRead"})
+"""Names of the types that send and that receive what carries a link token."""
 
 
 class Edge(NamedTuple):
@@ -199,10 +200,10 @@ class CausalGraph:
     def _sides(self, group: list[int]) -> tuple[list[int], list[int]]:
         """(senders, receivers) among the events that carry one token."""
         names = [self.nodes[index].type_name for index in group]
-        if not _SENDS.isdisjoint(names):
-            is_send = [name in _SENDS for name in names]
+        if not SENDS.isdisjoint(names):
+            is_send = [name in SENDS for name in names]
         else:
-            first = next((i for i, name in enumerate(names) if name not in _RECEIVES), _NONE)
+            first = next((i for i, name in enumerate(names) if name not in RECEIVES), _NONE)
             is_send = [i == first for i in range(len(names))]
         senders = [index for index, sends in zip(group, is_send, strict=True) if sends]
         receivers = [index for index, sends in zip(group, is_send, strict=True) if not sends]

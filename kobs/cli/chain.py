@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kobs.cli import figures
 from kobs.cli.chains import Chains, events_of
-from kobs.cli.render import SEVERITY_STYLES, Cell, Tree
+from kobs.cli.render import SEVERITY_STYLES, Cell, Tree, shorten
 from kobs.events import FLAG_BEGIN, FLAG_END, Event
 from kobs.graph import CausalGraph
 
@@ -20,6 +20,9 @@ _WHOLE_NODES = 32
 _WHOLE_DEPTH = 12
 _FIRST_STEPS, _LAST_STEPS = 12, 6
 _MOST_BRANCHES = 4
+_LONGEST_NAME = 36
+_OF_PATHS = {"FileOpened", "FileChanged"}
+"""Types of which many with different names are one line."""
 _BARE = {"SyscallExit", "SyscallEnter", "SpanBegan", "SpanEnded"}
 
 
@@ -102,9 +105,10 @@ def _when(branch: tuple[float, Tree]) -> float:
 
 
 def label(kind: str, name: str | None) -> str:
-    """What an event is called in a table: `read`, `MessageSent jobs`."""
+    """What an event is called: `read`, `MessageSent jobs`, `FileOpened …/b.txt`."""
     if not name:
         return kind
+    name = shorten(name, _LONGEST_NAME)
     return name if kind in _BARE else f"{kind} {name}"
 
 
@@ -176,12 +180,12 @@ class _Drawing:
         groups: dict[str, list[int]] = {}
         for child in children:
             node = self.nodes[child]
-            groups.setdefault(label(node["type"], node["name"]), []).append(child)
+            of_paths = node["type"] in _OF_PATHS
+            name = node["type"] if of_paths else label(node["type"], node["name"])
+            groups.setdefault(name, []).append(child)
         made = []
         for members in list(groups.values())[:_MOST_BRANCHES]:
-            line = self.line(members[0], above)
-            if len(members) > 1:
-                line = (*line, Cell(f"  x{len(members):,}", "bold"))
+            line = self.line(members[0], above, len(members))
             more = sum(self.count_below(member) for member in members)
             if more:
                 line = (*line, Cell(f"  ({figures.count(more, 'event')} below)", "dim"))
@@ -200,8 +204,9 @@ class _Drawing:
             waiting += self.below.get(waiting.pop(), ())
         return count
 
-    def line(self, at: int, above: int) -> tuple[Cell, ...]:
-        """A node's line: when, what, how long, and where if that is not where its cause was."""
+    def line(self, at: int, above: int, alike: int = 1) -> tuple[Cell, ...]:
+        """A node's line: what, when, how long, and where if that is not where its cause was.
+        `alike` is how many it stands for, being the first of them."""
         node = self.nodes[at]
         cause = self.nodes.get(above)
         style = SEVERITY_STYLES.get(node["severity"], "")
@@ -210,11 +215,16 @@ class _Drawing:
         cells = []
         if node["edge"] == "link":
             cells.append(Cell("→ ", "cyan"))
-        cells.append(Cell(label(node["type"], node["name"]), style if style != "dim" else ""))
+        name = node["name"]
+        if node["type"] in _OF_PATHS:
+            name = name.rpartition("/")[2] or name
+        cells.append(Cell(label(node["type"], name), style if style != "dim" else ""))
+        if alike > 1:
+            cells.append(Cell(f"  x{alike:,}", "bold"))
         cells.append(Cell(f"  +{figures.duration(node['offset_us'])}", "cyan"))
         if node["open"]:
             cells.append(Cell("  not ended", "yellow"))
-        elif node["duration_us"]:
+        elif node["duration_us"] and alike == 1:
             cells.append(Cell(f"  took {figures.duration(node['duration_us'])}", "green"))
         if cause is None or cause["recording"] != node["recording"]:
             cells.append(Cell(f"  pid {self.pids.get(node['recording'], node['pid'])}", "magenta"))

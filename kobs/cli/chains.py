@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kobs.events import Event
 from kobs.export.slices import Places
+from kobs.graph import RECEIVES, SENDS
 
 if TYPE_CHECKING:
     from kobs.recording import Recording
 
-_SENDS = frozenset({"MessageSent", "PipeWritten", "ShmWritten", "ProcessCreated"})
-_RECEIVES = frozenset({"MessageReceived", "PipeRead", "ShmRead"})
 _SEND, _RECEIVE, _OTHER = 1, 2, 0
 _NONE = -1
 
@@ -63,7 +62,7 @@ class Chains:
         self._places.put(event.id, 1, index)
         if event.link:
             name = event.type_name
-            role = _SEND if name in _SENDS else _RECEIVE if name in _RECEIVES else _OTHER
+            role = _SEND if name in SENDS else _RECEIVE if name in RECEIVES else _OTHER
             self._linked.setdefault(event.link, []).append((index, role))
 
     def longest(self) -> Longest | None:

@@ -188,7 +188,8 @@ class PlainScreen:
         stack = [(root, "  ", "  ") for root in roots][::-1]
         while stack:
             node, first, rest = stack.pop()
-            self._write(first + "".join(cell(piece).text for piece in node.line))
+            line = first + "".join(cell(piece).text for piece in node.line)
+            self._write(shorten(line, self._width, end=True))
             count = len(node.children)
             for at in range(count - 1, -1, -1):
                 last = at == count - 1

@@ -1,5 +1,6 @@
 """The report as a page of text: what `kobs.cli.report.build` found, shown on a `Screen`."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -65,8 +66,10 @@ class Page:
         if unobserved:
             lines.append(
                 f"{figures.count(len(unobserved), 'child process', 'child processes')} could not "
-                "be observed (below)"
+                "be observed:"
             )
+            reasons = Counter(str(child.get("reason", "unknown")) for child in unobserved)
+            lines += [f"  {n:,} {reason}" for reason, n in reasons.most_common(self.top)]
         for pid in self.found["killed"][: self.top]:
             lines.append(
                 f"process {pid} did not close its recording: it was killed, or skipped its exit"
@@ -208,9 +211,7 @@ class Page:
 
     def _process_line(self, rows: list[dict[str, Any]]) -> tuple[Cell, ...]:
         last = rows[-1]
-        words = last["command"].split()
-        words[:1] = [word.rpartition("/")[2] for word in words[:1]]
-        command = shorten(" ".join(words), max(24, self.out.width - 50))
+        command = shorten(_command(last["command"].split()), max(24, self.out.width - 50))
         ended = _state(last)
         events = sum(row["events"] for row in rows)
         return (
@@ -282,12 +283,16 @@ def in_flight_table(out: Screen, entries: list[dict[str, Any]]) -> None:
 
 
 def _unobserved_line(child: dict[str, Any]) -> tuple[Cell, ...]:
-    argv = " ".join(map(str, child.get("argv", ())))
     return (
         Cell(f"{child.get('pid') or '?'}  ", "bold"),
-        Cell(shorten(argv, 40)),
+        Cell(shorten(_command(list(map(str, child.get("argv", ())))), 24)),
         Cell(f"  not observed: {child.get('reason', 'unknown')}", "yellow"),
     )
+
+
+def _command(words: list[str]) -> str:
+    """A command line with the program's name instead of its path."""
+    return " ".join([word.rpartition("/")[2] for word in words[:1]] + words[1:])
 
 
 def _without_loops(roots: list[Tree], nodes: dict[int, Tree]) -> list[Tree]:

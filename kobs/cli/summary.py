@@ -27,7 +27,7 @@ ON_PURPOSE = ("sampled_out", "filtered")
 NO_EVENTS = ("in_flight_overflow", "strings_overflow")
 """Causes that count other things than events: begins without an entry, names without room."""
 
-_RETOLD = {"SyscallSlow", "OperationSlow", "BudgetExceeded", "AnomalyDetected"}
+_RETOLD = {"SyscallSlow", "FileSlow", "OperationSlow", "BudgetExceeded", "AnomalyDetected"}
 _MOST_OPERATIONS = 10_000
 _MOST_PROBLEMS = 1000
 _MOST_ANOMALIES = 20

@@ -33,6 +33,7 @@ from kobs.export.packets import (
 from kobs.export.slices import FOREVER, Lanes, NewTrack, Places
 from kobs.export.spool import Spool
 from kobs.fields import IdentifierKind, InternedName
+from kobs.graph import RECEIVES, SENDS
 from kobs.ids import split_id
 from kobs.levels import Severity
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 SLICE_BEGIN, SLICE_END, INSTANT, COUNTER = 1, 2, 3, 4
 
-_RETOLD = {"SyscallSlow", "OperationSlow", "BudgetExceeded", "SchedulerLatency"}
+_RETOLD = {"SyscallSlow", "FileSlow", "OperationSlow", "BudgetExceeded", "SchedulerLatency"}
 """Types with a duration that another event shows already, or that is none of the thread's."""
 _BARE = {"SyscallExit", "SpanEnded", "SyscallEnter", "SpanBegan"}
 """Types whose slices have the name alone: `read`, not `SyscallExit read`."""
@@ -237,15 +238,19 @@ class _Exporter:
         event that is shown by the same slice."""
         sender = 0
         if event.link:
+            kind = event.type_name
             sender = self.senders.get(event.link, 0)
-            if not sender:
+            if kind in SENDS or not (sender or kind in RECEIVES):
                 self.senders[event.link] = event.id
+                sender = 0
                 if len(self.senders) > _LINKS_REMEMBERED:
                     del self.senders[next(iter(self.senders))]
         for source in {event.parent, sender} - {0, same, event.id}:
             place = self.places.get(source)
             if place is None or (place[0] == thread.index and source != sender):
                 continue
+            if place[1] > event.timestamp_ns:
+                continue  # recorded after its effect: the UI would turn the arrow round
             self.totals.flows += 1
             self.flows.setdefault(source, []).append(self.totals.flows)
             yield self.totals.flows, place[1]

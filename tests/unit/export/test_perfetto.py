@@ -405,6 +405,18 @@ class TestArrows:
         assert trace.slices[target].start == waited.start + (waited.duration or 0)
         assert trace.slices[target].track == waited.track
 
+    def test_never_go_back_from_a_receive_to_a_send_that_was_recorded_late(
+        self, path: Path
+    ) -> None:
+        with Collector(path=path, size=64) as collector:
+            collector.emit(MessageReceived(queue_id="q"), link=9, timestamp_ns=10, tid=1)
+            sent = collector.emit(MessageSent(queue_id="q"), link=9, timestamp_ns=20, tid=2)
+            collector.emit(MessageReceived(queue_id="q"), link=9, timestamp_ns=30, tid=3)
+            collector.emit(ProcessCreated(name="x"), parent=sent, timestamp_ns=15, tid=4)
+        trace, totals, _ = played(path)
+        assert trace.arrows() == {("MessageSent q", "MessageReceived q")}
+        assert totals.flows == 1
+
     def test_from_inside_a_scope_start_at_the_scope(self, path: Path) -> None:
         with Collector(path=path, size=64) as collector:
             scope = collector.emit_begin(SpanBegan(name="request"), timestamp_ns=1_000, tid=1)
