@@ -78,6 +78,8 @@ class Scheduler:
         self.cpu_limit_pct = cpu_limit_pct
         self.window_ns = int(window_ms * 1e6)
         self.running = 0
+        self.throttles = 0
+        """How often a task had to pause."""
         self._tasks: dict[int, _Task] = {}
         self._ready: list[tuple[int, int, int]] = []
         self._timers: list[tuple[int, int]] = []
@@ -151,15 +153,15 @@ class Scheduler:
         place = "" if frame is None else f" ({frame.f_code.co_name}:{frame.f_lineno})"
         return Stall(pid, duration_ms, f"{task.name}{place}")
 
-    def throttle(self, pid: int) -> Throttle:
-        """Make a task pause until its share of the processor is down at the limit."""
+    def throttle(self, pid: int, elapsed_ns: int) -> Throttle:
+        """Make a task that used the processor for more than its share of `elapsed_ns` pause
+        until its share is down at the limit."""
         task = self._tasks[pid]
-        now = time.monotonic_ns()
-        elapsed = max(now - task.window_ns, 1)
-        usage = min(100, 100 * task.cpu_ns // elapsed)
-        pause_ns = max(0, task.cpu_ns * 100 // self.cpu_limit_pct - elapsed)
+        self.throttles += 1
+        usage = min(100, 100 * task.cpu_ns // elapsed_ns)
+        pause_ns = task.cpu_ns * 100 // self.cpu_limit_pct - elapsed_ns
         self._sleep(pid, pause_ns)
-        task.cpu_ns, task.window_ns = 0, now + pause_ns
+        task.cpu_ns, task.window_ns = 0, time.monotonic_ns() + pause_ns
         return Throttle(pid, usage, pause_ns / 1e6)
 
     def _run_slice(self, task: _Task) -> str:
@@ -183,7 +185,7 @@ class Scheduler:
                 self._waiting.setdefault(wish.signal, []).append(task.pid)
                 return "wait"
             if self._over_its_share(task, now):
-                self.throttle(task.pid)
+                self.throttle(task.pid, now - task.window_ns)
                 return "throttled"
             self._fire_timers()
             if self._ready and -self._ready[0][0] > task.priority:
