@@ -173,6 +173,7 @@ class TestProcesses:
         entry = command("report", "--json", killed_session.path).json["in_flight"][0]
         assert (entry["type"], entry["name"]) == ("SyscallEnter", "flock")
         assert entry["pid"] == killed_session.info["child"]
+        assert entry["age_us"] > 0, "it was open until the process was gone"
 
 
 class TestChain:
