@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kobs.cli import conditions, figures, targets
 from kobs.cli.chain import label
-from kobs.cli.render import Cell, Column, Screen, print_json, screen
+from kobs.cli.render import Cell, Column, Screen, print_json, screen, shorten
 from kobs.events import FLAG_BEGIN
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def show(out: Screen, recording: "Recording", found: dict[str, Any]) -> None:
             "overwritten before they were read"])  # fmt: skip
     info = recording.session_info
     command = " ".join(info.get("argv") or []) or info.get("command", "")
+    command = shorten(command, max(20, out.width - 46))
     running = [record for record in recording.processes if record.state == "running"]
     out.line(
         Cell("kobs top  ", "dim"),
