@@ -85,9 +85,7 @@ class TestExamplesUnderPytest:
             "pytest", "-p", "no:cacheprovider", "--kobs", "failing_example.py", folder=tmp_path
         )
         assert done.returncode == 1, done.stdout
-        assert "step 4 of 4 not found: MessageReceived.like(queue_id='answers', size=3)" in (
-            done.stdout
-        )
+        assert "step 3 of 3 not found: MessageReceived.like(size=3)" in done.stdout
         assert "size = 2, expected 3" in done.stdout
 
     def test_the_failing_one_is_not_collected_by_itself(self, tmp_path: Path) -> None:
