@@ -23,13 +23,16 @@ from kobs.pattern import (
 )
 from kobs.pattern.base import hint, require, shown
 from kobs.pattern.chains import Chain
-from kobs.pattern.explain import clip
+from kobs.pattern.explain import fold
 from kobs.pattern.predicates import AllOf, AnyOf, Like
 from kobs.payloads import AnomalyDetected
 from kobs.schema import PayloadType
 from kobs_pytest.attempt import Attempt, Note
 
-FIRST_LINE = 150
+MOST_LINES = 8
+"""What pytest shows of an explanation."""
+FIRST_LINE = 49
+"""What pytest leaves of 80 columns after `E       AssertionError: assert `."""
 _PAUSE_FIRST = 0.000_5
 _PAUSE_MOST = 0.01
 
@@ -135,7 +138,8 @@ class Events(Sequence[Event]):
         __tracebackhide__ = True
         told = self._explained(pattern, present=present)
         sign = "not in" if present else "in"
-        return [clip(f"{pattern!r} {sign} kobs.events", FIRST_LINE), *told.lines]
+        room = MOST_LINES - len(told.lines)
+        return [*fold(f"{pattern!r} {sign} kobs.events", FIRST_LINE, max(1, room)), *told.lines]
 
     def _explained(self, pattern: Pattern, *, present: bool) -> Explanation:
         __tracebackhide__ = True
@@ -331,7 +335,8 @@ def _require(method: str, patterns: tuple[object, ...]) -> None:
 
 def _fail(headline: str, told: Explanation) -> None:
     __tracebackhide__ = True
-    raise AssertionError("\n".join([clip(headline, FIRST_LINE), *told.lines]))
+    lines = [*fold(headline, FIRST_LINE), *(f"  {line}" for line in told.lines)]
+    raise AssertionError("\n".join(lines))
 
 
 def _types_of(pattern: Pattern) -> Collection[type[PayloadType]] | None:

@@ -46,7 +46,7 @@ class Recorder:
         self.session: Session | None = None
         if given.get("kobs_session"):
             self.session = Session.open(given["kobs_session"])
-        elif keep:
+        elif keep or config.getoption("kobs_session") is not None:
             self.session = self._make_session()
 
     @property
@@ -144,16 +144,18 @@ class Recorder:
         if root is None and self._keep:
             try:
                 made = Session.create("pytest", argv)
-            except (OSError, SessionError):
-                pass  # a read-only home, as in many CI jobs: a temporary folder will do
+            except SessionError:
+                pass  # a home that cannot be written, as in many CI jobs: a temporary folder does
             else:
-                _drop_old_sessions(os.fspath(made.path))
+                _drop_old_sessions(made.path)
                 return made
-        if root is None:
-            root = self._temporary = tempfile.mkdtemp(prefix="kobs-pytest-")
-            if self._keep:
-                self._temporary = ""
-        return Session.create("pytest", argv, root=root)
+        try:
+            if root is None:
+                root = tempfile.mkdtemp(prefix="kobs-pytest-")
+                self._temporary = "" if self._keep else root
+            return Session.create("pytest", argv, root=root)
+        except (OSError, SessionError) as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def _options(config: pytest.Config) -> tuple[int, float]:
@@ -162,20 +164,22 @@ def _options(config: pytest.Config) -> tuple[int, float]:
     `KERNEL_SAMPLING_RATE` is meant for the program that is tested, not for its tests.
     """
     try:
-        size = settings.stream_size(
-            config.getoption("kobs_size")
-            or os.environ.get("KERNEL_STREAM_SIZE")
-            or config.getini("kobs_size")
-            or None,
-            "--kobs-size",
-        )
-        sampling = settings.sampling_rate(
-            config.getoption("kobs_sampling") or config.getini("kobs_sampling") or None,
-            "--kobs-sampling",
+        return (
+            settings.stream_size(*_given(config, "size", "KERNEL_STREAM_SIZE")),
+            settings.sampling_rate(*_given(config, "sampling")),
         )
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
-    return size, sampling
+
+
+def _given(config: pytest.Config, name: str, variable: str = "") -> tuple[object, str]:
+    """What an option was given, and where; (None, ...) if nowhere."""
+    option = config.getoption(f"kobs_{name}")
+    if option is not None:
+        return option, f"--kobs-{name}"
+    if variable and os.environ.get(variable):
+        return os.environ[variable], variable
+    return config.getini(f"kobs_{name}") or None, f"kobs_{name}"
 
 
 def _drop_old_sessions(newest: str) -> None:

@@ -36,7 +36,8 @@ def section(attempt: Attempt) -> str:
         lines.append(mark + teller.line(event, WIDTH - 2))
     for note in attempt.notes:
         if note.details:
-            lines += ["", note.title, *(f"  {line}" for line in note.details)]
+            title = wrap(note.title, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            lines += ["", *title, *(f"  {line}" for line in note.details)]
     return "\n".join(lines)
 
 

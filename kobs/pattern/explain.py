@@ -1,12 +1,14 @@
 """Why a pattern was not found, or what was found where nothing should be: the nearest miss.
 
-Everything here is text for a person, at most 72 columns wide (pytest adds its margin), without
-colour. `lines` are for an assertion's explanation and few; `details` are for a report section.
+Everything here is text for a person, without colour. `lines` are for an assertion's explanation:
+few, and at most 70 columns wide (pytest adds its margin); `details` are for a report section, at
+most 76.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from textwrap import wrap
 from typing import NamedTuple
 
 from kobs.causality import CausalGraph
@@ -16,7 +18,8 @@ from kobs.pattern.causes import Graph, cause_is_missing, reached_from
 from kobs.pattern.chains import Chain, Count, matches, walk
 from kobs.pattern.predicates import Check, EventPattern, brief, closeness
 
-WIDTH = 72
+WIDTH = 70
+DETAIL_WIDTH = 76
 _CHECKS = 5
 _TREE_LINES = 30
 _TREE_DEPTH = 6
@@ -109,6 +112,21 @@ def clip(text: str, width: int = WIDTH) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def fold(text: str, first: int = WIDTH, most: int = 3) -> list[str]:
+    """`text` over at most `most` lines: the first of `first` characters, the others indented."""
+    if len(text) <= first:
+        return [text]
+    wide = max(first, 20)
+    gap = " " * (WIDTH - wide)
+    lines = wrap(
+        gap + text, WIDTH, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=True
+    )
+    lines[0] = lines[0].removeprefix(gap)
+    if len(lines) > most:
+        lines[most - 1 :] = [clip(" ".join([lines[most - 1], *map(str.strip, lines[most:])]))]
+    return [clip(lines[0], wide), *lines[1:]]
+
+
 def tally(events: Iterable[Event], most: int = 5) -> str:
     """`FileOpened x 3, MessageSent`: the types, the most frequent first."""
     counts = Counter(event.type_name for event in events).most_common()
@@ -128,7 +146,7 @@ def tree(start: Event, graph: CausalGraph, teller: Narrator) -> list[str]:
             return
         seen.add(id(event))
         indent = "  " * depth
-        lines.append(indent + teller.line(event, WIDTH - len(indent)))
+        lines.append(indent + teller.line(event, DETAIL_WIDTH - len(indent)))
         effects = graph.children(event)
         if depth >= _TREE_DEPTH and effects:
             lines.append(f"{indent}  ... {_events(len(effects))} deeper")
@@ -165,7 +183,7 @@ def _explain_event(pattern: EventPattern, events: Sequence[Event], teller: Narra
     ]
     details: list[str] = []
     for other in ranked[:_LISTED]:
-        details += [teller.line(other), *_all_fields(other, pattern.checks(other))]
+        details += [teller.line(other, DETAIL_WIDTH), *_all_fields(other, pattern.checks(other))]
     return Explanation(tuple(lines), tuple(details), (nearest,))
 
 
@@ -204,12 +222,12 @@ def _explain_chain(
     if near:
         nearest = max(near, key=lambda event: closeness(missing.checks(event)))
         about.append(nearest)
-        lines.append(clip(f"  nearest of these: {teller.line(nearest, 200)}"))
+        lines.append(clip(f"  nearest: {teller.line(nearest, 200)}"))
         lines += _check_lines([c for c in missing.checks(nearest) if not c.met], 1, "    ")
     if matching:
         other = matching[0]
         about.append(other)
-        why = "not caused by it" if by_cause else "but not after it"
+        why = "unrelated" if by_cause else "too early"
         lines.append(clip(f"  {why}: {teller.line(other, 200)}"))
         if by_cause:
             lines.append(clip(f"    {_cause_of(other, graph(), teller)}"))
@@ -287,7 +305,7 @@ def _ancestors(event: Event, graph: CausalGraph, teller: Narrator) -> list[str]:
     current: Event | None = event
     while current is not None and id(current) not in seen and len(lines) < _TREE_LINES:
         seen.add(id(current))
-        lines.append(("  <- " if lines else "  ") + teller.line(current, WIDTH - 5))
+        lines.append(("  <- " if lines else "  ") + teller.line(current, DETAIL_WIDTH - 5))
         causes = graph.causes(current)
         current = causes[0] if causes else None
     return lines

@@ -74,7 +74,7 @@ class Inner:
         """What a result says, with times, pids and numbers of lines made equal."""
         text = "\n".join(result.outlines)
         text = re.sub(r"[+-]\d+\.\d{3}ms", "+T", text)
-        text = re.sub(r"pid=\d+", "pid=P", text)
+        text = re.sub(r"pid=\d{4,}", "pid=P", text)
         return re.sub(r"(\.py):\d+", r"\1:N", text)
 
 
