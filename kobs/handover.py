@@ -175,8 +175,8 @@ def header(sent: Sent | None) -> dict[str, Any]:
 
 
 def adopt(sent: Sent | None, event: int) -> None:
-    """Continue the sender's chain after the receive event, until the next receive; inside a scope
-    nothing changes. The origin never changes."""
+    """Continue the sender's chain after the receive event (0: after the send), until the next
+    receive; inside a scope nothing changes. The origin never changes."""
     if sent is None:
         return
     ambient = cause.get()

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from time import monotonic_ns
 from types import CellType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kobs import collector as collectors, handover
 from kobs.errors import ClosedError, ObserveError
@@ -23,6 +23,8 @@ from kobs.observe.targets import Target
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
+
+T = TypeVar("T")
 
 Route = tuple[Any, ...]
 """(collector, channel of the first emission, of the second, ...)"""
@@ -168,6 +170,7 @@ class Receiver:
         header = handover.header(sent)
         if sent is not None and self._waits and sent.timestamp_ns:
             header["wait_time_us"] = max(0, monotonic_ns() - sent.timestamp_ns) / 1000
+        handover.adopt(sent, 0)  # the receive itself is sampled as the sender's chain is
         event = self._emitter(*fields, **{**header, **more})
         handover.adopt(sent, event)
 
@@ -182,7 +185,7 @@ def channel(emission: Emission, collector: "Collector") -> Any:
     return emitter
 
 
-def with_collector(instance: Any, collector: "Collector | None") -> Any:
+def with_collector(instance: T, collector: "Collector | None") -> T:
     """Send the events of one instance to `collector`, whatever others of its class use; None
     ends that. Returns the instance.
 
@@ -192,7 +195,7 @@ def with_collector(instance: Any, collector: "Collector | None") -> Any:
     """
     if collector is not None and not isinstance(collector, collectors.Collector):
         raise ObserveError(f"with_collector(..., {collector!r}): expected a Collector or None")
-    target = getattr(instance, "__wrapped__", instance) if is_proxy(instance) else instance
+    target: Any = getattr(instance, "__wrapped__", instance) if is_proxy(instance) else instance
     with _lock:
         key = id(target)
         had_any = bool(_bindings)

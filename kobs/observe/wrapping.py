@@ -328,9 +328,6 @@ def _wrapped_property(
             site = Site(function, target, emissions, owner=cls, collector=collector)
             made = getattr(made, rebuild)(site.wrapper)
             sites.append(site)
-    set_name = getattr(made, "__set_name__", None)
-    if set_name is not None:
-        set_name(cls, name)
     return made, sites
 
 

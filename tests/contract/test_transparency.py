@@ -5,6 +5,7 @@ The table is crossed with the ways to wrap (one today; the C core adds one) and 
 recorded: nothing, an event at the return, a timed one, a scope.
 """
 
+import contextlib
 import importlib.util
 import itertools
 import pickle
@@ -72,15 +73,14 @@ WRAPPINGS: dict[str, Callable[[Any, str, Collector | None], None]] = {
 _copies = itertools.count()
 
 
-@pytest.fixture
-def load() -> Iterator[Callable[[], Any]]:
+@contextlib.contextmanager
+def copies() -> Iterator[Callable[[], Any]]:
     """Loads copies of the module of subjects; each can be found by its name, for pickles."""
     names: list[str] = []
 
     def load() -> Any:
-        name = f"kobs_subjects_{next(_copies):08d}"
-        names.append(name)
-        return load_file(SUBJECTS, name)
+        names.append(f"kobs_subjects_{next(_copies):08d}")
+        return load_file(SUBJECTS, names[-1])
 
     yield load
     for name in names:
@@ -89,47 +89,72 @@ def load() -> Iterator[Callable[[], Any]]:
         del sys.modules[name]
 
 
-@pytest.fixture(params=RECORDED)
-def recorded(request: pytest.FixtureRequest) -> Iterator[tuple[str, Collector | None]]:
+@contextlib.contextmanager
+def recording(what: str) -> Iterator[tuple[str, Collector | None]]:
     """(subsystem whose vocabulary knows every method, collector or None)."""
-    rule, on = RECORDED[request.param]
-    register_vocabulary(Vocabulary(f"probe {request.param}", (rule,)))
+    rule, on = RECORDED[what]
+    register_vocabulary(Vocabulary(f"probe {what}", (rule,)))
     collector = Collector(size=1024) if on else None
-    yield f"probe {request.param}", collector
+    yield f"probe {what}", collector
     if collector is not None:
         assert collector.losses().errors == 0
         collector.close()
 
 
-@pytest.fixture(params=WRAPPINGS)
-def wrap(request: pytest.FixtureRequest) -> Callable[[Any, str, Collector | None], None]:
+@pytest.fixture
+def load() -> Iterator[Callable[[], Any]]:
+    with copies() as load:
+        yield load
+
+
+@pytest.fixture(params=RECORDED)
+def recorded(request: pytest.FixtureRequest) -> Iterator[tuple[str, Collector | None]]:
+    with recording(request.param) as recorded:
+        yield recorded
+
+
+@pytest.fixture(params=RECORDED, scope="module")
+def what(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=WRAPPINGS, scope="module")
+def wrapping(request: pytest.FixtureRequest) -> Callable[[Any, str, Collector | None], None]:
     return WRAPPINGS[request.param]
 
 
+@pytest.fixture(scope="module")
+def pair(what: str, wrapping: Callable[..., None]) -> Iterator[tuple[Any, Any]]:
+    """(bare copy, observed copy)"""
+    with copies() as load, recording(what) as (kind, collector):
+        bare, observed = load(), load()
+        wrapping(observed, kind, collector)
+        yield bare, observed
+
+
+@pytest.fixture(scope="module")
+def undone_pair(wrapping: Callable[..., None]) -> Iterator[tuple[Any, Any]]:
+    """(bare copy, one that was observed and is not any more)"""
+    with copies() as load, recording("timed") as (kind, collector):
+        bare, undone = load(), load()
+        wrapping(undone, kind, collector)
+        for cls in undone.OBSERVED:
+            unobserve(cls)
+        yield bare, undone
+
+
 @pytest.mark.parametrize("name", probes.PROBES)
-def test_the_answer_is_the_same(
-    name: str,
-    load: Callable[[], Any],
-    recorded: tuple[str, Collector | None],
-    wrap: Callable[[Any, str, Collector | None], None],
-) -> None:
-    bare, observed = load(), load()
-    wrap(observed, *recorded)
-    ask = probes.PROBES[name]
+def test_the_answer_is_the_same(name: str, pair: tuple[Any, Any]) -> None:
+    ask, (bare, observed) = probes.PROBES[name], pair
     assert normal(ask(observed), observed) == normal(ask(bare), bare)
 
 
 @pytest.mark.parametrize("name", probes.PROBES)
 def test_the_answer_is_the_same_after_it_was_undone(
-    name: str, load: Callable[[], Any], wrap: Callable[[Any, str, Collector | None], None]
+    name: str, undone_pair: tuple[Any, Any]
 ) -> None:
-    register_vocabulary(Vocabulary("probe undone", (Rule(EVERYTHING, (TIMED,)),)))
-    bare, observed = load(), load()
-    wrap(observed, "probe undone", None)
-    for cls in observed.OBSERVED:
-        unobserve(cls)
-    ask = probes.PROBES[name]
-    assert normal(ask(observed), observed) == normal(ask(bare), bare)
+    ask, (bare, undone) = probes.PROBES[name], undone_pair
+    assert normal(ask(undone), undone) == normal(ask(bare), bare)
 
 
 def test_inherited_methods_answer_the_same(

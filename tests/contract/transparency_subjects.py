@@ -156,6 +156,11 @@ class Kinds:
     def depth(self):
         del self._depth
 
+    @property
+    @emits(QueueDepth, queue_id="fixed", depth=3)
+    def fixed(self) -> int:
+        return 3
+
     @functools.cached_property
     def cached(self):
         type(self).count += 1

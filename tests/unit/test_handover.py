@@ -99,6 +99,18 @@ class TestObservedChannels:
         assert (first.causality_id, second.causality_id) == (1, 2)
         assert (second.parent, after.parent) == (0, second.id)
 
+    def test_a_chain_that_was_sampled_out_stays_out(
+        self, channel: Any, collector: Collector
+    ) -> None:
+        collector.sampler.update_overhead(0)
+        token = cause.set(Cause(77, 0, sampled=False))
+        collector.gate[0] = True  # as it is where the rate is below 100
+        channel.send(object())
+        cause.reset(token)
+        (after,) = self.in_another_thread(channel.receive)
+        assert collector.snapshot() == []
+        assert (after.causality_id, after.sampled) == (77, False)
+
     def test_inside_a_scope_it_only_gets_the_link(self, channel: Any, collector: Collector) -> None:
         with causal_context(77):
             channel.send(object())
