@@ -20,6 +20,14 @@ PROBES = {
         sys.stdout.flush()
         os.system(f"{sys.executable} -c 'import os; print(sorted(os.environ.items()))'")
         """,
+    "environment changed for a child": """
+        import os, subprocess, sys
+        code = "import os; print(sorted(os.environ.items()))"
+        def change(): os.putenv("FRUIT", "apple")
+        subprocess.run([sys.executable, "-c", code], check=True, preexec_fn=change)
+        os.putenv("FRUIT", "pear")
+        subprocess.run([sys.executable, "-c", code], check=True)
+        """,
     "environment after exec": """
         import os, sys
         code = "import os, sys; print(sorted(os.environ.items()), sys.argv)"

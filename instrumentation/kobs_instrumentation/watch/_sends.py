@@ -21,8 +21,8 @@ def send_now(collector: "Collector | None", by: tuple[Cause | None, str] | None 
     if sender is None or not sender.causality_id:
         chain = mint_id()
         sampled = True
-        if collector is not None and collector._gate.up[0]:
-            sampled = collector._gate._sampled(chain, Category.IPC)
+        if collector is not None and collector.gate.up[0]:
+            sampled = collector.gate.sampled(chain, Category.IPC)
         sender = Cause(chain, sender.parent if sender is not None else 0, 0, sampled)
     return Sent(mint_id(), sender, scope, timestamp_ns=monotonic_ns())
 

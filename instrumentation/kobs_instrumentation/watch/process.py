@@ -12,6 +12,7 @@ is given a link token beforehand, and its first event carries it.
 import os
 import sys
 from _thread import get_ident
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
@@ -111,18 +112,37 @@ def _before_fork_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     executables = args[1]
     name = _name(argv)
     start = Start(name, _existing(executables), argv)
-    given = args[5]
+    if name == "multiprocessing.resource_tracker":  # it outlives us and does nothing to see
+        start.argv = None
+        prepare = propagate.hide
+    else:
+
+        def prepare(env: dict[bytes, bytes]) -> None:
+            propagate.add_to_child(env, start.link)
+
+    given, run_before = args[_ENVIRONMENT], args[_RUN_BEFORE]
+    if given is None and run_before is not None:
+        # It may change the environment that the program inherits: ours comes after it.
+        def run_then_prepare() -> None:
+            run_before()
+            _change_c_environment(prepare)
+
+        return Call(start, _replaced(args, _RUN_BEFORE, run_then_prepare), kwargs)
     if given is None:
         env = propagate.c_environment()
     else:
         env = dict(entry.partition(b"=")[::2] for entry in given)
-    if name == "multiprocessing.resource_tracker":  # it outlives us and does nothing to see
-        propagate.hide(env)
-        start.argv = None
-    else:
-        propagate.add_to_child(env, start.link)
+    prepare(env)
     pairs = [name + b"=" + value for name, value in env.items()]
-    return Call(start, (*args[:5], pairs, *args[6:]), kwargs)
+    return Call(start, _replaced(args, _ENVIRONMENT, pairs), kwargs)
+
+
+_ENVIRONMENT, _RUN_BEFORE = 5, 21
+"""Which arguments of `fork_exec` are the environment and `preexec_fn`."""
+
+
+def _replaced(args: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
+    return (*args[:index], value, *args[index + 1 :])
 
 
 def _name(argv: list[bytes]) -> str:
@@ -208,12 +228,16 @@ def _after_system(start: Start, status: int) -> None:
 
 
 def _put_into_c_environment(link: int) -> None:
-    """For calls that take no environment: the C one, which the program does not see."""
-    if propagate.watching_children() is None:
-        return
-    env = before = propagate.c_environment()
+    """For calls that take no environment."""
+    if propagate.watching_children() is not None:
+        _change_c_environment(lambda env: propagate.add_to_child(env, link))
+
+
+def _change_c_environment(change: Callable[[dict[bytes, bytes]], None]) -> None:
+    """Change the C library's environment, which the program does not see in `os.environ`."""
+    before = propagate.c_environment()
     env = dict(before)
-    propagate.add_to_child(env, link)
+    change(env)
     for name, value in env.items():
         if before.get(name) != value:
             _putenv(name, value)
