@@ -64,7 +64,7 @@ def format_traceparent(cause: Cause) -> str:
     """
     trace_id = whole_trace_id(cause.causality_id, cause.trace_high)
     span_id = cause.span_id or cause.parent or cause.causality_id
-    return f"00-{trace_id:032x}-{span_id:016x}-{'01' if cause.sampled else '00'}"
+    return f"00-{trace_id:032x}-{span_id:016x}-{'00' if cause.sampled is False else '01'}"
 
 
 def parse_traceparent(text: str) -> Cause | None:

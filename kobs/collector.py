@@ -166,17 +166,17 @@ class Collector(Emitting):
     def sampler(self) -> "Sampler":
         """What decides which chains are kept. Rates may be changed through it; they hold for
         chains that begin later."""
-        self._gate.up[0] = True
-        return self._gate.sampler
+        self.gate.up[0] = True
+        return self.gate.sampler
 
     def sampling_rate(self) -> float:
         """Percent of new chains that are kept now."""
-        return self._gate.rate
+        return self.gate.rate
 
     def update_overhead(self, percent: float) -> None:
         """Tell the sampler what recording costs, in percent of CPU time."""
-        self._gate.sampler.update_overhead(percent)
-        self._gate.set()
+        self.gate.sampler.update_overhead(percent)
+        self.gate.set()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Collector(Emitting):
             subscriber.seek_end()
             subscriber.consumed = 0
         self._durations.forget()
-        self._gate.forget()
+        self.gate.forget()
         self._metrics = None
         self._metrics_subscriber = None
         self._base = self._mark()
@@ -215,7 +215,7 @@ class Collector(Emitting):
         if self._closed:
             return
         self._closed = True
-        self._gate.close()
+        self.gate.close()
         _live.discard(self)
         for subscriber in list(self._subscribers):
             subscriber.close()
@@ -262,7 +262,7 @@ class Collector(Emitting):
         return self._core.create(
             slots=self._size, path=path, overflow=self._overflow, recording=number,
             session=session_id, trace_high=trace_high, parent_event=parent_event,
-            sampling_rate=self._gate.rate, **options,
+            sampling_rate=self.gate.rate, **options,
         )  # fmt: skip
 
     def _missed(self, produced: int, seen: int) -> int:
@@ -288,7 +288,7 @@ class Collector(Emitting):
         """In a forked child: a recording of its own; the parent's is not touched again."""
         ambient = cause.get()
         self._pid = os.getpid()
-        self._threads[0] = ThreadIds()
+        self.threads[0] = ThreadIds()
         if self._keep != 0:  # else one ring is all there is, and as large as was asked for
             self._size = min(self._size, CHILD_SLOTS)
         old = self.ring

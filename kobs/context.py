@@ -19,8 +19,9 @@ class Cause(NamedTuple):
     """Id of the event that causes what happens now; 0 at the root."""
     span_id: int = 0
     """The span that is current; 0 for none."""
-    sampled: bool = True
-    """The decision taken where the chain began."""
+    sampled: bool | None = True
+    """The decision taken where the chain began; None where it is not known here, and the
+    collector is to say."""
     trace_high: int = 0
     """High 64 bits of the trace id; 0 means the recording's own."""
     in_scope: bool = False
@@ -36,7 +37,10 @@ def causal_context(
     causality_id: int, *, parent: int = 0, span_id: int = 0, trace_high: int = 0
 ) -> Iterator[Cause]:
     """Run a block as part of a causal chain: what it emits carries `causality_id` and `parent`."""
-    entered = Cause(causality_id, parent, span_id, True, trace_high)
+    outer = cause.get()
+    same_chain = outer is not None and outer.causality_id == causality_id
+    sampled = outer.sampled if outer is not None and same_chain else None
+    entered = Cause(causality_id, parent, span_id, sampled, trace_high)
     token = cause.set(entered)
     try:
         yield entered

@@ -37,18 +37,19 @@ class OpenScope(NamedTuple):
 
 
 class Emitting:
-    """The producers' half of a collector."""
+    """The producers' half of a collector. `gate`, `emitters` and `threads` are for kobs's own
+    modules."""
 
     ring: Ring
     """The core's ring; for kobs's own modules."""
 
     def __init__(self, gate: Gate, durations: DurationWatch, pid: int) -> None:
-        self._gate = gate
+        self.gate = gate
         self._durations = durations
         self._pid = pid
-        self._threads = [ThreadIds()]
+        self.threads = [ThreadIds()]
         self._cells: dict[type[PayloadType], Cell] = {}
-        self._emitters: dict[type[PayloadType], Emitter] = {}
+        self.emitters: dict[type[PayloadType], Emitter] = {}
 
     def emit(
         self,
@@ -90,7 +91,7 @@ class Emitting:
                 "for instance ProcessCreated(name='sh', priority=5)"
             )
         cls = type(payload)
-        emitter = self._emitters.get(cls) or self.emitter(cls)
+        emitter = self.emitters.get(cls) or self.emitter(cls)
         return emitter(
             *[getattr(payload, name) for name in cls.__kobs_schema__.field_names],
             pid=pid, tid=tid, severity=severity, category=category, causality_id=causality_id,
@@ -101,7 +102,7 @@ class Emitting:
         """The fast path: a callable that takes the fields of `cls`, and header fields
         (`pid`, `severity`, `link`, `parent`, `causality_id`, `span_id`, ...) by keyword,
         and returns the event's id."""
-        made = self._emitters.get(cls)
+        made = self.emitters.get(cls)
         if made is not None:
             return made
         if not (isinstance(cls, type) and issubclass(cls, PayloadType)):
@@ -113,12 +114,12 @@ class Emitting:
         cell = self._cells[cls] = Cell(
             self.ring.publisher(schema.format), self.ring.intern, self._pid
         )
-        made = self._emitters[cls] = make_emitter(
+        made = self.emitters[cls] = make_emitter(
             schema,
             cell,
-            gate=self._gate.up,
-            threads=self._threads,
-            decide=self._gate.decide,
+            gate=self.gate.up,
+            threads=self.threads,
+            decide=self.gate.decide,
             analyse=self._durations.of(schema.name),
         )
         return made
@@ -143,7 +144,7 @@ class Emitting:
                 given("causality_id") or ambient.causality_id,
                 given("span_id") or ambient.span_id,
                 given("parent") or ambient.parent,
-                given("tid") or self._threads[0].tid,
+                given("tid") or self.threads[0].tid,
                 given("pid") or self._pid,
                 ring.intern(str(name)),
                 ring.intern(scope) if scope else 0,

@@ -101,7 +101,7 @@ class Gate:
         if self._closed:
             raise ClosedError("this collector is closed; make a new one to record on")
         if sampled is None or not causality_id:  # a parent alone is no chain, and decides nothing
-            sampled = self._sampled(causality_id, category)
+            sampled = self.sampled(causality_id, category)
         if not sampled:
             if severity >= Severity.WARN:
                 return FLAG_PARTIAL
@@ -115,7 +115,7 @@ class Gate:
             return DROP
         return FLAG_PARTIAL if name == "PARTIAL" else 0
 
-    def _sampled(self, causality_id: int, category: int) -> bool:
+    def sampled(self, causality_id: int, category: int) -> bool:
         """A chain's decision, taken once; without a chain, an event's."""
         if not causality_id:
             return self.sampler.keeps(mint_id(), category)

@@ -106,7 +106,7 @@ class LinksTable:
                 cause.trace_high,
                 cause.parent,
                 cause.span_id,
-                cause.sampled,
+                cause.sampled is not False,
                 len(raw),
             )
             + raw
@@ -152,7 +152,9 @@ class LinksTable:
         if end > ENTRY_SIZE or stamp != zlib.crc32(raw[8:end]) | 1 << 32:
             return None
         origin = raw[8 + _BODY.size : end].decode("utf-8", "surrogatepass")
-        record = LinkRecord(link, causality_id, parent, span_id, high, bool(sampled), origin, put_ns)
+        record = LinkRecord(
+            link, causality_id, parent, span_id, high, bool(sampled), origin, put_ns
+        )
         return digest, put_ns, record
 
     def _place(self, digest: int) -> int:

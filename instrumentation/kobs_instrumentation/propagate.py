@@ -95,7 +95,7 @@ def cause_variables(link: int, parent: Cause | None, trace_high: int) -> dict[by
                 parent.trace_high or trace_high or 1,
                 parent.causality_id,
                 parent.span_id or parent.parent or 1,
-                parent.sampled,
+                parent.sampled is not False,
             )
     return found
 

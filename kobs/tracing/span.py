@@ -212,6 +212,7 @@ class Span:
         if (outer is None or not outer[5]) and "opentelemetry.trace" in _modules:
             outer = bridge.opentelemetry_cause() or outer
         span_id = mint_id()
+        sampled: bool | None
         if outer is None:
             causality_id, parent, parent_span, sampled, high = mint_id(), 0, 0, True, 0
         else:
@@ -227,13 +228,15 @@ class Span:
                 if outer is not None and not outer[5] and bridge.is_foreign(outer, ring.trace_high):
                     adopt(collector, outer, now)
                 high = high or ring.trace_high
-                gate = collector._gate
+                gate = collector.gate
                 kept = True
                 if gate.up[0]:
-                    kept = sampled = sampled and gate._sampled(causality_id, self._category)
+                    kept = sampled = sampled is not False and gate.sampled(
+                        causality_id, self._category
+                    )
                 if kept:
                     pid = self._pid
-                    event = (collector._emitters.get(SpanBegan) or collector.emitter(SpanBegan))(
+                    event = (collector.emitters.get(SpanBegan) or collector.emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
                         pid=pid, category=self._category, causality_id=causality_id,
                         parent=parent, span_id=span_id, timestamp_ns=now, flags=FLAG_BEGIN,
@@ -245,7 +248,7 @@ class Span:
                         if not name:  # The string region is full: the name goes on as text.
                             self.record(NAME, self.name)
                         self._entry = ring.open_entry(
-                            event, now, causality_id, span_id, parent, collector._threads[0].tid,
+                            event, now, causality_id, span_id, parent, collector.threads[0].tid,
                             collector._pid if pid is None else pid, name,
                             ring.intern(scope) if scope else 0, _SPAN_BEGAN,
                         )  # fmt: skip
@@ -282,7 +285,7 @@ class Span:
                         attributes = _NOTHING
                     elif not certainly_fits(attributes):
                         attributes = self._overflow(collector, own, ended_ns, attributes)
-                    (collector._emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
+                    (collector.emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
                         self.name, duration_us, self.status, attributes,
                         pid=self._pid, category=self._category, causality_id=own[0],
                         parent=self._event, span_id=own[2], timestamp_ns=ended_ns, flags=FLAG_END,

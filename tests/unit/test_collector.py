@@ -112,6 +112,15 @@ def test_sampling_keeps_or_drops_whole_chains_and_everything_from_warn_up() -> N
         assert collector.stream_stats().events_sampled_out == 600 - len(kept)
 
 
+def test_a_dropped_chain_stays_dropped_where_it_is_entered_again() -> None:
+    with Collector(size=64, sampling=0) as collector:
+        chain = collector.emit_causal(ProcessTerminated(0))
+        with causal_context(chain):
+            assert collector.emit(ProcessTerminated(0)) == 0
+    with Collector(size=64) as collector, causal_context(5):
+        assert collector.emit(ProcessTerminated(0)) != 0
+
+
 def test_no_sampling_at_all_keeps_nothing_below_warn() -> None:
     with Collector(size=64, sampling=0) as collector:
         assert collector.emit(ProcessTerminated(0)) == 0
