@@ -8,8 +8,7 @@ from struct import calcsize
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import kobs
 from kobs import Category, Collector, PayloadType, Severity, event_type
