@@ -44,10 +44,17 @@ if TYPE_CHECKING:
     from kobs.observe import (
         arg as arg,
         emits as emits,
+        len_of as len_of,
         observe as observe,
+        raised as raised,
         returned as returned,
+        this as this,
         unobserve as unobserve,
         with_collector as with_collector,
+    )
+    from kobs.pattern import (
+        Inconclusive as Inconclusive,
+        between as between,
     )
     from kobs.payloads import (
         AnomalyDetected as AnomalyDetected,
@@ -165,7 +172,11 @@ _HOMES = {
         "MetricsCollector", "MetricsSnapshot",
     ),
     "observe": (
-        "arg", "emits", "observe", "returned", "unobserve", "with_collector",
+        "arg", "emits", "len_of", "observe", "raised", "returned", "this", "unobserve",
+        "with_collector",
+    ),
+    "pattern": (
+        "Inconclusive", "between",
     ),
     "payloads": (
         "AnomalyDetected", "BudgetExceeded", "CapabilityDenied", "ConnectionClosed",

@@ -12,7 +12,7 @@ from kobs.context import cause
 from kobs.decoder import EventDecoder
 from kobs.emitters import ThreadIds
 from kobs.emitting import Emitting, OpenScope as OpenScope
-from kobs.errors import ClosedError, ConfigError, KobsError
+from kobs.errors import ConfigError, KobsError
 from kobs.events import Event
 from kobs.filters import EventFilter
 from kobs.gate import DurationWatch, Gate
@@ -97,7 +97,7 @@ class Collector(Emitting):
 
         A `lossless` one holds up a collector with `overflow="discard"`.
         """
-        self._refuse_closed()
+        self.gate.refuse_closed()
         reader = self.ring.reader(lossless=lossless, oldest=oldest)
         if oldest and self._base.position is not None:
             reader.seek(tuple(map(max, reader.position(), self._base.position)))
@@ -200,7 +200,7 @@ class Collector(Emitting):
 
         A recording's file keeps what it has.
         """
-        self._refuse_closed()
+        self.gate.refuse_closed()
         for subscriber in self._subscribers:
             subscriber.seek_end()
             subscriber.consumed = 0
@@ -270,10 +270,6 @@ class Collector(Emitting):
         that never got as far."""
         losses = self.losses()
         return max(0, produced - seen) + losses.discarded + losses.too_big + losses.errors
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise ClosedError("this collector is closed; make a new one to record on")
 
     def _zero(self) -> "_Mark":
         return _Mark(None, 0, LossCounts(*(0 for _ in LossCounts._fields)))

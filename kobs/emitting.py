@@ -109,6 +109,7 @@ class Emitting:
             raise FieldTypeError(
                 f"emitter({cls!r}): expected a payload type, for instance kobs.SyscallExit"
             )
+        self.gate.refuse_closed()
         schema = cls.__kobs_schema__
         self.ring.add_schema(schema.type_id, schema.to_record())
         cell = self._cells[cls] = Cell(

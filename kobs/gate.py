@@ -88,6 +88,11 @@ class Gate:
         self._closed = True
         self.set()
 
+    def refuse_closed(self) -> None:
+        """Raise `ClosedError` after `close`."""
+        if self._closed:
+            raise ClosedError("this collector is closed; make a new one to record on")
+
     def forget(self) -> None:
         """Drop the decisions that were taken."""
         self._decided.clear()
@@ -98,8 +103,7 @@ class Gate:
         `sampled` is the ambient chain's decision, None where there is none. Raises
         `ClosedError` after `close`.
         """
-        if self._closed:
-            raise ClosedError("this collector is closed; make a new one to record on")
+        self.refuse_closed()
         if sampled is None or not causality_id:  # a parent alone is no chain, and decides nothing
             sampled = self.sampled(causality_id, category)
         if not sampled:

@@ -196,8 +196,13 @@ def test_a_closed_collector_says_so(collector: Collector) -> None:
     emit = collector.emitter(ProcessTerminated)
     collector.close()
     collector.close()
-    for use in (lambda: emit(1), lambda: collector.emit(ProcessTerminated(1)), collector.subscribe):
-        with pytest.raises(ClosedError, match="closed"):
+    for use in (
+        lambda: emit(1),
+        lambda: collector.emit(ProcessTerminated(1)),
+        lambda: collector.emit(ProcessCreated("a type not emitted before")),
+        collector.subscribe,
+    ):
+        with pytest.raises(ClosedError, match="this collector is closed"):
             use()
 
 
