@@ -65,6 +65,11 @@ def enabled() -> bool:
     return bool(_enabled)
 
 
+def unreachable() -> dict[str, tuple[str, ...]]:
+    """What the watches cannot see with the Python core, by subsystem."""
+    return {name: tuple(getattr(_module(name), "UNREACHABLE", ())) for name in SUBSYSTEMS}
+
+
 def choose(only: Iterable[str] | None, exclude: Iterable[str] | None) -> tuple[str, ...]:
     """The subsystems that `only` and `exclude` leave. Raises `UnknownSubsystemError`."""
     for name in (*(only or ()), *(exclude or ())):

@@ -173,6 +173,28 @@ def test_exec_goes_on_in_the_same_process(tree) -> None:
     assert exec_event.pid == running.pid == found.touched("made").pid
 
 
+def test_exec_ends_the_recording_of_the_program_before(tree) -> None:
+    found = tree("os.execvp(sys.executable, [sys.executable, '-c', TOUCH, 'made'])")
+    with kobs.open_recording(found.ran.session) as recording:
+        assert [p.state for p in recording.processes] == ["exited", "exited"]
+
+
+def test_an_exec_that_fails_is_recorded_on(tree) -> None:
+    found = tree("""
+for program in ('no-such-program', 'data'):
+    open('data', 'w').close(); os.chmod('data', 0o755)
+    try: os.execvp(os.path.abspath(program), ['x'])
+    except OSError as error: print(type(error).__name__)
+touch('made')
+""")
+    assert found.ran.out.split() == ["FileNotFoundError", "OSError"]
+    states = [e.payload.to_state for e in found.of(ProcessStateChanged)]
+    assert states == ["exec", "running"]
+    assert found.touched("made").pid == found.root_pid
+    with kobs.open_recording(found.ran.session) as recording:
+        assert [p.state for p in recording.processes] == ["exited", "exited"]
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

@@ -198,17 +198,24 @@ def _after_fork(start: Start, result: Any) -> None:
 
 def _before_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     link = propagate.new_link()
-    argv = [os.fsencode(word) for word in args[1]] if len(args) > 1 else []
+    path = args[0] if args else kwargs.get("path", "")
+    if not isinstance(path, int) and not os.access(path, os.X_OK):
+        return None  # it will fail: `os.execvp` tries one folder after the other
+    collector = _watch.any_collector()
     _watch.emit(ProcessStateChanged, "running", "exec", link=link)
+    if collector is not None and not collector.closed:
+        collector.ring.close()  # what the new program records goes into a recording of its own
     if len(args) > 2:
         env = propagate.encoded(args[2])
         propagate.add_to_child(env, link)
-        return Call(argv, (args[0], args[1], env), kwargs)
+        return Call(collector, (args[0], args[1], env), kwargs)
     _put_into_c_environment(link)
-    return argv
+    return collector or True
 
 
-def _exec_failed(argv: list[bytes], error: Any) -> None:
+def _exec_failed(collector: Any, error: Any) -> None:
+    if collector is not True and not collector.closed:
+        collector._after_fork()  # records on, as a forked child does
     _watch.emit(ProcessStateChanged, "exec", "running")
 
 
