@@ -16,6 +16,7 @@ keeps them, so that whatever is started without an explicit environment still ca
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kobs.context import Cause, cause, origin
@@ -149,6 +150,24 @@ def c_environment() -> dict[bytes, bytes]:
             env.setdefault(name, value)
         index += 1
     return env
+
+
+def add_to_c_environment(link: int) -> None:
+    """As `add_to_child`, for calls that take no environment: children inherit the C library's."""
+    if watching_children() is not None:
+        change_c_environment(lambda env: add_to_child(env, link))
+
+
+def change_c_environment(change: Callable[[dict[bytes, bytes]], None]) -> None:
+    """Change the C library's environment, which the program does not see in `os.environ`."""
+    before = c_environment()
+    env = dict(before)
+    change(env)
+    for name, value in env.items():
+        if before.get(name) != value:
+            os.putenv(name, value)
+    for name in before.keys() - env.keys():
+        os.unsetenv(name)
 
 
 def encoded(env: Any) -> dict[bytes, bytes]:

@@ -12,7 +12,6 @@ is given a link token beforehand, and its first event carries it.
 import os
 import sys
 from _thread import get_ident
-from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
@@ -125,7 +124,7 @@ def _before_fork_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # It may change the environment that the program inherits: ours comes after it.
         def run_then_prepare() -> None:
             run_before()
-            _change_c_environment(prepare)
+            propagate.change_c_environment(prepare)
 
         return Call(start, _replaced(args, _RUN_BEFORE, run_then_prepare), kwargs)
     if given is None:
@@ -203,18 +202,21 @@ def _before_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return None  # it will fail: `os.execvp` tries one folder after the other
     collector = _watch.any_collector()
     _watch.emit(ProcessStateChanged, "running", "exec", link=link)
-    if collector is not None and not collector.closed:
+    if collector is None or collector.closed or collector.path is None:
+        collector = None
+    else:
         collector.ring.close()  # what the new program records goes into a recording of its own
     if len(args) > 2:
         env = propagate.encoded(args[2])
         propagate.add_to_child(env, link)
-        return Call(collector, (args[0], args[1], env), kwargs)
-    _put_into_c_environment(link)
-    return collector or True
+        return Call((collector,), (args[0], args[1], env), kwargs)
+    propagate.add_to_c_environment(link)
+    return (collector,)
 
 
-def _exec_failed(collector: Any, error: Any) -> None:
-    if collector is not True and not collector.closed:
+def _exec_failed(state: tuple[Any], error: Any) -> None:
+    (collector,) = state
+    if collector is not None and not collector.closed:
         collector._after_fork()  # records on, as a forked child does
     _watch.emit(ProcessStateChanged, "exec", "running")
 
@@ -223,7 +225,7 @@ def _before_system(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     link = propagate.new_link()
     start = Start("sh")
     start.link = link
-    _put_into_c_environment(link)
+    propagate.add_to_c_environment(link)
     return start
 
 
@@ -232,27 +234,6 @@ def _after_system(start: Start, status: int) -> None:
         ProcessCreated, start.name, 20, pid=0, link=start.link, timestamp_ns=start.started_ns
     )
     _watch.emit(ProcessTerminated, os.waitstatus_to_exitcode(status), pid=0, parent=event or None)
-
-
-def _put_into_c_environment(link: int) -> None:
-    """For calls that take no environment."""
-    if propagate.watching_children() is not None:
-        _change_c_environment(lambda env: propagate.add_to_child(env, link))
-
-
-def _change_c_environment(change: Callable[[dict[bytes, bytes]], None]) -> None:
-    """Change the C library's environment, which the program does not see in `os.environ`."""
-    before = propagate.c_environment()
-    env = dict(before)
-    change(env)
-    for name, value in env.items():
-        if before.get(name) != value:
-            _putenv(name, value)
-    for name in before.keys() - env.keys():
-        _unsetenv(name)
-
-
-_putenv, _unsetenv = os.putenv, os.unsetenv
 
 
 # -- ends ------------------------------------------------------------------------------------
