@@ -112,6 +112,9 @@ class Session:
             # Last, so that what has a session.json is whole.
             _write_json(os.path.join(path, "session.json"), info)
         except OSError as error:
+            import shutil
+
+            shutil.rmtree(path, ignore_errors=True)  # half a session is none
             raise SessionError(
                 f"{path}: no session can be made there: {error.strerror}; "
                 "set XDG_STATE_HOME to a folder that can be written"
