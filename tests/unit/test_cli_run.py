@@ -199,6 +199,7 @@ class TestSignals:
         if made.process.poll() is None:
             made.process.kill()
             os.kill(made.pid, signal.SIGKILL)
+        if not made.process.stdout.closed:
             made.end()
 
     @pytest.mark.parametrize(
