@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
+from kobs._core.contract import LossCounts
 from kobs.causality import CausalGraph
 from kobs.collector import global_collector
-from kobs.context import Cause
-from kobs.decoder import EventDecoder
+from kobs.context import Cause, cause, origin
 from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.pattern import Inconclusive
@@ -21,9 +21,8 @@ from kobs.schema import PayloadType
 from kobs_pytest.children import losses_by_cause
 from kobs_pytest.events import TestBegan, TestEnded
 from kobs_pytest.recorder import Recorder
-from kobs_pytest.tap import Raw, Tap, Whose
+from kobs_pytest.tap import Raw, Whose
 
-PHASES = ("setup", "call", "teardown")
 UNATTRIBUTED_KEPT = 100_000
 """Events without an origin that are held against patterns; more make absence inconclusive."""
 
@@ -53,10 +52,12 @@ class Attempt:
     def __init__(self, recorder: Recorder, nodeid: str, number: int, tried: int) -> None:
         self.recorder = recorder
         self.nodeid = nodeid
-        self.tried = tried
+        self.tried = min(tried, 255)
         self.cause = Cause(mint_id(), 0)
         """The chain of the test's own boundaries: each test is a trace of its own, which
         sampling never leaves out. What the test does begins chains of its own."""
+        self.outside = origin.get(), cause.get()
+        """What was ambient before it began."""
         self.outcome = "passed"
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""
@@ -67,37 +68,40 @@ class Attempt:
         self.doubts: tuple[str, ...] = ()
         """Why what the test read may be incomplete; empty if it read nothing doubtful."""
         self.notes: list[Note] = []
-        self._base = f"{recorder.tag}.{number}.{tried}"
-        self._keys = {self.key(phase) for phase in PHASES}
-        collector = recorder.collector
-        ring = collector.ring
-        self._losses = ring.losses()
-        self._tap = Tap(ring, ring.reader(), EventDecoder(ring))
+        self.base = base = f"{recorder.tag}.{number}.{tried}"
+        """The origin of the test's own boundaries."""
+        self.begun = 0
+        """Id of its `TestBegan`; 0 if that was not recorded."""
+        self._keys = {base, f"{base}s", f"{base}c", f"{base}t"}
+        self._losses: LossCounts | None = None
         self._unattributed: list[Raw] = []
-        self._begun = 0
         self._begin_read = False
         self._undecoded = 0
         self._graph: CausalGraph | None = None
+        self._closed = False
         self.start_ns = monotonic_ns()
-        recorder.children.begin()
+
+    def watch_losses(self) -> None:
+        """Count losses from here on: only who asserts on events needs to know them."""
+        if self._losses is None:
+            self._losses = self.recorder.collector.ring.losses()
+            self.recorder.children.begin()
 
     def key(self, phase: str) -> str:
-        """The origin of everything that a phase causes."""
-        return self._base + phase[0]
-
-    def began(self, phase: str, event: int) -> None:
-        """A phase begins; `event` is the id of its `TestBegan`, 0 if it was not recorded."""
-        if not self._begun:
-            self._begun = event
+        """The origin of everything that a phase (setup, call, teardown) causes."""
+        return self.base + phase[0]
 
     def drain(self) -> None:
         """Take in what was recorded since the last time, here and in child processes."""
-        caused = len(self.events)
+        if self._closed:
+            return
+        known = len(self.events), len(self._unattributed)
         with self.recorder.muted():
             if not self.recorder.collector.closed:
-                self._take(self._tap.read(self._whose))
+                for tap in self.recorder.taps:
+                    self._take(tap.read(self._whose))
             self._take(self.recorder.children.read(self._whose))
-        if len(self.events) != caused:
+        if known != (len(self.events), len(self._unattributed)):
             self.events.sort(key=_by_time)
             self._graph = None
 
@@ -122,7 +126,7 @@ class Attempt:
                 if event is None:
                     self._undecoded += 1
                 elif event.type is TestBegan or event.type is TestEnded:
-                    self._begin_read = self._begin_read or event.id == self._begun
+                    self._begin_read = self._begin_read or event.id == self.begun
                 else:
                     self.events.append(event)
             elif whose is Whose.ELSEWHERE:
@@ -132,10 +136,10 @@ class Attempt:
                 if len(self._unattributed) < UNATTRIBUTED_KEPT:
                     self._unattributed.append(raw)
 
-    def _whose(self, origin: str) -> Whose:
-        if origin in self._keys:
+    def _whose(self, key: str) -> Whose:
+        if key in self._keys:
             return Whose.CAUSED
-        if not origin or origin.startswith(self.recorder.tag):
+        if not key or key.startswith(self.recorder.tag):
             return Whose.UNATTRIBUTED
         return Whose.ELSEWHERE
 
@@ -152,12 +156,13 @@ class Attempt:
             )
         if collector.sampling_rate() < 100:
             reasons.append(f"sampling is at {collector.sampling_rate():g} %")
-        if self._tap.reader.lost:
+        overwritten = self._overwritten()
+        if overwritten:
             reasons.append(
-                f"the ring overflowed: {self._tap.reader.lost} events were overwritten before "
+                f"the ring overflowed: {overwritten} events were overwritten before "
                 f"they were read (it holds {collector.ring.slots}; --kobs-size)"
             )
-        causes = losses_by_cause(collector.ring.losses(), self._losses)
+        causes = self._losses_by_cause()
         reasons += [f"{number} events {_CAUSE_WORDS[cause]}" for cause, number in causes.items()]
         if not reasons and not self._begin_read:
             reasons.append("the test's own begin event cannot be read back")
@@ -175,10 +180,17 @@ class Attempt:
 
     def lost(self) -> int:
         """Events since the test began that were lost, whoever caused them."""
-        causes = losses_by_cause(self.recorder.collector.ring.losses(), self._losses)
         with self.recorder.muted():
             below = self.recorder.children.missing()
-        return self._tap.reader.lost + sum(causes.values()) + below
+        return self._overwritten() + sum(self._losses_by_cause().values()) + below
+
+    def _overwritten(self) -> int:
+        return sum(tap.lost for tap in self.recorder.taps)
+
+    def _losses_by_cause(self) -> dict[str, int]:
+        if self._losses is None:
+            return {}
+        return losses_by_cause(self.recorder.collector.ring.losses(), self._losses)
 
     def doubt(self, reasons: Sequence[str]) -> None:
         """The test read what may be incomplete: it cannot pass any more."""
@@ -199,7 +211,7 @@ class Attempt:
 
     def close(self) -> None:
         """Nobody reads any more."""
-        self._tap.reader.close()
+        self._closed = True
 
 
 def _by_time(event: Event) -> tuple[int, int]:

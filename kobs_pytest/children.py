@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from kobs._core import select
 from kobs._core.contract import AttachedRing, LossCounts
-from kobs.collector import Collector
 from kobs.decoder import EventDecoder
 from kobs.errors import RecordingError
 from kobs.events import Event
@@ -27,19 +26,15 @@ class Child:
         self.pid = ring.pid
         self.tap = Tap(ring, ring.reader(oldest=oldest), EventDecoder(ring, ring.schemas))
         self._before = None if oldest else ring.losses()
-        self._lost_before = 0
 
     def skip(self) -> None:
         """Go past what is there: it belongs to earlier tests."""
         self.tap.new_test()
-        self.tap.reader.seek_end()
-        self._lost_before = self.tap.reader.lost
         self._before = self.ring.losses()
 
     def missing(self) -> int:
         """Events of this recording that were not seen, since the last `skip`."""
-        overwritten = self.tap.reader.lost - self._lost_before
-        return overwritten + lost(self.ring.losses(), self._before)
+        return self.tap.lost + lost(self.ring.losses(), self._before)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -50,9 +45,10 @@ class Child:
 class Children:
     """Every recording in the session that processes below this one made."""
 
-    def __init__(self, session: Session, collector: Collector) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._own = collector.recording
+        self.own: set[int] = set()
+        """Numbers of the recordings that this process itself makes."""
         self._numbers = os.path.join(session.path, "numbers")
         self._open: dict[str, Child] = {}
         self._done: set[str] = set()
@@ -125,7 +121,7 @@ class Children:
             if path in self._open or path in self._done:
                 continue
             number, _, rest = os.path.basename(path).partition("-")
-            if int(number) == self._own:
+            if int(number) in self.own:
                 self._done.add(path)
                 continue
             pid = int(rest.partition(".")[0])

@@ -11,14 +11,13 @@ from kobs.schema import U8, Name, PayloadType, Text, event_type
 
 @event_type(category=Category.PROCESS, keep=True)
 class TestBegan(PayloadType):
-    """A phase of a test begins; the event's origin is that of everything the phase causes."""
+    """A test begins. Its origin begins that of all it causes, to which the first letter of the
+    phase (setup, call, teardown) is added."""
 
     __test__ = False
 
     nodeid: Annotated[str, Text(112, keep="tail")]
     """pytest's name of the test"""
-    phase: Name
-    """setup, call or teardown"""
     attempt: U8 = 1
     """How often the test was begun in this run, counting this time"""
 

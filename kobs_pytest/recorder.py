@@ -15,13 +15,18 @@ import pytest
 
 from kobs import config as settings
 from kobs.collector import Collector, clear_collector, global_collector, init_collector
+from kobs.decoder import EventDecoder
 from kobs.errors import ConfigError, SessionError
 from kobs.ids import mint_id
 from kobs.session import Session
 from kobs_pytest.children import Children
+from kobs_pytest.tap import Tap
 
 KEPT_SESSIONS = 5
 """Sessions of `pytest --kobs` that stay; older ones go when a new one is made."""
+TESTS_A_RECORDING = 2000
+TESTS_A_SMALL_RECORDING = 400
+"""Tests after which a new recording is begun; the small one has room for fewer strings."""
 
 
 class Recorder:
@@ -31,6 +36,10 @@ class Recorder:
         self._config = config
         self._keep = keep
         self._collector: Collector | None = None
+        self._collectors: list[Collector] = []
+        self.taps: list[Tap] = []
+        """What this process records, one a recording; the last is the one in use."""
+        self._tests = 0
         self._previous: Collector | None = None
         self._temporary = ""
         self._registry: Any = None
@@ -56,15 +65,27 @@ class Recorder:
 
     @property
     def collector(self) -> Collector:
-        """The collector, made on first use."""
-        if self._collector is None:
-            if self.session is None:
-                self.session = self._make_session()
-            self._collector = Collector(
-                size=self._size, sampling=self._sampling, adaptive=False, session=self.session
-            )
-            self.children = Children(self.session, self._collector)
-        return self._collector
+        """The collector; made on first use."""
+        return self._collector or self._make_collector()
+
+    def begin_test(self) -> None:
+        """Make ready for a test: everything is on, and what is there now is not its own.
+
+        Each test leaves a few strings in the recording, whose room for strings is bounded: so
+        there is a new recording every so many tests. The ones before are still read, for threads
+        that go on writing there.
+        """
+        self._tests += 1
+        if self._tests > (TESTS_A_SMALL_RECORDING if self._size < 8192 else TESTS_A_RECORDING):
+            self._tests = 1
+            before = self._collector
+            self._make_collector()
+            if self.is_on and self._registry is not None:
+                self._registry.disable(before)
+                self._watch()
+        self.on()
+        for tap in self.taps:
+            tap.new_test()
 
     def on(self) -> None:
         """Make the collector the process-wide one and watch the standard library."""
@@ -72,7 +93,7 @@ class Recorder:
         current = global_collector()
         if current is not collector:
             if not self.is_on:
-                self._previous = current
+                self._previous = current  # a test's own collector is not put back
             init_collector(collector)
         if not self.is_on:
             self.is_on = True
@@ -108,8 +129,11 @@ class Recorder:
         """What was recorded and lost in this process, in plain numbers."""
         if self._collector is None:
             return {"recorded": 0, "dropped": 0}
-        stats = self._collector.stream_stats()
-        return {"recorded": stats.events_produced, "dropped": stats.events_dropped}
+        stats = [collector.stream_stats() for collector in self._collectors]
+        return {
+            "recorded": sum(one.events_produced for one in stats),
+            "dropped": sum(one.events_dropped for one in stats),
+        }
 
     def finish(self, exit_code: int) -> None:
         """The run is over: what is kept is complete."""
@@ -118,11 +142,25 @@ class Recorder:
     def close(self) -> None:
         """Release everything; remove what is not kept."""
         self.off()
-        if self._collector is not None:
+        if self._collectors:
             self.children.close()
-            self._collector.close()
+        for collector in self._collectors:
+            collector.close()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _make_collector(self) -> Collector:
+        if self.session is None:
+            self.session = self._make_session()
+        made = self._collector = Collector(
+            size=self._size, sampling=self._sampling, adaptive=False, session=self.session
+        )
+        self._collectors.append(made)
+        self.taps.append(Tap(made.ring, made.ring.reader(), EventDecoder(made.ring)))
+        if len(self._collectors) == 1:
+            self.children = Children(self.session)
+        self.children.own.add(made.recording)
+        return made
 
     def _watch(self) -> None:
         if self._registry is None and not self.unwatched:

@@ -83,7 +83,7 @@ class Reporter:
         """A worker of pytest-xdist is done: take over its counts."""
         self.add(getattr(node, "workeroutput", {}).get("kobs", {}))
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Which tests are inconclusive and why; with `--kobs`, what was recorded."""
         unsure = [
             report

@@ -53,80 +53,77 @@ class Runtime:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Begin a test, innermost, so that what pytest does around it stays outside."""
-        if self.every_test or "kobs" in getattr(item, "fixturenames", ()):
+        if self.every_test or _uses_kobs(item):
             self._begin(item)
         return (yield from self._phase(item, "setup"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """The test itself; at its end comes the verdict on what it read."""
-        attempt = item.stash.get(ATTEMPT, None)
-        if attempt is None:
-            return (yield)
-        undo = _enter_in_coroutine(item, attempt.key("call"))
         try:
             result = yield from self._phase(item, "call")
         except AssertionError as error:
-            if attempt.doubts:
+            attempt = item.stash.get(ATTEMPT, None)
+            if attempt is not None and attempt.doubts:
                 raise attempt.verdict() from error
             raise
-        finally:
-            undo()
-        if attempt.doubts:
+        attempt = item.stash.get(ATTEMPT, None)
+        if attempt is not None and attempt.doubts:
             raise attempt.verdict()
         return result
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, Any, Any]:
         """End a test; wider fixtures that end with it have their own origin."""
         try:
             return (yield from self._phase(item, "teardown"))
         finally:
-            attempt = item.stash.get(ATTEMPT, None)
-            if attempt is not None:
-                self._end(attempt)
+            if not (self.every_test or (nextitem is not None and _uses_kobs(nextitem))):
+                self.recorder.off()
 
     def _begin(self, item: pytest.Item) -> Attempt:
         self._number += 1
         tried = item.stash[TRIED] = item.stash.get(TRIED, 0) + 1
-        self.recorder.on()
+        self.recorder.begin_test()
         attempt = Attempt(self.recorder, item.nodeid, self._number, tried)
+        if _uses_kobs(item):
+            attempt.watch_losses()
+        attempt.begun = self._boundary(attempt, TestBegan)
         item.stash[ATTEMPT] = attempt
         return attempt
 
     def _phase(self, item: pytest.Item, phase: str) -> Generator[None, Any, Any]:
         """Run a phase as its own origin, with no cause from before."""
         attempt = item.stash.get(ATTEMPT, None)
-        if attempt is None:
-            return (yield)
-        origin_before, cause_before = origin.get(), cause.get()
-        origin.set(attempt.key(phase))
+        undo = _nothing
         try:
-            self._boundary(attempt, phase)
-            cause.set(None)
+            if attempt is not None:
+                origin.set(attempt.key(phase))
+                cause.set(None)
+                if phase == "call":
+                    undo = _enter_in_coroutine(item, attempt.key(phase))
             return (yield)
         finally:
-            origin.set(origin_before)
-            cause.set(cause_before)
+            undo()
+            attempt = item.stash.get(ATTEMPT, None)  # it may have begun in this phase
+            if attempt is not None:
+                if phase == "teardown":
+                    self._boundary(attempt, TestEnded, attempt.outcome)
+                origin.set(attempt.outside[0])
+                cause.set(attempt.outside[1])
 
-    def _boundary(self, attempt: Attempt, phase: str) -> None:
-        cause.set(attempt.cause)
-        attempt.began(phase, self._emit(TestBegan, attempt.nodeid, phase, min(attempt.tried, 255)))
-
-    def _end(self, attempt: Attempt) -> None:
-        origin_before = origin.get()
-        cause_before = cause.get()
-        origin.set(attempt.key("teardown"))
-        cause.set(attempt.cause)
-        self._emit(TestEnded, attempt.nodeid, attempt.outcome, min(attempt.tried, 255))
-        origin.set(origin_before)
-        cause.set(cause_before)
-        if not self.every_test:
-            self.recorder.off()
-
-    def _emit(self, cls: type[TestBegan] | type[TestEnded], *fields: Any) -> int:
+    def _boundary(
+        self, attempt: Attempt, cls: type[TestBegan] | type[TestEnded], *fields: str
+    ) -> int:
+        """Emit the test's first or last event: its origin is the test's, of no phase."""
         collector = self.recorder.collector
-        return 0 if collector.closed else collector.emitter(cls)(*fields)
+        if collector.closed:
+            return 0
+        origin.set(attempt.base)
+        cause.set(attempt.cause)
+        return collector.emitter(cls)(attempt.nodeid, *fields, attempt.tried)
 
     # -- fixtures -----------------------------------------------------------------------------
 
@@ -162,8 +159,8 @@ class Runtime:
         if attempt is None:  # asked for by `getfixturevalue`: capture begins here
             attempt = self._begin(item)
             origin.set(attempt.key("setup"))
-            self._boundary(attempt, "setup")
             cause.set(None)
+        attempt.watch_losses()
         return Kobs(attempt)
 
     # -- verdicts and failures ----------------------------------------------------------------
@@ -222,12 +219,14 @@ class Runtime:
 def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None]:
     """Have an async test enter its origin inside the coroutine: a loop of wider scope runs it in
     a context of its own. Returns what takes it back."""
-    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
+    if not isinstance(item, pytest.Function):
+        return _nothing
+    context = getattr(item.instance, "_asyncioTestContext", None)
     if context is not None:  # unittest made it when the test was collected
         context.run(origin.set, key)
         return _nothing
-    test = getattr(item, "obj", None)
-    if not isinstance(item, pytest.Function) or not _is_coroutine_function(test):
+    test = item.obj
+    if not _is_coroutine_function(test):
         return _nothing
     original: Any = test
 
@@ -254,6 +253,10 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None]:
 def _is_coroutine_function(test: object) -> bool:
     code = getattr(getattr(test, "__func__", test), "__code__", None)
     return code is not None and bool(code.co_flags & 0x80)  # inspect.CO_COROUTINE
+
+
+def _uses_kobs(item: pytest.Item) -> bool:
+    return "kobs" in getattr(item, "fixturenames", ())
 
 
 def _nothing() -> None:

@@ -68,8 +68,14 @@ class Tap:
         self._whose: dict[int, Whose] = {}
 
     def new_test(self) -> None:
-        """Forget whose was whose."""
+        """Go past what is there, and forget whose was whose."""
+        self.reader.seek_end()
         self._whose.clear()
+
+    @property
+    def lost(self) -> int:
+        """Events that were overwritten before they were read, since `new_test`."""
+        return self.reader.lost
 
     def read(self, classify: Classify) -> Iterator[tuple[Whose, Raw]]:
         """What was written up to now and not read yet. What is written meanwhile stays for the

@@ -412,3 +412,45 @@ def test_it(kobs, flood, n):
 """,
         passed=5,
     )
+
+
+def test_a_long_suite_goes_on_in_further_recordings(inner, monkeypatch, clean_environment):
+    """Each test leaves strings in its recording, and the room for strings is bounded."""
+    monkeypatch.setattr("kobs_pytest.recorder.TESTS_A_RECORDING", 3)
+    inner(
+        HEAD
+        + """
+stop, running = threading.Event(), []
+
+@pytest.mark.parametrize("n", range(8))
+def test_it(kobs, n, tmp_path):
+    collector = kobs.collector
+    assert k.global_collector() is collector
+    if n == 0:  # goes on in the first recording
+        def work():
+            while not stop.wait(0.0005):
+                collector.emit(MessageSent(99, 1))
+        running.append(threading.Thread(target=work))
+        running[0].start()
+    (tmp_path / "file").write_text("x")
+    emit(n)
+    assert [q for q in queues(kobs) if q != 99] == [n]
+    assert FileOpened.like(path=str(tmp_path / "file")) in kobs.events
+    if n == 7:
+        mark = kobs.mark()
+        stop.wait(0.01)
+        with pytest.raises(kobs.Inconclusive):
+            kobs.never(MessageSent.like(queue_id=99))
+        stop.set()
+        running[0].join()
+""",
+        "--kobs",
+        passed=8,
+    )
+    import kobs
+
+    with kobs.open_recording(kobs.session.latest_session().path) as recording:
+        sent = [e for e in recording.events() if e.type is kobs.MessageSent]
+    numbers = [e.payload.queue_id for e in sent if e.payload.queue_id != 99]
+    assert numbers == list(range(8))
+    assert len({event.recording for event in sent}) == 3

@@ -140,7 +140,7 @@ from kobs_pytest.runtime import Runtime
 @pytest.fixture(autouse=True, scope="session")
 def nothing_is_recorded():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runtime, "_emit", lambda *_: 0)
+        patch.setattr(Runtime, "_boundary", lambda *_: 0)
         yield
 """
         )
@@ -304,7 +304,7 @@ def test_count(kobs, server):
             HEAD
             + """
 import threading
-stop, seen = threading.Event(), threading.Event()
+stop, seen, running = threading.Event(), threading.Event(), []
 
 def test_one(kobs):
     collector = kobs.collector
@@ -312,7 +312,8 @@ def test_one(kobs):
         while not stop.wait(0.0005):
             collector.emit(MessageSent(99, 1))
             seen.set()
-    threading.Thread(target=work).start()
+    running.append(threading.Thread(target=work))
+    running[0].start()
     kobs.wait_for(MessageSent.like())
 
 def test_two(kobs):
@@ -325,6 +326,7 @@ def test_two(kobs):
         kobs.never(FileOpened.like())
     finally:
         stop.set()
+        running[0].join()
 """,
             passed=2,
         )
