@@ -5,7 +5,7 @@ from math import isfinite
 from time import monotonic_ns
 from typing import NamedTuple
 
-from kobs.baselines import METHODS, Baseline, Ewma, Mad, ZScore, distance
+from kobs._analysis.baselines import METHODS, Baseline, Ewma, Mad, ZScore, distance
 from kobs.config import anomaly_threshold
 from kobs.errors import ConfigError
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from kobs._analysis.graph import CausalGraph, Edge, Gap
+from kobs._analysis.trees import TreeNode
 from kobs.events import Event
-from kobs.graph import CausalGraph, Edge, Gap
-from kobs.trees import TreeNode
 
 __all__ = ["CausalGraph", "CausalityTracer", "Edge", "Gap", "TimelineEntry", "TreeNode"]
 

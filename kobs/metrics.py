@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from kobs._analysis.histogram import Histogram, HistogramSnapshot
 from kobs.errors import ConfigError
 from kobs.events import Event
-from kobs.histogram import Histogram, HistogramSnapshot
 from kobs.levels import Category, Severity
 
 MOST_SERIES = 2048

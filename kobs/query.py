@@ -14,7 +14,7 @@ from itertools import islice
 from time import monotonic_ns
 from typing import Any
 
-from kobs.aggregations import (
+from kobs._analysis.aggregations import (
     Accumulator,
     Aggregation,
     AggregationType,
@@ -22,7 +22,7 @@ from kobs.aggregations import (
     Health,
     QueryResult,
 )
-from kobs.conditions import (
+from kobs._analysis.conditions import (
     Condition,
     among,
     at_least,
@@ -34,12 +34,12 @@ from kobs.conditions import (
     slower_than,
     where,
 )
+from kobs._analysis.stats import DurationStats, Stats
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.levels import Category, Severity
 from kobs.payloads import MemoryPressure, SyscallExit
 from kobs.schema import PayloadType
-from kobs.stats import DurationStats, Stats
 
 __all__ = [
     "Aggregation",

@@ -6,11 +6,11 @@ first event, over parents and over links from send to receive.
 
 from typing import TYPE_CHECKING, Any
 
+from kobs._analysis.graph import CausalGraph
 from kobs.cli import figures
 from kobs.cli.chains import Chains, events_of
 from kobs.cli.render import SEVERITY_STYLES, Cell, Tree, shorten
 from kobs.events import FLAG_BEGIN, FLAG_END, Event
-from kobs.graph import CausalGraph
 
 if TYPE_CHECKING:
     from kobs.recording import Recording

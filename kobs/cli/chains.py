@@ -1,16 +1,16 @@
 """Which causal chain of a recording is the longest, without keeping its events.
 
-Three numbers an event are kept; `kobs.graph.CausalGraph`, which knows what a cause is, is then
-made of the longest chain alone.
+Three numbers an event are kept; `CausalGraph`, which knows what a cause is, is then made of the
+longest chain alone.
 """
 
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from kobs._analysis.graph import RECEIVES, SENDS
 from kobs.events import Event
 from kobs.export.slices import Places
-from kobs.graph import RECEIVES, SENDS
 
 if TYPE_CHECKING:
     from kobs.recording import Recording

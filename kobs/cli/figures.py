@@ -3,7 +3,7 @@
 import math
 from array import array
 
-from kobs.stats import Stats
+from kobs._analysis.stats import Stats
 
 ABSENT = "·"
 """Stands where a table has nothing to say."""

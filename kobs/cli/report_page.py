@@ -65,8 +65,8 @@ class Page:
         unobserved = self.found["unobserved"]
         if unobserved:
             lines.append(
-                f"{figures.count(len(unobserved), 'child process', 'child processes')} could not "
-                "be observed:"
+                f"{figures.count(len(unobserved), 'process', 'processes')} could not be observed, "
+                "or not in full:"
             )
             reasons = Counter(str(child.get("reason", "unknown")) for child in unobserved)
             lines += [f"  {n:,} {reason}" for reason, n in reasons.most_common(self.top)]

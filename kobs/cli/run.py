@@ -157,7 +157,7 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(f"{program.argv[0]}: {error.strerror}", code)
     written = _write_exit(session, status)
     if written and not args.quiet:
-        print(f"kobs: recorded {session.path}", file=sys.stderr)
+        _tell(f"kobs: recorded {session.path}")
     if args.report:
         _report(session)
     return _pass_on(status)
@@ -170,8 +170,17 @@ class _WrongUse(Exception):
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"kobs run: {message}", file=sys.stderr)
+    _tell(f"kobs run: {message}")
     return code
+
+
+def _tell(text: str) -> None:
+    """A line on stderr. Where that is full or gone nothing is said: the exit code stays the
+    program's, and Python's last flush has nothing to fail at."""
+    try:
+        os.write(2, text.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError:
+        pass
 
 
 def _program(words: list[str]) -> Program:
@@ -196,8 +205,17 @@ def _session(program: Program, folder: str | None) -> "Session":
 
     if folder is None:
         return Session.create(program.name, program.argv)
+    if not folder:
+        raise _WrongUse("--session is empty; give a folder", 2)
     folder = os.path.abspath(folder)
-    made = Session.create(program.name, program.argv, root=os.path.dirname(folder))
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise SessionError(f"{folder}: no session can be made there: it is no folder")
+    try:
+        made = Session.create(program.name, program.argv, root=os.path.dirname(folder))
+    except SessionError as error:
+        # It is made beside, under another name; and where it lies was asked for.
+        why = getattr(error.__context__, "strerror", None) or str(error)
+        raise SessionError(f"{folder}: no session can be made there: {why}") from None
     try:
         os.rename(made.path, folder)  # an empty folder may be there already
     except OSError as error:
@@ -313,7 +331,7 @@ def _write_exit(session: "Session", status: int | None) -> bool:
         else:
             session.write_exit(code)
     except SessionError as error:
-        print(f"kobs run: {error}", file=sys.stderr)
+        _tell(f"kobs run: {error}")
         return False
     return True
 

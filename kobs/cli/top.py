@@ -125,7 +125,7 @@ class Busy:
 def _row(
     key: tuple[str, str], counts: list[int], took: "array[float]", seconds: float
 ) -> dict[str, Any]:
-    from kobs.stats import Stats
+    from kobs._analysis.stats import Stats
 
     stats = Stats(took)
     return {

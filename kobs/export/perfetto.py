@@ -15,6 +15,7 @@ nanoseconds are 64-bit integers there and stay exact, and packets can be written
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from kobs._analysis.graph import RECEIVES, SENDS
 from kobs.events import FLAG_BEGIN, FLAG_END, Event
 from kobs.export.packets import (
     Annotations,
@@ -33,7 +34,6 @@ from kobs.export.packets import (
 from kobs.export.slices import FOREVER, Lanes, NewTrack, Places
 from kobs.export.spool import Spool
 from kobs.fields import IdentifierKind, InternedName
-from kobs.graph import RECEIVES, SENDS
 from kobs.ids import split_id
 from kobs.levels import Severity
 

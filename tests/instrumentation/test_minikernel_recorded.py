@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kobs
-from kobs.graph import CausalGraph
+from kobs._analysis.graph import CausalGraph
 from kobs.observe import vocabulary
 from kobs.recording import Recording
 from tools.vocabularies import names

@@ -14,7 +14,7 @@ from minikernel import QueueManager, ShmManager
 
 import kobs
 from kobs import Collector, Event, Severity, observe
-from kobs.graph import CausalGraph
+from kobs._analysis.graph import CausalGraph
 from kobs.observe import Emission, Rule, vocabulary
 from tools import vocabularies as reference
 

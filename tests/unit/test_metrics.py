@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from kobs._analysis.histogram import MOST_BUCKETS, Histogram
 from kobs.collector import Collector
 from kobs.errors import ConfigError
 from kobs.events import Event
-from kobs.histogram import MOST_BUCKETS, Histogram
 from kobs.levels import Category, Severity, SyscallResult
 from kobs.metrics import RULES, MetricsCollector
 from kobs.payloads import (

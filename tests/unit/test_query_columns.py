@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kobs import columns
+from kobs._analysis import columns
 from kobs.collector import Collector
 from kobs.payloads import (
     FileSlow,

@@ -8,8 +8,8 @@ import statistics
 import pytest
 from hypothesis import given, strategies as st
 
+from kobs._analysis.stats import DurationStats, Stats
 from kobs.errors import ConfigError
-from kobs.stats import DurationStats, Stats
 
 NUMBERS = st.floats(min_value=-1e12, max_value=1e12)
 

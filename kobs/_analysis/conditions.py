@@ -9,7 +9,7 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from kobs import columns
+from kobs._analysis import columns
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.levels import Severity

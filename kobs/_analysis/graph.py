@@ -15,8 +15,8 @@ An event therefore has two causes at most. Where the same event is both, the edg
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from kobs._analysis.trees import TreeNode, make_dot, make_trees
 from kobs.events import Event
-from kobs.trees import TreeNode, make_dot, make_trees
 
 _NONE = -1
 _Rank = Callable[[int, int], tuple[int, int]]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, Protocol
 
-from kobs import columns
+from kobs._analysis import columns
+from kobs._analysis.stats import DurationStats, Stats
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.levels import Severity
-from kobs.stats import DurationStats, Stats
 
 
 class AggregationType(Enum):

@@ -1,0 +1,1 @@
+"""What queries, metrics, detectors and the causal graph are made of."""
