@@ -215,6 +215,8 @@ def _session(program: Program, folder: str | None) -> "Session":
     except SessionError as error:
         # It is made beside, under another name; and where it lies was asked for.
         why = getattr(error.__context__, "strerror", None) or str(error)
+        if isinstance(error.__context__, FileExistsError):
+            why = "what it would lie in is no folder"
         raise SessionError(f"{folder}: no session can be made there: {why}") from None
     try:
         os.rename(made.path, folder)  # an empty folder may be there already
