@@ -125,20 +125,6 @@ class Recorder:
         finally:
             busy.inside = False
 
-    def counts(self) -> dict[str, int]:
-        """What was recorded and lost in this process, in plain numbers."""
-        if self._collector is None:
-            return {"recorded": 0, "dropped": 0}
-        stats = [collector.stream_stats() for collector in self._collectors]
-        return {
-            "recorded": sum(one.events_produced for one in stats),
-            "dropped": sum(one.events_dropped for one in stats),
-        }
-
-    def finish(self, exit_code: int) -> None:
-        """The run is over: what is kept is complete."""
-        self.off()
-
     def close(self) -> None:
         """Release everything; remove what is not kept."""
         self.off()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kobs.pattern import Inconclusive
+from kobs_pytest.children import losses_by_cause
 
 REPORTER = pytest.StashKey["Reporter"]()
 VERDICT = ("kobs.verdict", "inconclusive")
@@ -62,12 +63,6 @@ class Reporter:
     def __init__(self) -> None:
         self.session = ""
         """The folder of a recording that is kept; empty if there is none."""
-        self._counts = {"recorded": 0, "dropped": 0}
-
-    def add(self, counts: dict[str, int]) -> None:
-        """Add what a process recorded."""
-        for name, number in counts.items():
-            self._counts[name] = self._counts.get(name, 0) + number
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(
@@ -77,11 +72,6 @@ class Reporter:
         if report.failed and hasattr(report, "kobs_inconclusive"):
             return "failed", "?", ("INCONCLUSIVE", {"yellow": True})
         return None
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """A worker of pytest-xdist is done: take over its counts."""
-        self.add(getattr(node, "workeroutput", {}).get("kobs", {}))
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Which tests are inconclusive and why; with `--kobs`, what was recorded."""
@@ -98,11 +88,30 @@ class Reporter:
                     for line in wrap(reason, 76):
                         terminalreporter.write_line(f"  {line}")
         if self.session:
-            recorded, dropped = self._counts["recorded"], self._counts["dropped"]
+            recorded, lost = _totals(self.session)
             terminalreporter.write_line(
-                f"kobs: {recorded} events recorded, {dropped} dropped, "
-                f"{len(unsure)} inconclusive; kobs report {self.session}"
+                f"kobs: {recorded} events recorded, {lost} lost, {len(unsure)} inconclusive; "
+                f"kobs report {self.session}"
             )
+
+
+def _totals(session: str) -> tuple[int, int]:
+    """(recorded, lost) events of all processes of the session: workers and children too."""
+    from kobs._core import select
+    from kobs.errors import RecordingError
+    from kobs.session import Session
+
+    recorded = lost = 0
+    for path in Session.open(session).recordings():
+        try:
+            ring = select().attach(path)
+        except RecordingError:
+            continue
+        recorded += ring.produced()
+        losses = ring.losses()
+        lost += losses.overwritten + sum(losses_by_cause(losses, None).values())
+        ring.close()
+    return recorded, lost
 
 
 def prepare_worker(node: Any) -> None:

@@ -202,14 +202,9 @@ class Runtime:
         return f"kobs: recording into {path}" if self.every_test and path else None
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Count what was recorded; tell the controller where there is one."""
-        counts = self.recorder.counts()
-        self.reporter.add(counts)
-        output = getattr(self.config, "workeroutput", None)
-        if output is not None:
-            output["kobs"] = counts
-        self.recorder.finish(int(exitstatus))
+    def pytest_sessionfinish(self) -> None:
+        """The last test is over, and nothing is captured any more."""
+        self.recorder.off()
 
     def pytest_unconfigure(self) -> None:
         """Put everything back."""

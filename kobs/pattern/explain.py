@@ -24,6 +24,8 @@ _CHECKS = 5
 _TREE_LINES = 30
 _TREE_DEPTH = 6
 _LISTED = 3
+_LONG = 24
+"""Longest string in an event's line."""
 
 
 class Explanation(NamedTuple):
@@ -96,13 +98,19 @@ def explain_present(
 
 
 def describe(event: Event) -> str:
-    """The payload, shorter than its repr: what has its default value is left out."""
+    """The payload, shorter than its repr: what has its default value is left out, long strings
+    lose their middle."""
     payload = event.payload
     fields = []
     for field in event.type.__kobs_schema__.fields:
         value = getattr(payload, field.name)
         if field.required or value != field.default:
-            short = value.name if isinstance(value, IntEnum) else brief(value)
+            if isinstance(value, IntEnum):
+                short = value.name
+            elif isinstance(value, str) and len(value) > _LONG:
+                short = repr(f"{value[: _LONG // 2 - 3]}...{value[-_LONG // 2 :]}")
+            else:
+                short = brief(value)
             fields.append(f"{field.name}={short}")
     return f"{event.type_name}({', '.join(fields)})"
 

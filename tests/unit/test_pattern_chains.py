@@ -286,5 +286,15 @@ class TestNearestMiss:
         assert lines[-1].endswith("more")
 
 
+def test_an_event_fits_its_line_by_losing_defaults_and_the_middle_of_strings(collector):
+    from kobs.pattern.explain import Narrator
+
+    collector.emit(ShmWritten("segment-with-a-very-long-name-4711", 8), pid=7)
+    (event,) = collector.snapshot()
+    assert Narrator([event]).line(event) == (
+        "#1 +0.000ms pid=7 ShmWritten(name='segment-w...ng-name-4711', size=8)"
+    )
+
+
 def test_matches_gives_the_events_that_complete_a_chain(story):
     assert [event.payload for event in matches(MADE >> WROTE, story)] == [ShmWritten("seg", 64)]
