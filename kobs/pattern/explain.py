@@ -37,11 +37,13 @@ class Explanation(NamedTuple):
 
 
 class Narrator:
-    """Names events by their number in a list and their time since `start_ns`."""
+    """Names events by their number in a list and their time since `start_ns`; by their pid too
+    where they have more than one."""
 
     def __init__(self, events: Sequence[Event], start_ns: int = 0) -> None:
         self._numbers = {id(event): number for number, event in enumerate(events, 1)}
         self._start = start_ns or (events[0].timestamp_ns if events else 0)
+        self._pids = len({event.pid for event in events}) > 1
 
     def head(self, event: Event) -> str:
         """`#12 +1.204ms`."""
@@ -51,7 +53,8 @@ class Narrator:
 
     def line(self, event: Event, width: int = WIDTH) -> str:
         """`#12 +1.204ms pid=42 ProcessCreated(name='sh', priority=5)`, cut to `width`."""
-        return clip(f"{self.head(event)} pid={event.pid} {describe(event)}", width)
+        pid = f"pid={event.pid} " if self._pids else ""
+        return clip(f"{self.head(event)} {pid}{describe(event)}", width)
 
 
 def explain(

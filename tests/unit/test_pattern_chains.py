@@ -292,7 +292,7 @@ def test_an_event_fits_its_line_by_losing_defaults_and_the_middle_of_strings(col
     collector.emit(ShmWritten("segment-with-a-very-long-name-4711", 8), pid=7)
     (event,) = collector.snapshot()
     assert Narrator([event]).line(event) == (
-        "#1 +0.000ms pid=7 ShmWritten(name='segment-w...ng-name-4711', size=8)"
+        "#1 +0.000ms ShmWritten(name='segment-w...ng-name-4711', size=8)"
     )
 
 
