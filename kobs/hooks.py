@@ -13,6 +13,7 @@ group `kobs` or given to `register`:
 pluggy is imported when hooks are first called, and only where there is a plug-in.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -112,12 +113,20 @@ _given: list[object] = []
 _manager: Any = None
 
 
-@cache
 def installed(group: str) -> "tuple[EntryPoint, ...]":
-    """The entry points of a group. Read once a process: it opens a file of every distribution."""
+    """The entry points of a group. Read once for a `sys.path`: that opens a file of every
+    distribution."""
+    return _installed(group, tuple(sys.path))
+
+
+@cache
+def _installed(group: str, _: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
     from importlib.metadata import entry_points
 
-    return tuple(entry_points(group=group))
+    from kobs.muted import muted
+
+    with muted():
+        return tuple(entry_points(group=group))
 
 
 def _call(name: str, **arguments: Any) -> list[Any]:

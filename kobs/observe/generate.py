@@ -9,18 +9,19 @@ Everything it uses sits in closure cells (their names begin with `_kobs_`): its 
 original's, so that whatever looks names up through a function finds the same module.
 """
 
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 from kobs.errors import ObserveError
+from kobs.inside import FILENAME
 from kobs.observe.emissions import Emission
 from kobs.observe.parameters import PREFIX, Parameters
 from kobs.observe.targets import CO_ITERABLE_COROUTINE, Target, target_of
 from kobs.observe.writing import Writer, indent
 
-FILENAME = "<kobs observe: a frame to skip, like importlib._bootstrap>"
-"""File name of generated code. `warnings` and `logging` skip frames whose file name has
-"importlib" and "_bootstrap" in it, so that `stacklevel` counts as if the wrapper were not there."""
+Words = tuple[tuple[str, ...], Callable[..., dict[str, Any]]]
+"""Parameters of a wrapper, and a function of them."""
 
 
 def check(function: Any, emission: Emission, *, static: bool) -> None:
@@ -67,6 +68,16 @@ def build(
     wrapper = FunctionType(code, space, name, None, made.__closure__)
     dress(wrapper, like, parameters=target.parameters)
     return wrapper
+
+
+def words(target: Target, emission: Emission) -> Words:
+    """What gives the fields of an emission that are known when the wrapper is called."""
+    writer = Writer(target, (emission,))
+    known = ", ".join(f"{name!r}: {value}" for name, value in writer.known(emission).items())
+    parameters = target.parameters.names
+    space: dict[str, Any] = dict(writer.names)
+    source = f"lambda {', '.join(parameters)}: {{{known}}}"
+    return parameters, eval(compile(source, "<kobs words>", "eval"), space)
 
 
 def dress(wrapper: FunctionType, like: Any, *, parameters: Parameters) -> None:

@@ -14,10 +14,10 @@ from time import monotonic_ns
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kobs import collector as collectors, handover
+from kobs import collector as collectors, handover, inside
 from kobs.errors import ClosedError, ObserveError
 from kobs.observe.emissions import Emission
-from kobs.observe.generate import build
+from kobs.observe.generate import Words, build, words
 from kobs.observe.parameters import PREFIX
 from kobs.observe.targets import Target
 
@@ -49,6 +49,8 @@ class Site:
         self.name = target.name
         self.label = target.label
         self.scope = target.scope
+        self._target = target
+        self._words: dict[int, Words] = {}
         self.emissions = emissions
         self.collector = collector
         self.owner = weakref.ref(owner) if owner is not None else None
@@ -68,6 +70,7 @@ class Site:
         with _lock:
             _sites.add(self)
             self.refresh()
+        inside.said.update(each.type for each in emissions if each.type in inside.SHARED)
 
     def refresh(self) -> None:
         """Lay the route anew: a collector came or went."""
@@ -87,6 +90,13 @@ class Site:
         """Emit nothing from here on, wherever the wrapper still is."""
         self.retired = True
         self.refresh()
+
+    def words(self, index: int) -> Words:
+        """What gives the fields of an emission that are known at the call."""
+        made = self._words.get(index)
+        if made is None:
+            made = self._words[index] = words(self._target, self.emissions[index])
+        return made
 
     def failed(self, error: Exception, index: int, collector: "Collector") -> None:
         """Something of kobs's own went wrong in a call: count it, say it once, go on."""
@@ -166,7 +176,10 @@ class Receiver:
 
     def received(self, key: handover.Key, *fields: object, **more: Any) -> None:
         """Record the receive event, and continue the sender's chain."""
-        sent = self._store.receive(key, shared=self._shared)
+        self.continued(self._store.receive(key, shared=self._shared), *fields, **more)
+
+    def continued(self, sent: handover.Sent | None, *fields: object, **more: Any) -> None:
+        """Record the receive of what is known to have been sent so."""
         header = handover.header(sent)
         if sent is not None and self._waits and sent.timestamp_ns:
             header["wait_time_us"] = max(0, monotonic_ns() - sent.timestamp_ns) / 1000
@@ -182,6 +195,8 @@ def channel(emission: Emission, collector: "Collector") -> Any:
         return Sender(emission, emitter, handover.store_of(collector))
     if emission.receives is not None:
         return Receiver(emission, emitter, handover.store_of(collector))
+    if emission.type in inside.PROCESS_ENDS:
+        return inside.OfProcess(emission.type, emitter, collector)
     return emitter
 
 

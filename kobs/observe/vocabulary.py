@@ -7,7 +7,7 @@ from kobs.errors import ObserveError, UnknownSubsystemError
 from kobs.observe.emissions import Emission
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "kobs.vocabularies"
 """Group of entry points: name of the subsystem = module:VOCABULARY."""
@@ -119,10 +119,10 @@ def _of_plugins() -> list[Vocabulary]:
     return [found for found in hooks.vocabularies() if isinstance(found, Vocabulary)]
 
 
-def _entry_points() -> "EntryPoints":
-    from importlib.metadata import entry_points
+def _entry_points() -> "tuple[EntryPoint, ...]":
+    from kobs import hooks
 
-    return entry_points(group=ENTRY_POINTS)
+    return hooks.installed(ENTRY_POINTS)
 
 
 def _matches(method: str, pattern: str) -> bool:

@@ -4,10 +4,12 @@ The four styles (plain, coroutine, generator, async generator) differ in how the
 to; what is emitted before, at a return and at an error is the same lines in each.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from kobs.errors import ObserveError
+from kobs.inside import SHARED, leave, notes, take
 from kobs.observe.emissions import Call, Emission, Moment
 from kobs.observe.extractors import NOTHING
 from kobs.observe.parameters import PREFIX
@@ -35,6 +37,7 @@ class Writer:
             self.begin, self.end = moments.index("call"), ends[0]
         self.measured = any(emission.measured for emission in emissions)
         self.steps = self.measured or target.scope
+        self.shared = any(each.type in SHARED and each.when != "call" for each in emissions)
 
     def source(self) -> list[str]:
         """Lines of the wrapper's `def`, named `_kobs_wrapper`."""
@@ -228,8 +231,44 @@ class Writer:
                 "    if _kobs_e is None:",
                 *indent(otherwise, 2),
             ]
-        channels = ", ".join(f"_kobs_{i}" for i in range(len(self.emissions)))
-        return [*lines, f"_kobs_c, {channels} = _kobs_e"]
+        return [*lines, f"_kobs_c, {self._channels()} = _kobs_e"]
+
+    def _channels(self) -> str:
+        return ", ".join(f"_kobs_{i}" for i in range(len(self.emissions)))
+
+    def _once(self, lines: list[str]) -> list[str]:
+        """What is said at the end of a call, but what a watch has told inside."""
+        if not self.shared:
+            return lines
+        self._fixed(notes=notes, take=take, leave=leave, frame=sys._getframe)
+        channels = self._channels()
+        return [
+            "if _kobs_notes:",
+            f"    _kobs_n, {channels} = _kobs_take(",
+            f"        _kobs_frame(), _kobs_failed.__self__, ({channels},))",
+            *indent(lines),
+            "    _kobs_leave(_kobs_n, _kobs_failed, _kobs_c)",
+            *(["else:", *indent(lines)] if lines else []),
+        ]
+
+    def known(self, emission: Emission) -> dict[str, str]:
+        """Source of the fields that the call gives and that are known before it returns. What
+        falls back to a default for want of a parameter is left out."""
+        found: dict[str, str] = {}
+        given = {**emission.fields, **emission.header}
+        names = (*emission.type.__kobs_schema__.field_names, "severity")
+        for name in names:
+            code = _AtCall(self)
+            try:
+                if name in given:
+                    value: str | None = given[name].expression(code)
+                else:
+                    value = self.constant(self.target.name) if name in _OWN_NAME else None
+            except ObserveError:
+                continue
+            if value is not None and code.is_known:
+                found[name] = value
+        return found
 
     def _before(self) -> list[str]:
         lines: list[str] = []
@@ -247,7 +286,7 @@ class Writer:
         for index, emission in enumerate(self.emissions):
             if emission.when in ("return", "exit"):
                 lines += self._emit(index, emission, self._code(result="_kobs_r"), "return")
-        return lines
+        return self._once(lines)
 
     def _raised(self) -> list[str]:
         lines: list[str] = []
@@ -258,7 +297,7 @@ class Writer:
                 lines += self._guarded(index, [f"_kobs_{index}.withdraw(_kobs_k{index})"])
             elif index == self.end:
                 lines.append("_kobs_s.abandon()")
-        return lines
+        return self._once(lines)
 
     def _emit(self, index: int, emission: Emission, code: "_Code", moment: str) -> list[str]:
         about = Moment(method=self.target.name, duration=code.duration, error=code.error)
@@ -378,6 +417,57 @@ class _Code:
         if owner and attribute.startswith("__") and not attribute.endswith("__"):
             return f"_{owner}{attribute}"
         return attribute
+
+
+class _AtCall(_Code):
+    """An emission before the call returns: notes what a value is made of."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._asked = self._found = self._later = False
+        super().__init__(writer, None, None, None)
+
+    @property
+    def is_known(self) -> bool:
+        """The value is in the call, or is constant."""
+        return not self._later and (self._found or not self._asked)
+
+    @property
+    def this(self) -> str | None:
+        self._asked = self._found = True
+        return self._writer.target.this
+
+    @this.setter
+    def this(self, _: str | None) -> None: ...
+
+    @property
+    def result(self) -> str | None:
+        self._later = True
+        return None
+
+    @result.setter
+    def result(self, _: str | None) -> None: ...
+
+    @property
+    def error(self) -> str | None:
+        self._later = True
+        return None
+
+    @error.setter
+    def error(self, _: str | None) -> None: ...
+
+    def argument(self, key: str | int, default: object) -> str | None:
+        self._asked = True
+        found = super().argument(key, default)
+        self._found = self._found or found is not None
+        return found
+
+    def call(self) -> str:
+        self._later = True
+        return "None"
+
+
+_OWN_NAME = ("name", "operation")
+"""Fields that are the method's name where they are not given."""
 
 
 def indent(lines: Iterable[str], levels: int = 1) -> list[str]:

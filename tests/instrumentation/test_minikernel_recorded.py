@@ -57,6 +57,26 @@ class TestRecorded:
     def test_nothing_went_wrong_inside(self, recording: Recording) -> None:
         assert recording.losses().errors == 0
 
+    def test_what_happened_once_is_told_once_in_the_kernels_words(
+        self, recording: Recording
+    ) -> None:
+        events = recording.snapshot()
+        for kind in (kobs.ProcessCreated, kobs.ProcessTerminated):
+            pids = [event.pid for event in events if event.type is kind]
+            assert len(pids) == len(set(pids)) == 14
+        names = [e.payload.name for e in events if e.type is kobs.ProcessCreated]
+        assert names[:5] == ["good", "bad", "sleeper", "forgotten", "neglected"]
+        for kind in (kobs.MessageSent, kobs.MessageReceived):
+            queues = [event.payload.queue_id for event in events if event.type is kind]
+            assert (queues.count("orders"), queues.count("answers")) == (201, 2)
+            assert len(queues) == 203
+        timeouts = [event.payload for event in events if event.type is kobs.IpcTimeout]
+        assert timeouts == [kobs.IpcTimeout("orders", 20.0)]
+
+    def test_the_program_opened_no_package_s_metadata(self, recording: Recording) -> None:
+        opened = [e.payload.path for e in recording.events() if e.type is kobs.FileOpened]
+        assert not [path for path in opened if path.endswith("entry_points.txt")]
+
     def test_a_chain_crosses_processes_memory_and_a_queue(self, recording: Recording) -> None:
         events = recording.snapshot()
         graph = CausalGraph(events)
@@ -78,7 +98,7 @@ class TestExamplesUnderPytest:
             "pytest", "-p", "no:cacheprovider", "--kobs", "test_minikernel.py", folder=tmp_path
         )
         assert done.returncode == 0, done.stdout
-        assert " 0 dropped, 0 inconclusive" in done.stdout
+        assert " 0 lost, 0 inconclusive" in done.stdout
 
     def test_the_failing_one_names_the_nearest_miss(self, tmp_path: Path) -> None:
         done = command(

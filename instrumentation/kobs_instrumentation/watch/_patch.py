@@ -9,11 +9,12 @@ The wrapper takes its own frame out of the traceback of an exception that passes
 that an uncaught error prints as it would without kobs.
 """
 
-import _thread
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
+
+from kobs.muted import busy as busy
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 After = Callable[[Any, Any], None]
@@ -29,14 +30,6 @@ class Call:
         self.args = args
         self.kwargs = kwargs
 
-
-class _Busy(_thread._local):
-    """True while a thread is inside kobs: what kobs does itself is not recorded."""
-
-    inside = False
-
-
-busy = _Busy()
 
 on_error: Callable[[str, BaseException], None] = lambda where, error: None  # noqa: E731
 """Told of an error inside a hook: where, and which. Set by the sink."""

@@ -1,8 +1,12 @@
 """What the watches share: where events go, how they are switched on and off, what goes wrong."""
 
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from kobs import inside
+from kobs.context import cause
+from kobs.errors import KobsError
 from kobs_instrumentation.watch import _patch
 from kobs_instrumentation.watch._patch import Patcher
 
@@ -72,12 +76,77 @@ class Watch:
         """The collector of whoever watches, events or not: it knows the session's links."""
         return self._installs[-1][0]() if self._installs else None
 
-    def emit(self, cls: "type[PayloadType]", *fields: Any, **header: Any) -> int:
+    def emit(self, cls: "type[PayloadType]", /, *fields: Any, **header: Any) -> int:
         """Record an event; its id, 0 where it was not recorded."""
         collector = None if self._get is None else self._get()
         if collector is None or collector.closed:
             return 0
         return collector.emitter(cls)(*fields, **header)
+
+    def tell(
+        self,
+        cls: "type[PayloadType]",
+        fields: dict[str, Any],
+        *,
+        once: bool = True,
+        fits: Callable[[dict[str, Any]], bool] | None = None,
+        **header: Any,
+    ) -> int:
+        """Record an event in the words of the observed call that would say it too, and now does
+        not; `once`: they are only for the first that it would say."""
+        call = self.call_saying(cls, fits)
+        if call is None:
+            return self.emit(cls, *fields.values(), **header)
+        said = {} if once and call.claimed else words_of(call)
+        event = self.emit_in(said, cls, fields, **header)
+        call.tell()
+        return event
+
+    def hold(
+        self,
+        cls: "type[PayloadType]",
+        fields: dict[str, Any],
+        *,
+        subject: int | None = None,
+        fits: Callable[[dict[str, Any]], bool] | None = None,
+        words: tuple[str, ...] = (),
+        **header: Any,
+    ) -> None:
+        """Record an event, or have the observed call that says it too tell it on its return. If
+        it does not, it is told in the call's words for the fields `words`."""
+        call = self.call_saying(cls, fits)
+        if call is None:
+            self.emit(cls, *fields.values(), **header)
+            return
+        said = {name: value for name, value in words_of(call).items() if name in words}
+        now = cause.get()
+        header.setdefault("timestamp_ns", monotonic_ns())
+        if now is not None:
+            header = {
+                "causality_id": now.causality_id, "parent": now.parent, "span_id": now.span_id,
+                **header,
+            }  # fmt: skip
+        call.hold(inside.Held(lambda: self.emit_in(said, cls, fields, **header), subject=subject))
+
+    def call_saying(
+        self, cls: "type[PayloadType]", fits: Callable[[dict[str, Any]], bool] | None = None
+    ) -> inside.Inside | None:
+        """The observed call that is running and says such an event to the same collector."""
+        collector = self.collector()
+        if collector is None or collector.closed:
+            return None
+        return inside.call_saying(cls, collector, fits)
+
+    def emit_in(
+        self, words: dict[str, Any], cls: "type[PayloadType]", fields: dict[str, Any], **header: Any
+    ) -> int:
+        """Record an event in other words than the watch's own, where they fit."""
+        if words:
+            try:
+                return self.emit(cls, **{**fields, **words}, **header)
+            except KobsError:  # the call itself would fail on them as well
+                pass
+        return self.emit(cls, *fields.values(), **header)
 
     def _choose(self) -> None:
         self._get = None
@@ -85,6 +154,15 @@ class Watch:
             if events:
                 self._get = get
                 break
+
+
+def words_of(call: inside.Inside) -> dict[str, Any]:
+    """The words of a call; none where they cannot be had."""
+    try:
+        return call.words()
+    except Exception as error:
+        _on_error("words of an observed call", error)
+        return {}
 
 
 _told: set[str] = set()

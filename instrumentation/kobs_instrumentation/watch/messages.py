@@ -20,7 +20,7 @@ from kobs.payloads import MessageSent
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch import _sends
 from kobs_instrumentation.watch._patch import Patcher
-from kobs_instrumentation.watch._watch import Watch
+from kobs_instrumentation.watch._watch import Watch, words_of
 from kobs_instrumentation.watch.queue import received, tell_timeout
 
 _REMEMBERED = 65_536
@@ -31,12 +31,14 @@ _WHOLE = 65_536
 class _Put:
     """An object put into a queue, which the queue's feeder thread sends later."""
 
-    __slots__ = ("queue", "sent", "tid")
+    __slots__ = ("queue", "sent", "tid", "words")
 
     def __init__(self, queue: Any, sent: Sent) -> None:
         self.queue = weakref.ref(queue)
         self.sent = sent
         self.tid = get_native_id()
+        self.words: dict[str, Any] = {}
+        """Those of the observed call that put it and leaves the telling to us."""
 
     def is_fed_here(self) -> bool:
         """This thread is the feeder of the queue."""
@@ -51,8 +53,8 @@ class MessageHooks:
         self.watch = watch
         self.putting: dict[int, list[_Put]] = {}
         """By identity of the object."""
-        self.pickled: dict[int, tuple[Sent, int]] = {}
-        """By thread: (send, thread that did it) of what the thread has just pickled."""
+        self.pickled: dict[int, tuple[Sent, int, dict[str, Any]]] = {}
+        """By thread: (send, thread that did it, its words) of what the thread has just pickled."""
         self.last: dict[int, Sent] = {}
         """By thread: the send of the message that it received last."""
         self.jobs: dict[int, tuple[Cause | None, str]] = {}
@@ -69,6 +71,10 @@ class MessageHooks:
             self.putting.pop(next(iter(self.putting)), None)
         by = propagate.take_sender(obj)
         put = _Put(args[0], _sends.send_now(self.watch.any_collector(), by))
+        call = self.watch.call_saying(MessageSent)
+        if call is not None:
+            put.words = words_of(call)
+            call.tell()
         self.putting.setdefault(id(obj), []).append(put)
         return args[0], obj, put, timeout
 
@@ -82,13 +88,13 @@ class MessageHooks:
         for put in self.putting.get(id(obj), ()):
             if put.is_fed_here():
                 self._forget(id(obj), put)
-                return put.sent, put.tid
+                return put.sent, put.tid, put.words
         by = self._job_of(obj)
         if by is None:
             return None
-        return _sends.send_now(self.watch.any_collector(), by), get_native_id()
+        return _sends.send_now(self.watch.any_collector(), by), get_native_id(), {}
 
-    def after_dumps(self, sender: tuple[Sent, int], _: Any) -> None:
+    def after_dumps(self, sender: tuple[Sent, int, dict[str, Any]], _: Any) -> None:
         self.pickled[get_ident()] = sender
 
     def before_get(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -131,19 +137,23 @@ class MessageHooks:
         collector = self.watch.any_collector()
         if collector is None or collector.closed:
             return None
-        sent, tid = self.pickled.pop(get_ident(), (None, 0))
+        sent, tid, words = self.pickled.pop(get_ident(), (None, 0, {}))
         if sent is None:
             sent, tid = _sends.send_now(collector), get_native_id()
+            call = self.watch.call_saying(MessageSent)
+            if call is not None:
+                words = words_of(call)
+                call.tell()
         label, identity = self._identity(connection)
         if identity:
             _sends.leave(collector, _digest(identity, message), sent)
-        return sent, tid, label, len(message)
+        return sent, tid, words, {"queue_id": label, "size": len(message)}
 
-    def after_send(self, state: tuple[Sent, int, str, int], _: Any) -> None:
-        sent, tid, label, size = state
+    def after_send(self, state: tuple[Sent, int, dict[str, Any], dict[str, Any]], _: Any) -> None:
+        sent, tid, words, fields = state
         token = origin.set(sent.origin)
         try:
-            self.watch.emit(MessageSent, label, size, tid=tid, **_sends.header(sent))
+            self.watch.emit_in(words, MessageSent, fields, tid=tid, **_sends.header(sent))
         finally:
             origin.reset(token)
 

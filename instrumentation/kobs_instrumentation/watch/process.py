@@ -15,11 +15,12 @@ from _thread import get_ident
 from time import monotonic_ns
 from typing import Any
 
+from kobs import inside
 from kobs.context import Cause, cause, origin
 from kobs.payloads import ProcessCreated, ProcessStateChanged, ProcessTerminated
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch._patch import Call, Patcher
-from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
 
 _KNOWN_CHILDREN = 4096
 """Children that are remembered until their end; beyond that the oldest are forgotten."""
@@ -43,6 +44,9 @@ _children: dict[int, tuple[int, int, list[bytes] | None]] = {}
 """(id of its ProcessCreated, its chain, command line if it should record itself) of each child
 that has not ended, by pid."""
 
+_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Processes that are started on the way to the one that was asked for."""
+
 _names: dict[int, str] = {}
 """What multiprocessing calls the process that a thread is starting, by thread."""
 
@@ -54,10 +58,7 @@ def _created(start: Start, pid: int) -> None:
         priority = 20 + os.getpriority(os.PRIO_PROCESS, pid)
     except OSError:
         priority = 20
-    event = _watch.emit(
-        ProcessCreated, start.name, priority,
-        pid=pid, link=start.link, timestamp_ns=start.started_ns,
-    )  # fmt: skip
+    event = _tell_created(start, priority, pid)
     reason = ""
     if start.argv is not None:
         reason = propagate.why_unobserved(start.executable, start.argv)
@@ -68,6 +69,22 @@ def _created(start: Start, pid: int) -> None:
         start.cause.causality_id if start.cause is not None else 0,
         None if reason else start.argv,
     )
+
+
+def _tell_created(start: Start, priority: int, pid: int) -> int:
+    """Tell of a new process, in the words of the observed calls that started it."""
+    fields = {"name": start.name, "priority": priority}
+    header = {"pid": pid, "link": start.link, "timestamp_ns": start.started_ns}
+    collector = _watch.collector()
+    if collector is None or start.name in _HELPERS:
+        return _watch.emit(ProcessCreated, *fields.values(), **header)
+    calls = list(inside.calls_saying((ProcessCreated,), collector))
+    words = words_of(calls[0]) if calls and not calls[0].claimed else {}
+    event = _watch.emit_in(words, ProcessCreated, fields, **header)
+    for call in calls:
+        call.tell(pid)
+    inside.process_created(pid, collector, in_call=bool(calls))
+    return event
 
 
 def _note(pid: int, argv: list[bytes], reason: str) -> None:
@@ -90,6 +107,11 @@ def _ended(pid: int, exit_code: int) -> None:
     if chain:
         header["causality_id"] = chain
     _watch.emit(ProcessTerminated, exit_code, pid=pid, **header)
+    to = _watch.collector()
+    if to is not None:
+        for call in inside.calls_saying((ProcessTerminated,), to):
+            call.tell(pid)
+        inside.process_ended(pid, exit_code, to)
 
 
 def begin_process(link: int) -> None:
@@ -146,7 +168,7 @@ def _replaced(args: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
 
 def _name(argv: list[bytes]) -> str:
     name = propagate.program_name(argv)
-    if name in ("multiprocessing.resource_tracker", "multiprocessing.forkserver"):
+    if name in _HELPERS:
         return name  # started on the way to the process that has the name
     return _names.pop(get_ident(), "") or name
 
@@ -248,11 +270,16 @@ def _after_wait(_: Any, result: Any) -> None:
     if not pid:
         return
     if os.WIFSTOPPED(status):
-        _watch.emit(ProcessStateChanged, "running", "stopped", pid=pid)
+        _changed(pid, "running", "stopped")
     elif os.WIFCONTINUED(status):
-        _watch.emit(ProcessStateChanged, "stopped", "running", pid=pid)
+        _changed(pid, "stopped", "running")
     else:
         _ended(pid, os.waitstatus_to_exitcode(status))
+
+
+def _changed(pid: int, before: str, after: str) -> None:
+    fields = {"from_state": before, "to_state": after}
+    _watch.hold(ProcessStateChanged, fields, subject=pid, pid=pid)
 
 
 def _before_waitid(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

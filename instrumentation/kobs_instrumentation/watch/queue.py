@@ -10,12 +10,13 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from kobs import handover
+from kobs import handover, inside
+from kobs.context import Cause, cause
 from kobs.handover import Sent
 from kobs.payloads import IpcTimeout, MessageReceived, MessageSent, QueueDepth
 from kobs_instrumentation.watch import _sends
 from kobs_instrumentation.watch._patch import Patcher
-from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
 
 UNREACHABLE = ("queue.SimpleQueue",)
 """What this watch cannot see with the Python core."""
@@ -95,11 +96,42 @@ def _pending(queue: Any) -> Pending:
 
 
 def received(label: str | int, size: int, sent: Sent | None) -> None:
+    """Record a receive, and continue the sender's chain. An observed call that says it too tells
+    it on its return, when it knows what was received, unless its event is needed as a cause
+    before."""
     wait_us = 0.0
     if sent is not None and sent.timestamp_ns:
         wait_us = max(0.0, (monotonic_ns() - sent.timestamp_ns) / 1e3)
-    event = _watch.emit(MessageReceived, label, size, wait_us, **handover.header(sent))
-    handover.adopt(sent, event)
+    header = handover.header(sent)
+    call = _watch.call_saying(MessageReceived)
+    if call is None:
+        handover.adopt(sent, _watch.emit(MessageReceived, label, size, wait_us, **header))
+        return
+    words = {"queue_id": words_of(call).get("queue_id", label)}
+    fields = {"queue_id": label, "size": size, "wait_time_us": wait_us}
+    ambient = cause.get()
+    header = {
+        "timestamp_ns": monotonic_ns(),
+        "causality_id": ambient.causality_id if ambient is not None else 0,
+        "parent": ambient.parent if ambient is not None else 0,
+        "span_id": ambient.span_id if ambient is not None else 0,
+        **header,
+    }
+
+    def tell() -> int:
+        event = _watch.emit_in(words, MessageReceived, fields, **header)
+        if then is not None:
+            inside.restore(held, then._replace(parent=event or then.parent))
+        return event
+
+    then: Cause | None = None
+    held = inside.Held(tell, sent=sent)
+    call.hold(held)
+    handover.adopt(sent, 0)
+    adopted = cause.get()
+    if adopted is not None and adopted is not ambient:
+        then = adopted
+        cause.set(inside.Arriving.of(adopted, held))
 
 
 # -- queues in this process ------------------------------------------------------------------
@@ -117,7 +149,8 @@ def _before_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _after_put(state: tuple[Pending, Any, Sent, Any], _: Any) -> None:
     pending, _item, sent, _timeout = state
-    _watch.emit(MessageSent, pending.label, 0, **_sends.header(sent))
+    fields = {"queue_id": pending.label, "size": 0}
+    _watch.tell(MessageSent, fields, once=False, **_sends.header(sent))
     _tell_depth(pending)
 
 
@@ -145,7 +178,8 @@ def _get_failed(state: tuple[Pending, Any], error: BaseException) -> None:
 
 def tell_timeout(label: str | int, timeout: Any, error: BaseException, expected: str) -> None:
     if timeout is not None and type(error).__name__ == expected:
-        _watch.emit(IpcTimeout, label, float(timeout) * 1e3)
+        fields = {"queue_id": label, "timeout_ms": float(timeout) * 1e3}
+        _watch.hold(IpcTimeout, fields, words=("queue_id",))
 
 
 def _tell_depth(pending: Pending) -> None:
@@ -159,7 +193,20 @@ def _tell_depth(pending: Pending) -> None:
     falls = told and depth <= told // 4
     if rises or falls:
         pending.level = depth
-        _watch.emit(QueueDepth, pending.label, depth, capacity)
+        now = cause.get()
+        # A depth is seen, not caused: it does not need a receive that is held to be told.
+        header = {"parent": Cause(*now).parent} if isinstance(now, inside.Arriving) else {}
+        _watch.emit(QueueDepth, _label(pending), depth, capacity, **header)
+
+
+def _label(pending: Pending) -> str | int:
+    """What a queue is called: by the observed call that is using it, else by number."""
+    collector = _watch.collector()
+    if collector is not None:
+        for call in inside.calls_saying((MessageSent, MessageReceived), collector):
+            label: str | int = words_of(call).get("queue_id", pending.label)
+            return label
+    return pending.label
 
 
 # -- where -----------------------------------------------------------------------------------

@@ -68,7 +68,33 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: s
 def _slow(operation: str, path: str, nanoseconds: int) -> None:
     milliseconds = nanoseconds / 1e6
     if milliseconds >= SLOW_MS:
-        _watch.emit(FileSlow, operation, path, milliseconds, SLOW_MS)
+        fields = {
+            "operation": operation,
+            "path": path,
+            "duration_ms": milliseconds,
+            "threshold_ms": SLOW_MS,
+        }
+        _watch.hold(FileSlow, fields, words=("path",))
+
+
+def _changed(path: str, change: str) -> None:
+    also = _ALSO.get(change, ())
+
+    def fits(words: dict[str, Any]) -> bool:
+        said = words.get("change", change)
+        return said == change or said in also
+
+    _watch.tell(FileChanged, {"path": path, "change": change}, fits=fits)
+
+
+_ALSO = {
+    "written": ("created", "copied", "changed"),
+    "mode": ("changed",),
+    "owner": ("changed",),
+    "truncated": ("changed", "written"),
+    "touched": ("changed", "created"),
+}
+"""What a vocabulary may call a change that we see."""
 
 
 # -- opening ---------------------------------------------------------------------------------
@@ -119,10 +145,10 @@ def _mode_of_flags(flags: int) -> str:
 def _after_open(state: tuple[str, str, int], _: Any) -> None:
     path, mode, started = state
     took = monotonic_ns() - started
-    _watch.emit(FileOpened, path, mode, took / 1e3)
+    _watch.tell(FileOpened, {"path": path, "mode": mode, "duration_us": took / 1e3})
     _slow("open", path, took)
     if "w" in mode or "x" in mode:
-        _watch.emit(FileChanged, path, "created" if "x" in mode else "written")
+        _changed(path, "created" if "x" in mode else "written")
 
 
 # -- changing --------------------------------------------------------------------------------
@@ -145,7 +171,7 @@ class _Change:
     def after(self, state: tuple[str, int], _: Any) -> None:
         path, started = state
         took = monotonic_ns() - started
-        _watch.emit(FileChanged, path, self.change)
+        _changed(path, self.change)
         _slow(self.operation, path, took)
 
 
