@@ -67,10 +67,10 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(
         self, report: pytest.CollectReport | pytest.TestReport
-    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    ) -> tuple[str, str, str] | None:
         """`?` for inconclusive; it stays among the failed."""
         if report.failed and hasattr(report, "kobs_inconclusive"):
-            return "failed", "?", ("INCONCLUSIVE", {"yellow": True})
+            return "failed", "?", "INCONCLUSIVE"
         return None
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
