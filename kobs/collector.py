@@ -1,5 +1,6 @@
 """The collector: where events go in, and where readers come from."""
 
+import _thread
 import os
 import weakref
 from collections.abc import Callable
@@ -357,4 +358,23 @@ def _after_fork_in_child() -> None:
         collector._after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+_IMPORTED_WHEN_NEEDED = ["kobs.anomaly", "kobs.sampling", "_blake2", "json"]
+"""What an event may be the first to import; none of it has hooks for `fork` of its own, which
+would be called after a fork that they did not see begin."""
+
+
+def _before_fork() -> None:
+    """Have no thread in the middle of an import of ours: in the child that module would never be
+    done, and its lock never be free. Programs with one thread are spared the time."""
+    if _live and _IMPORTED_WHEN_NEEDED and _thread._count():
+        from importlib import import_module
+
+        for name in _IMPORTED_WHEN_NEEDED:
+            try:
+                import_module(name)
+            except ImportError:
+                pass  # who needs it is told then
+        _IMPORTED_WHEN_NEEDED.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
