@@ -28,6 +28,7 @@ from kobs.pattern.predicates import AllOf, AnyOf, Like
 from kobs.payloads import AnomalyDetected
 from kobs.schema import PayloadType
 from kobs_pytest.attempt import Attempt, Note
+from kobs_pytest.recordable import reason, unrecorded
 
 MOST_LINES = 8
 """What pytest shows of an explanation."""
@@ -112,6 +113,7 @@ class Events(Sequence[Event]):
         if find(pattern, self._events, self._attempt.graph) is not None:
             return True
         self._refuse_doubt(f"whether {pattern!r} happened")
+        self._refuse_unrecorded(pattern)
         self._refuse_unattributed(pattern)
         return False
 
@@ -124,6 +126,8 @@ class Events(Sequence[Event]):
         number = count_of(pattern, self._events, self._attempt.graph)
         if most is None or number <= most:
             self._refuse_doubt(f"how often {pattern!r} happened")
+            if not number:
+                self._refuse_unrecorded(pattern)
             self._refuse_unattributed(pattern)
         return number
 
@@ -155,6 +159,13 @@ class Events(Sequence[Event]):
         __tracebackhide__ = True
         if self._incomplete:
             raise Inconclusive(f"it is not known {question}", self._incomplete)
+
+    def _refuse_unrecorded(self, pattern: Pattern) -> None:
+        """Absence of what nothing records is no evidence."""
+        __tracebackhide__ = True
+        missing = unrecorded(_types_of(pattern) or (), self._attempt.recorder.collector)
+        if missing:
+            raise Inconclusive(f"it is not known whether {pattern!r} happened", (reason(missing),))
 
     def _refuse_unattributed(self, pattern: Pattern) -> None:
         """A match that may or may not be the test's doing leaves absence open."""

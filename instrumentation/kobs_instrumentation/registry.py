@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 SUBSYSTEMS = ("process", "vfs", "queue", "scheduler")
 """Subsystems whose standard-library parts are watched."""
 
+SAYS = {
+    "process": ("ProcessCreated", "ProcessTerminated", "ProcessStateChanged"),
+    "vfs": ("FileOpened", "FileSlow", "FileChanged"),
+    "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
+    "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
+}
+"""The payload types that each watch tells."""
+
 _CARRIERS = ("process", "queue", "scheduler")
 """Those that also carry cause on: they are installed in any case, if need be without events."""
 
@@ -48,7 +56,7 @@ def enable(
         )
         propagate.children_record(children)
         undos.append(lambda: propagate.children_do_not_record(children))
-    _enabled.append((collector, undos))
+    _enabled.append((collector, undos, chosen))
 
 
 def disable(collector: "Collector | None" = None) -> None:
@@ -58,6 +66,11 @@ def disable(collector: "Collector | None" = None) -> None:
             _enabled.remove(entry)
             for undo in reversed(entry[1]):
                 undo()
+
+
+def said() -> set[str]:
+    """Names of the payload types that the watches which are on tell."""
+    return {name for entry in _enabled for chosen in entry[2] for name in SAYS[chosen]}
 
 
 def enabled() -> bool:
@@ -81,7 +94,7 @@ def choose(only: Iterable[str] | None, exclude: Iterable[str] | None) -> tuple[s
     return tuple(name for name in wanted if name not in tuple(exclude or ()))
 
 
-_enabled: list[tuple["Collector", list[_watch.Undo]]] = []
+_enabled: list[tuple["Collector", list[_watch.Undo], tuple[str, ...]]] = []
 
 
 def _module(name: str) -> Any:

@@ -23,6 +23,7 @@ from kobs.observe.targets import Target
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
+    from kobs.schema import PayloadType
 
 T = TypeVar("T")
 
@@ -195,7 +196,7 @@ def channel(emission: Emission, collector: "Collector") -> Any:
         return Sender(emission, emitter, handover.store_of(collector))
     if emission.receives is not None:
         return Receiver(emission, emitter, handover.store_of(collector))
-    if emission.type in inside.PROCESS_ENDS:
+    if inside.watched and emission.type in inside.PROCESS_ENDS:
         return inside.OfProcess(emission.type, emitter, collector)
     return emitter
 
@@ -283,6 +284,13 @@ def sites_of(cls: type) -> list[Site]:
         return [site for site in _sites if site.owner is not None and site.owner() is cls]
 
 
+def emitted() -> "set[type[PayloadType]]":
+    """The payload types that the observed methods of this process may emit."""
+    with _lock:
+        sites = list(_sites)
+    return {each.type for site in sites if not site.retired for each in site.emissions}
+
+
 def cells_of(function: FunctionType) -> dict[str, CellType]:
     """A function's closure by name."""
     return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
@@ -300,6 +308,13 @@ def refresh_all(_: object = None) -> None:
             site.refresh()
 
 
+def _watched() -> None:
+    with _lock:
+        for bound in _bindings.values():
+            bound.routes.clear()
+        refresh_all()
+
+
 _lock = threading.RLock()
 _sites: "weakref.WeakSet[Site]" = weakref.WeakSet()
 _bindings: dict[int, _Binding] = {}
@@ -313,4 +328,5 @@ def _after_fork() -> None:
 
 
 collectors.watch_global_collector(refresh_all)
+inside.at_first.append(_watched)
 os.register_at_fork(after_in_child=_after_fork)

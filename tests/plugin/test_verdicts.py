@@ -421,3 +421,26 @@ the test read kobs.events while they were incomplete
   the ring overflowed: 436 events were overwritten before they were read
   (it holds 64; --kobs-size)"""
         )
+
+
+def test_absence_of_what_nothing_records_is_inconclusive(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        from kobs import FileOpened, SyscallExit, SyscallResult
+
+        def test_nothing_tells_it(kobs):
+            os.stat(".")
+            kobs.never(SyscallExit.like(name="stat"))
+
+        def test_somebody_may(kobs):
+            emit = kobs.collector.emitter(SyscallExit)
+            kobs.never(SyscallExit.like(name="stat"))
+
+        def test_a_watch_would(kobs):
+            assert kobs.count(FileOpened.like()) == 0
+        """
+    )
+    done = pytester.runpytest_subprocess("--kobs", "-p", "no:cacheprovider", "-rA")
+    done.stdout.fnmatch_lines(["*nothing here records SyscallExit*"])
+    done.assert_outcomes(passed=2, failed=1)
