@@ -216,6 +216,10 @@ def call_saying(
 
 # -- processes: each begins and ends once, wherever that was seen ------------------------------
 
+watched: list[bool] = []
+"""Not empty once a watch told of a process: from then on channels are `OfProcess`."""
+at_first: list[Callable[[], None]] = []
+"""What is called then."""
 _created: dict[int, tuple[int, int]] = {}
 """Processes whose creation a watch told outside of any observed call: (thread, collector)."""
 _ended: dict[int, tuple[int, int]] = {}
@@ -236,6 +240,10 @@ def process_ended(pid: int, exit_code: int, collector: "Collector") -> None:
 
 
 def _remember(table: dict[int, tuple[int, int]], pid: int, entry: tuple[int, int]) -> None:
+    if not watched:
+        watched.append(True)
+        for lay_routes_anew in at_first:
+            lay_routes_anew()
     while len(table) >= _REMEMBERED:
         table.pop(next(iter(table)), None)
     table[pid] = entry
