@@ -120,15 +120,26 @@ class Subscriber:
         self._reader = reader
         self._decoder = decoder
 
-    def _fill(self) -> bool:
-        slots = self._reader.read(_CHUNK)
+    def _fill(self, limit: int = _CHUNK) -> int:
+        slots = self._reader.read(limit)
         decode = self._decoder.decode
         self._waiting.extend(event for slot in slots if (event := decode(slot)) is not None)
-        return bool(slots)
+        return len(slots)
 
     def __iter__(self) -> Iterator[Event]:
-        while not self._closed and (event := self.next()) is not None:
-            yield event
+        remaining = self._reader.pending()  # what comes meanwhile is not "now": this ends
+        while not self._closed:
+            while self._waiting:
+                event = self._waiting.popleft()
+                if self._filter is None or self._filter.matches(event):
+                    self.consumed += 1
+                    yield event
+            if remaining <= 0:
+                return
+            read = self._fill(min(_CHUNK, remaining))
+            if not read:
+                return
+            remaining -= read
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         import asyncio

@@ -37,6 +37,19 @@ def test_a_subscriber_begins_now_or_at_the_oldest_event() -> None:
         assert [event.payload.exit_code for event in oldest] == [1, 2]
 
 
+def test_reading_what_is_there_ends_though_a_producer_never_stops() -> None:
+    with Collector(size=64) as collector:
+        subscriber = collector.subscribe()
+        collector.emit(ProcessTerminated(0))
+        collector.emit(ProcessTerminated(1))
+        seen = 0
+        for _ in subscriber:  # each event read makes another
+            collector.emit(ProcessTerminated(seen))
+            seen += 1
+            assert seen <= 2
+        assert seen == 2
+
+
 def test_a_filter_leaves_out_what_does_not_match() -> None:
     with Collector(size=64) as collector:
         warn = collector.subscribe().filter(EventFilter().severity(Severity.WARN))
