@@ -11,6 +11,7 @@ from kobs._core.layout import LANES, PAGE, SLOT_SIZE, Counters, Header
 from kobs._core.reader import LaneView, Place, RingReader
 from kobs._core.segments import SegmentFinder
 from kobs.errors import RecordingError
+from kobs.ids import MAX_RECORDING
 
 COUNTED = LossCounts._fields[1:]
 _WORDS = SLOT_SIZE // 8
@@ -64,6 +65,8 @@ def _checked_header(path: str, front: bytes, size: int) -> Header:
             f"{path}: format version {header.version}; this kobs reads version "
             f"{layout.VERSION}: read it with the kobs that recorded it"
         )
+    if header.recording > MAX_RECORDING:
+        raise _corrupted(path, "recording", header.recording, f"at most {MAX_RECORDING}")
     slots = header.lanes[layout.MAIN_LANE].slots
     if slots & (slots - 1) or not layout.MIN_SLOTS <= slots <= layout.MAX_SLOTS:
         raise _corrupted(path, "lanes[0].slots", slots, "a power of two")
