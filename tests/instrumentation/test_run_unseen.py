@@ -62,6 +62,23 @@ PROBES = {
         f()
         open("program.py")
         """,
+    "warning of a fork beside threads": """
+        import os, threading
+        go = threading.Event()
+        thread = threading.Thread(target=go.wait); thread.start()
+        pid = os.fork()
+        if pid == 0: os._exit(3)
+        print(os.waitpid(pid, 0)[1]); go.set(); thread.join()
+        """,
+    "warning of a fork that is an error": """
+        import os, threading, warnings
+        warnings.simplefilter("error")
+        go = threading.Event()
+        thread = threading.Thread(target=go.wait, daemon=True); thread.start()
+        pid = os.fork()
+        if pid == 0: os._exit(3)
+        print(os.waitpid(pid, 0)[1]); go.set()
+        """,
     "warnings of what is patched": """
         import queue, subprocess, threading
         subprocess.Popen(["true"])
@@ -150,6 +167,7 @@ ERRORS = {
     "os.rename": "import os; os.rename('a', 'b')",
     "os.open": "import os; os.open('no such file', os.O_RDONLY)",
     "wrong arguments": "open()",
+    "wrong arguments of a fork": "import os; os.fork(1)",
     "program that is not there": "import subprocess; subprocess.run(['no such program'])",
     "program that fails": """
         import subprocess, sys
@@ -239,7 +257,7 @@ ERRORS = {
 
 def _plain(text: str) -> str:
     """Without what differs from run to run: addresses, thread and process numbers."""
-    text = re.sub(r"0x[0-9a-f]+", "0x", text)
+    text = re.sub(r"0x[0-9a-f]+|pid=\d+", "", text)
     return re.sub(r"(started(?: daemon)?|Thread-\d+ \(.*?\),) \d+|\b\d{15}\b", r"\1", text)
 
 

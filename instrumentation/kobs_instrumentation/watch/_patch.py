@@ -61,8 +61,8 @@ class Hooks(NamedTuple):
     where: str = ""
     """For messages: which watch and function."""
     shield: bool = False
-    """Nothing that happens inside the call is recorded (a fork, whose own hooks exchange the
-    recording)."""
+    """The call is a fork: nothing that happens inside is recorded (its own hooks exchange the
+    recording), and for `warnings` it comes from the caller's line."""
 
 
 def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip: int) -> Any:
@@ -73,7 +73,7 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
     needs to pass a call on is in its closure.
     """
     before, after, failed, where, shield = hooks
-    inside, run_hook, tell, changed = busy, run, _tell, Call
+    inside, run_hook, tell, changed, as_caller = busy, run, _tell, Call, _call_as_caller
 
     def call(*args: Any, **kwargs: Any) -> Any:
         args = args[skip:]
@@ -90,13 +90,14 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
             finally:
                 inside.inside = watched and shield
         try:
-            result = original(*args, **kwargs)
+            result = as_caller(original, args, kwargs) if shield else original(*args, **kwargs)
         except BaseException as error:
             if watched:
                 inside.inside = False
                 if state is not None:
                     run_hook(failed, state, error, where)
-            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            trace = error.__traceback__.tb_next  # type: ignore[union-attr]
+            error.__traceback__ = trace.tb_next.tb_next if shield and trace else trace  # type: ignore[union-attr]
             raise
         if watched:
             if shield:
@@ -110,6 +111,23 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
         co_filename="<kobs importlib._bootstrap>", co_name=original.__name__
     )
     return call
+
+
+_JUST_CALL = (lambda original, args, kwargs: original(*args, **kwargs)).__code__
+
+
+def _call_as_caller(
+    original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a built-in function from a frame that looks like the one that called its stand-in.
+    A fork warns of other threads, and who forks decides whether and where that is shown."""
+    frame = sys._getframe(2)
+    code = _JUST_CALL.replace(
+        co_filename=frame.f_code.co_filename,
+        co_firstlineno=frame.f_lineno or frame.f_code.co_firstlineno,
+        co_name=frame.f_code.co_name,
+    )
+    return FunctionType(code, frame.f_globals)(original, args, kwargs)
 
 
 def _tell(where: str, error: BaseException) -> None:
