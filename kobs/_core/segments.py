@@ -69,6 +69,7 @@ class SegmentWriter:
                     place = self._places.get(self.last) or self._map(self.last)
                     return (segment, place[1], place[2])
                 place = self._make(segment)
+                self._wait_s = _WAIT_S
             if segment > self._current[lane]:
                 self._current[lane] = segment
                 self._retire()

@@ -199,8 +199,8 @@ def test_an_exception_from_a_signal_handler_blocks_no_slot(make):
     interrupted = 0
     try:
         for attempt in range(150):
-            signal.setitimer(signal.ITIMER_REAL, 0.0002 + attempt * 1e-6)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + attempt * 1e-6)
                 while True:
                     emit_number(publish, attempt)
             except Interrupted:
