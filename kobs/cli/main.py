@@ -53,6 +53,10 @@ def entry() -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         code = _failed_output(error, code)
+    try:
+        sys.stderr.flush()
+    except OSError:  # full: what could not be said changes no exit code (120 otherwise)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(code)
 
 

@@ -300,6 +300,7 @@ ENDS = """
     from kobs.cli.run import run
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for end in sys.argv[1:]:
+        sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
             os._exit(run(["-q", "-o", "session", "--", "sh", "-c", end]))
