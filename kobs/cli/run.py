@@ -313,7 +313,8 @@ def _child_changed(pid: int) -> int | None:
         if not os.WIFSTOPPED(status):
             return status
         os.kill(os.getpid(), signal.SIGSTOP)
-        if _is_stopped(pid):
+        # A stop typed since then is pending here (what continued us dropped older ones): it stands.
+        if signal.SIGTSTP not in signal.sigpending() and _is_stopped(pid):
             os.kill(pid, signal.SIGCONT)
 
 
