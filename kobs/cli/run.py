@@ -300,7 +300,7 @@ def _is_for_us_alone(info: signal.struct_siginfo, pid: int) -> bool:
     does the program where it sends to its own group."""
     if info.si_code == _FROM_KERNEL or info.si_pid == pid:
         return False
-    return info.si_signo != signal.SIGCONT or _is_stopped(pid)
+    return info.si_signo != signal.SIGCONT or _is_to_go_on(pid)
 
 
 def _child_changed(pid: int) -> int | None:
@@ -313,9 +313,14 @@ def _child_changed(pid: int) -> int | None:
         if not os.WIFSTOPPED(status):
             return status
         os.kill(os.getpid(), signal.SIGSTOP)
-        # A stop typed since then is pending here (what continued us dropped older ones): it stands.
-        if signal.SIGTSTP not in signal.sigpending() and _is_stopped(pid):
+        if _is_to_go_on(pid):
             os.kill(pid, signal.SIGCONT)
+
+
+def _is_to_go_on(pid: int) -> bool:
+    """It is stopped still. A stop typed since we were continued is pending here (what continued
+    us dropped older ones): that one stands."""
+    return signal.SIGTSTP not in signal.sigpending() and _is_stopped(pid)
 
 
 def _is_stopped(pid: int) -> bool:
