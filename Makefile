@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 TEST_PYTHONS ?= 3.11 3.12 3.13
+CORE := setup.py $(wildcard kobs/_core/src/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench clean
@@ -53,12 +54,12 @@ $(VENV)/bin/python:
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs, rich and pytest into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cli,pytest]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs and its development tools into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.demo

@@ -10,8 +10,9 @@ from struct import error as StructError
 from time import monotonic_ns
 from typing import Any
 
+from kobs._core.contract import Ring
 from kobs._core.layout import MAIN_LANE, PRIORITY_LANE
-from kobs.context import cause, origin
+from kobs.context import Cause, cause, origin
 from kobs.errors import FieldTypeError
 from kobs.fields import InternedName
 from kobs.levels import Severity
@@ -21,13 +22,22 @@ from kobs.schema import Schema
 Emitter = Callable[..., int]
 
 
+Rewire = Callable[[Ring, int], None]
+"""Has an emitter go on in another ring, as another process: after a fork."""
+
+
 class Cell:
-    """What an emitter reads on every call; exchanged when the ring is (fork, reset)."""
+    """What an emitter reads on every call; exchanged when the ring is."""
 
-    __slots__ = ("wiring",)
+    __slots__ = ("_format", "wiring")
 
-    def __init__(self, publish: Callable[..., int], intern: Callable[[str], int], pid: int) -> None:
-        self.wiring = (publish, intern, pid)
+    def __init__(self, payload_format: str, ring: Ring, pid: int) -> None:
+        self._format = payload_format
+        self.rewire(ring, pid)
+
+    def rewire(self, ring: Ring, pid: int) -> None:
+        """Go on in another ring, as another process."""
+        self.wiring = (ring.publisher(self._format), ring.intern, pid)
 
 
 class ThreadIds(_thread._local):
@@ -44,19 +54,105 @@ def lane_of(schema: Schema, severity: int) -> int:
 
 def make_emitter(
     schema: Schema,
-    cell: Cell,
+    ring: Ring,
+    pid: int,
     *,
     gate: list[bool],
     threads: list[ThreadIds],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
-) -> Emitter:
-    """The emitter of a payload type.
+) -> tuple[Emitter, Rewire]:
+    """The emitter of a payload type, and what has it go on in another ring.
 
     `gate[0]` true sends every call through `decide(severity, category, causality_id, sampled)`,
     which answers with flags to add, or -1 to drop. `analyse(name, duration_us, event)` sees the
     durations.
     """
+    if "duration_us" not in schema.field_names:
+        analyse = None
+    native = getattr(ring, "native", None)
+    fields = native_fields(schema) if native is not None else None
+    if native is not None and fields is not None:
+        made, rewire = _native_emitter(schema, native, pid, fields, gate, decide, analyse)
+    else:
+        cell = Cell(schema.format, ring, pid)
+        made = _written_emitter(schema, cell, gate, threads, decide, analyse)
+        rewire = cell.rewire
+    made.__name__ = made.__qualname__ = f"emit_{schema.name}"
+    made.__doc__ = (
+        f"Emit {schema.name}({', '.join(schema.field_names)}); the id of the event, 0 if it was "
+        "not recorded.\n\nHeader fields by keyword. Raises `FieldError` for a value that does not "
+        "fit."
+    )
+    return made, rewire
+
+
+def native_fields(schema: Schema) -> tuple[tuple[Any, ...], ...] | None:
+    """A payload's fields as the C core's emitters take them; None where it does not know one."""
+    found = []
+    for field in schema.fields:
+        kind = field.kind.native()
+        if kind is None:
+            return None
+        name, size, extra = kind
+        default = None if field.required else field.default
+        found.append((field.name, name, field.offset, size, not field.required, default, extra))
+    return tuple(found)
+
+
+def _analysed_name(schema: Schema) -> str | None:
+    """The field whose value, with the type's name, names the metric of a duration."""
+    if schema.name_field and isinstance(schema.field(schema.name_field).kind, InternedName):
+        return schema.name_field
+    return None
+
+
+def _native_emitter(
+    schema: Schema,
+    ring: Any,
+    pid: int,
+    fields: tuple[tuple[Any, ...], ...],
+    gate: list[bool],
+    decide: Callable[[int, int, int, bool | None], int],
+    analyse: Callable[[str, float, int], None] | None,
+) -> tuple[Any, Rewire]:
+    from kobs._core import _native
+
+    made = _native.Emitter(
+        ring=ring,
+        pid=pid,
+        title=schema.name,
+        type_id=schema.type_id,
+        severity=int(schema.severity),
+        category=int(schema.category),
+        keep=schema.keep,
+        fields=fields,
+        size=schema.size,
+        name_field=_analysed_name(schema) if analyse is not None else None,
+        duration_field="duration_us" if analyse is not None else None,
+        cause=cause,
+        cause_type=Cause,
+        origin=origin,
+        gate=gate,
+        decide=decide,
+        analyse=analyse,
+        explain=_Explain(schema),
+    )
+
+    def rewire(ring: Any, pid: int) -> None:
+        made.rewire(ring.native, pid)
+
+    return made, rewire
+
+
+def _written_emitter(
+    schema: Schema,
+    cell: Cell,
+    gate: list[bool],
+    threads: list[ThreadIds],
+    decide: Callable[[int, int, int, bool | None], int],
+    analyse: Callable[[str, float, int], None] | None,
+) -> Any:
     statements, values, names = schema.encode_source()
     names.update(
         cell=cell,
@@ -69,7 +165,7 @@ def make_emitter(
         clock=monotonic_ns,
         refuse=_refuse,
         explain=_Explain(schema),
-        errors=(StructError, FieldTypeError, TypeError, AttributeError, ValueError),
+        errors=(StructError, FieldTypeError, TypeError, AttributeError, ValueError, OverflowError),
     )
     parameters = ""
     for index, field in enumerate(schema.fields):
@@ -107,20 +203,13 @@ def make_emitter(
         f" intern(scope) if scope else 0, {', '.join(values)})",
         f"    except errors as error: explain(error, ({arguments},), pid, link, parent)",
     ]
-    if analyse is not None and "duration_us" in schema.field_names:
-        name = "''"
-        if schema.name_field and isinstance(schema.field(schema.name_field).kind, InternedName):
-            name = schema.name_field
-        lines.append(f"    if event: analyse({name}, duration_us, event)")
+    if analyse is not None:
+        lines.append(
+            f"    if event: analyse({_analysed_name(schema) or repr('')}, duration_us, event)"
+        )
     lines.append("    return event")
     exec("\n".join(lines), names)
-    emit: Emitter = names["emit"]
-    emit.__name__ = emit.__qualname__ = f"emit_{schema.name}"
-    emit.__doc__ = (
-        f"Emit {schema.name}({arguments}); the id of the event, 0 if it was not recorded.\n\n"
-        "Header fields by keyword. Raises `FieldError` for a value that does not fit."
-    )
-    return emit
+    return names["emit"]
 
 
 class _Explain:

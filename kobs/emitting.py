@@ -9,7 +9,7 @@ from kobs._core import select
 from kobs._core.contract import Ring
 from kobs._core.layout import FLAG_BEGIN, FLAG_END, MIN_SLOTS
 from kobs.context import Cause, cause, origin
-from kobs.emitters import Cell, Emitter, ThreadIds, make_emitter
+from kobs.emitters import Emitter, Rewire, ThreadIds, make_emitter
 from kobs.errors import FieldTypeError
 from kobs.events import Event
 from kobs.gate import DurationWatch, Gate
@@ -48,7 +48,7 @@ class Emitting:
         self._durations = durations
         self._pid = pid
         self.threads = [ThreadIds()]
-        self._cells: dict[type[PayloadType], Cell] = {}
+        self._rewirings: dict[type[PayloadType], Rewire] = {}
         self.emitters: dict[type[PayloadType], Emitter] = {}
 
     def emit(
@@ -112,17 +112,17 @@ class Emitting:
         self.gate.refuse_closed()
         schema = cls.__kobs_schema__
         self.ring.add_schema(schema.type_id, schema.to_record())
-        cell = self._cells[cls] = Cell(
-            self.ring.publisher(schema.format), self.ring.intern, self._pid
-        )
-        made = self.emitters[cls] = make_emitter(
+        made, rewire = make_emitter(
             schema,
-            cell,
+            self.ring,
+            self._pid,
             gate=self.gate.up,
             threads=self.threads,
             decide=self.gate.decide,
             analyse=self._durations.of(schema.name),
         )
+        self.emitters[cls] = made
+        self._rewirings[cls] = rewire
         return made
 
     def emit_begin(self, payload: PayloadType, **header: Any) -> OpenScope:

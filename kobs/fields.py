@@ -46,6 +46,11 @@ class FieldKind:
         """What `kind_from_description` needs to make this kind again."""
         return {"kind": self.name}
 
+    def native(self) -> tuple[str, int, Any] | None:
+        """(kind, bytes, what else it needs) as the C core's emitters know it; None where they do
+        not, and Python is to do the whole event."""
+        return None
+
     @property
     def allowed(self) -> str:
         """The range or type in words, for messages and the reference."""
@@ -70,6 +75,9 @@ class Integer(FieldKind):
         self.name = f"{'i' if signed else 'u'}{bits}"
         self.arrow = f"{'' if signed else 'u'}int{bits}"
 
+    def native(self) -> tuple[str, int, Any]:
+        return ("signed" if self.signed else "unsigned"), self.bits // 8, None
+
     def check(self, value: Any, where: str) -> int:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise FieldTypeError(
@@ -93,6 +101,9 @@ class Float(FieldKind):
     python = "float"
     arrow = "float64"
 
+    def native(self) -> tuple[str, int, Any]:
+        return "f64", 8, None
+
     def check(self, value: Any, where: str) -> float:
         if isinstance(value, bool | str | bytes):
             raise FieldTypeError(f"{where} = {value!r}: expected a number, got {_type(value)}")
@@ -112,6 +123,9 @@ class Boolean(FieldKind):
     python = "bool"
     arrow = "bool"
 
+    def native(self) -> tuple[str, int, Any]:
+        return "bool", 1, None
+
     def check(self, value: Any, where: str) -> bool:
         if not isinstance(value, bool):
             raise FieldTypeError(f"{where} = {value!r}: expected a bool, got {_type(value)}")
@@ -130,6 +144,9 @@ class InternedName(FieldKind):
     python = "str"
     arrow = "string"
 
+    def native(self) -> tuple[str, int, Any]:
+        return "name", 4, None
+
     def check(self, value: Any, where: str) -> str:
         return _string(value, where)
 
@@ -147,6 +164,9 @@ class IdentifierKind(FieldKind):
     code = "Q"
     python = "int | str"
     arrow = "string"
+
+    def native(self) -> tuple[str, int, Any]:
+        return "identifier", 8, None
 
     def check(self, value: Any, where: str) -> int | str:
         if isinstance(value, str):
@@ -197,6 +217,9 @@ class Text(FieldKind):
         self.keep = keep
         self.code = f"B{size}s"
 
+    def native(self) -> tuple[str, int, Any]:
+        return ("text tail" if self.keep == "tail" else "text"), self.size, None
+
     def check(self, value: Any, where: str) -> str:
         return _string(value, where)
 
@@ -237,6 +260,9 @@ class Json(FieldKind):
             raise FieldError(f"Json({size}): size is 2 to 127 bytes")
         self.size = size
         self.code = f"B{size}s"
+
+    def native(self) -> tuple[str, int, Any]:
+        return "json", self.size, json_bytes
 
     def check(self, value: Any, where: str) -> Mapping[str, object]:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -282,6 +308,9 @@ class Enumeration(FieldKind):
         self.members = members
         self.name = "enum"
         self.python = members.__name__
+
+    def native(self) -> tuple[str, int, Any]:
+        return "enum", 1, self.members
 
     def check(self, value: Any, where: str) -> IntEnum:
         if not isinstance(value, self.members):

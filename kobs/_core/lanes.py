@@ -117,13 +117,9 @@ def counted(counter: "count[int]") -> int:
     return int(repr(counter)[6:-1])
 
 
-def make_publisher(
-    payload_format: str,
-    lanes: list[Lane],
-    count_loss: Callable[[str], None],
-    segments: SegmentWriter | None,
-) -> tuple[Publisher, Callable[[], None]]:
-    """A publisher for payloads of `payload_format`, and what makes it publish nothing any more."""
+def payload_packer(payload_format: str) -> struct.Struct:
+    """What packs a slot's header (after its stamp) and a payload. Raises `SchemaError` for what
+    is no `struct` format or does not fit a slot."""
     try:
         packer = struct.Struct(SLOT_BODY_FORMAT + payload_format)
     except struct.error as error:
@@ -136,6 +132,17 @@ def make_publisher(
             f"a payload of format {payload_format!r} takes {packer.size - limit + PAYLOAD_SIZE} "
             f"bytes; a slot holds {PAYLOAD_SIZE}"
         )
+    return packer
+
+
+def make_publisher(
+    payload_format: str,
+    lanes: list[Lane],
+    count_loss: Callable[[str], None],
+    segments: SegmentWriter | None,
+) -> tuple[Publisher, Callable[[], None]]:
+    """A publisher for payloads of `payload_format`, and what makes it publish nothing any more."""
+    packer = payload_packer(payload_format)
     stops: list[Callable[[], None]] = []
     publish: Publisher | None = None
     for lane in reversed(lanes):

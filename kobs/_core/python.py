@@ -8,8 +8,9 @@ import sys
 import time
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count, islice
+from typing import Any
 
 from kobs._core import layout, memory, notices, regions
 from kobs._core.attached import attach
@@ -42,6 +43,38 @@ def create(
     keep: int = 0,
 ) -> "PythonRing":
     """Make a ring; see `contract.Core.create`."""
+    return PythonRing(
+        *prepare(
+            name,
+            slots=slots,
+            path=path,
+            overflow=overflow,
+            recording=recording,
+            session=session,
+            trace_high=trace_high,
+            parent_event=parent_event,
+            sampling_rate=sampling_rate,
+            first_ticket=first_ticket,
+            keep=keep,
+        )
+    )
+
+
+def prepare(
+    core: str,
+    *,
+    slots: int,
+    path: str | None,
+    overflow: str,
+    recording: int,
+    session: str,
+    trace_high: int,
+    parent_event: int,
+    sampling_rate: float,
+    first_ticket: int,
+    keep: int,
+) -> tuple[memoryview, Header, str | None, int]:
+    """Check what was asked for and get the memory: (memory, header, path, first ticket)."""
     if slots & (slots - 1) or not layout.MIN_SLOTS <= slots <= layout.MAX_SLOTS:
         raise ConfigError(
             f"a ring of {slots} slots was asked for; it must be a power of two from "
@@ -61,14 +94,14 @@ def create(
     header.parent_event = parent_event
     header.sampling_rate = sampling_rate
     header.session = session.encode("ascii", "replace")[:32]
-    header.core = name.encode()
+    header.core = core.encode()
     header.command = _command()
     header.started_monotonic_ns = header.refreshed_monotonic_ns = time.monotonic_ns()
     header.started_wall_ns = header.refreshed_wall_ns = time.time_ns()
     header.first_tickets = (first_ticket,) * LANES
     path, view = _memory(path, size)
     header.keep_bytes = keep if path is not None and overflow == "overwrite" else 0
-    return PythonRing(view, header, path, first_ticket)
+    return view, header, path, first_ticket
 
 
 def _memory(path: str | None, size: int) -> tuple[str | None, memoryview]:
@@ -149,6 +182,9 @@ class PythonRing:
             self.recording,
             first_ticket,
         )
+        return self._make_lane(*arguments)
+
+    def _make_lane(self, *arguments: Any) -> Lane:
         if self._info.overflow == layout.OVERFLOW_DISCARD:
             return DiscardingLane(*arguments, cursors=self._slowest)
         return Lane(*arguments)
@@ -163,8 +199,10 @@ class PythonRing:
 
     def intern(self, text: str) -> int:
         known = self._string_ids.get(text)
-        if known is not None:
-            return known
+        return known if known is not None else self._intern_new(text)
+
+    def _intern_new(self, text: str) -> int:
+        """Put a string into the recording."""
         if not text or self.closed:
             return 0
         string_id = self._strings.append(text.encode("utf-8", "surrogatepass"))
@@ -231,9 +269,11 @@ class PythonRing:
         overwritten = sum(
             max(0, lane.head() - lane.first_ticket - lane.slots * files) for lane in self.lanes
         )
-        return LossCounts(
-            overwritten, *(counted(counter) - 1 for counter, _ in self._counters.values())
-        )
+        return LossCounts(overwritten, *self._counts())
+
+    def _counts(self) -> Iterator[int]:
+        """The loss counters, in the order of `COUNTED`."""
+        return (counted(counter) - 1 for counter, _ in self._counters.values())
 
     def produced(self) -> int:
         return sum(lane.head() - lane.first_ticket for lane in self.lanes)
@@ -255,10 +295,14 @@ class PythonRing:
         else:
             reader.seek_end()
         if lossless:
-            for lane in self.lanes:
-                if isinstance(lane, DiscardingLane):
-                    lane.withdraw()
+            self._withdraw()
         return reader
+
+    def _withdraw(self) -> None:
+        """Take back what was granted to producers: a lossless reader came that is behind it."""
+        for lane in self.lanes:
+            if isinstance(lane, DiscardingLane):
+                lane.withdraw()
 
     def _views(self) -> list[LaneView]:
         if self._segments is None or self.path is None:
@@ -316,13 +360,17 @@ class PythonRing:
         self.abandon()
         if os.getpid() != self._owner:
             return  # A forked child lets go of its parent's ring; the parent goes on with it.
+        self._write_counts()
+        self.refresh_clocks()
+        state = Header.state.offset
+        self._memory[state : state + 4] = layout.STATE_CLOSED.to_bytes(4, sys.byteorder)
+
+    def _write_counts(self) -> None:
+        """Have the counts in memory exact, at the end: they may lag behind while it is written."""
         for counter, word in self._counters.values():
             self._words[word] = counted(counter) - 1
         for lane in self.lanes:
             self._words[lane.head_word] = lane.head()
-        self.refresh_clocks()
-        state = Header.state.offset
-        self._memory[state : state + 4] = layout.STATE_CLOSED.to_bytes(4, sys.byteorder)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -10,7 +10,7 @@ import pytest
 from kobs._core import select
 from kobs._core.contract import Core, RawSlot, Ring
 
-CORES = ["python"]
+CORES = ["python", "c"]
 
 
 @pytest.fixture(params=CORES)

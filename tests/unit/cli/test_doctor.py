@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kobs._core import select
 from kobs.cli import doctor
 
 from .conftest import Kobs
@@ -15,7 +16,7 @@ class TestHealthy:
     def test_is_exit_code_0_with_facts(self, command: Kobs, tmp_path: Path) -> None:
         said = command("doctor")
         assert said.code == 0
-        assert any(line.startswith("core          python (") for line in said.lines)
+        assert any(line.startswith(f"core          {select().name} (") for line in said.lines)
         assert "for an event of four fields, measured here just now" in said.out
         assert str(tmp_path / "state" / "kobs") in said.out
 

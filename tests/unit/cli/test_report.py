@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kobs._core import select
 from kobs.cli import chain, report_page
 from kobs.cli.chains import Chains
 from kobs.cli.report import build
@@ -23,7 +24,7 @@ class TestHeader:
         assert "python shop.py --fast" in said.out
         assert "exit code 3" in said.out
         assert session.path in said.out
-        assert "23 events of 1 process, python core" in said.out
+        assert f"23 events of 1 process, {select().name} core" in said.out
 
     def test_is_about_the_latest_session_where_none_is_named(
         self, command: Kobs, session: Session, quiet_session: Session
@@ -269,7 +270,7 @@ class TestShape:
         ]  # fmt: skip
         assert found["version"] == 1
         assert found["session"]["exit_code"] == 3
-        assert found["session"]["core"] == ["python"]
+        assert found["session"]["core"] == [select().name]
         assert found["unobserved"] == [
             {"pid": 4711, "argv": ["/bin/true", "-x"], "reason": "not a Python program"}
         ]

@@ -1,0 +1,115 @@
+#include "ring.h"
+
+static unsigned
+log2_of(uint64_t power)
+{
+    return (unsigned)__builtin_ctzll(power);
+}
+
+void
+kobs_ring_init(kobs_ring *ring, uint8_t *memory, const kobs_header *header, uint64_t first_ticket)
+{
+    ring->memory = memory;
+    ring->counters = (kobs_counters *)(memory + header->counters.offset);
+    ring->in_flight = (kobs_in_flight *)(memory + header->in_flight.offset);
+    ring->readers = (const kobs_reader_entry *)(memory + header->readers.offset);
+    ring->discards = header->overflow == KOBS_OVERFLOW_DISCARD;
+    for (unsigned number = 0; number < KOBS_LANES; number++) {
+        kobs_lane *lane = &ring->lanes[number];
+        uint64_t slots = header->lanes[number].slots;
+
+        ring->first[number] = (kobs_place){
+            .number = 0,
+            .slots = (kobs_slot *)(memory + header->lanes[number].offset),
+        };
+        lane->head = &ring->counters->heads[number];
+        lane->mask = slots - 1;
+        lane->shift = log2_of(slots);
+        lane->number = number;
+        lane->first_ticket = first_ticket;
+        lane->id_prefix = (uint64_t)header->recording << 44 | (uint64_t)number << 42;
+        atomic_init(&lane->place, &ring->first[number]);
+        atomic_init(&lane->limit, 0);
+        atomic_store_explicit(&lane->head->value, first_ticket, memory_order_relaxed);
+    }
+}
+
+/* Tickets below this may be taken: the slowest lossless reader has read the slot before. */
+static uint64_t
+limit_of(kobs_ring *ring, kobs_lane *lane, uint64_t head)
+{
+    uint64_t slowest = head;
+
+    for (unsigned index = 0; index < KOBS_READER_ENTRIES; index++) {
+        const kobs_reader_entry *reader = &ring->readers[index];
+        uint64_t cursor = __atomic_load_n(&reader->cursors[lane->number], __ATOMIC_RELAXED);
+
+        if (__atomic_load_n(&reader->pid, __ATOMIC_ACQUIRE) != 0 && cursor < slowest) {
+            slowest = cursor;
+        }
+    }
+    return slowest + lane->mask + 1;
+}
+
+bool
+kobs_take_or_discard(kobs_ring *ring, kobs_lane *lane, uint64_t *ticket)
+{
+    uint64_t head = atomic_load_explicit(&lane->head->value, memory_order_relaxed);
+
+    /* Each failed exchange is another producer's success; after as many as this the event is
+     * dropped rather than waited for. */
+    for (int tries = 0; tries < 64; tries++) {
+        if (head >= atomic_load_explicit(&lane->limit, memory_order_relaxed)) {
+            uint64_t limit = limit_of(ring, lane, head);
+            if (head >= limit) {
+                return false;
+            }
+            atomic_store_explicit(&lane->limit, limit, memory_order_relaxed);
+        }
+        if (atomic_compare_exchange_strong_explicit(&lane->head->value, &head, head + 1,
+                                                    memory_order_relaxed, memory_order_relaxed)) {
+            *ticket = head;
+            return true;
+        }
+    }
+    return false;
+}
+
+int
+kobs_open_entry(kobs_ring *ring, const kobs_in_flight *entry)
+{
+    for (int group = 0; group < KOBS_IN_FLIGHT_ENTRIES / 64; group++) {
+        _Atomic uint64_t *used = &ring->in_flight_used[group];
+        uint64_t seen = atomic_load_explicit(used, memory_order_relaxed);
+
+        while (seen != UINT64_MAX) {
+            int bit = __builtin_ctzll(~seen);
+            if (!atomic_compare_exchange_weak_explicit(used, &seen, seen | 1ull << bit,
+                                                       memory_order_acquire,
+                                                       memory_order_relaxed)) {
+                continue; /* others take entries of this group: at most 64 times */
+            }
+            int index = group * 64 + bit;
+            const uint64_t *from = (const uint64_t *)entry;
+            uint64_t *to = (uint64_t *)&ring->in_flight[index];
+            for (size_t word = 1; word < sizeof(*entry) / 8; word++) {
+                __atomic_store_n(&to[word], from[word], __ATOMIC_RELAXED);
+            }
+            __atomic_store_n(&to[0], from[0], __ATOMIC_RELEASE);
+            return index;
+        }
+    }
+    kobs_add(&ring->counters->in_flight_overflow, 1);
+    return -1;
+}
+
+void
+kobs_close_entry(kobs_ring *ring, int index)
+{
+    if (index < 0 || index >= KOBS_IN_FLIGHT_ENTRIES) {
+        return;
+    }
+    __atomic_store_n(&ring->in_flight[index].event, 0, __ATOMIC_RELEASE);
+    atomic_fetch_and_explicit(&ring->in_flight_used[index / 64], ~(1ull << (index % 64)),
+                              memory_order_release);
+}

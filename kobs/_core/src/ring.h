@@ -1,0 +1,165 @@
+/* The ring protocol: tickets, claims, publishing, the in-flight table. Nothing of Python in here:
+ * any number of threads may run it at once. Nothing waits, locks, allocates or makes a system
+ * call. */
+
+#ifndef KOBS_RING_H
+#define KOBS_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "layout.h"
+
+/* A slot after its stamp, as a producer prepares it: header words 1 to 7, then the payload. */
+typedef union {
+    struct {
+        uint64_t timestamp_ns, causality_id, parent, span_id, link;
+        uint32_t pid, tid;
+        uint16_t type_id;
+        uint8_t severity_category, flags;
+        uint32_t origin;
+        uint8_t payload[KOBS_PAYLOAD_SIZE];
+    };
+    uint64_t words[KOBS_SLOT_WORDS - 1];
+} kobs_body;
+
+enum { KOBS_BODY_HEADER = KOBS_SLOT_HEADER_SIZE - 8 };
+
+/* Where the slots of a lane lie that hold the tickets of one segment (of all, in a ring without
+ * further segments). Never changed once it is in use. */
+typedef struct {
+    int64_t number;
+    kobs_slot *slots;
+} kobs_place;
+
+typedef struct kobs_ring kobs_ring;
+
+typedef struct {
+    kobs_count *head;
+    _Atomic(const kobs_place *) place;
+    uint64_t mask, first_ticket, id_prefix;
+    _Atomic uint64_t limit; /* discarding: tickets below it may be taken */
+    unsigned shift;
+    unsigned number;
+} kobs_lane;
+
+struct kobs_ring {
+    kobs_lane lanes[KOBS_LANES];
+    kobs_counters *counters;
+    kobs_in_flight *in_flight;
+    const kobs_reader_entry *readers;
+    _Atomic uint64_t in_flight_used[KOBS_IN_FLIGHT_ENTRIES / 64];
+    uint8_t *memory;
+    /* Gives the place of another segment, NULL where there is none; NULL in a ring that has only
+     * one. */
+    const kobs_place *(*locate)(kobs_ring *, unsigned lane, int64_t segment);
+    void *owner; /* for `locate` */
+    kobs_place first[KOBS_LANES];
+    _Atomic bool closed;
+    bool discards;
+};
+
+/* Set up a ring over memory that `layout.plan` planned and whose header is `header`. */
+void kobs_ring_init(kobs_ring *, uint8_t *memory, const kobs_header *header, uint64_t first_ticket);
+
+/* Add to a loss count. */
+static inline void
+kobs_add(kobs_count *count, uint64_t by)
+{
+    atomic_fetch_add_explicit(&count->value, by, memory_order_relaxed);
+}
+
+/* Take a ticket of a discarding lane; false where the event is to be discarded. */
+bool kobs_take_or_discard(kobs_ring *, kobs_lane *, uint64_t *ticket);
+
+/* Write `size` bytes of a body (header words and payload) as one event; its id, 0 if it was lost
+ * (counted). */
+static inline uint64_t
+kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_t size)
+{
+    kobs_lane *lane = &ring->lanes[lane_number];
+    uint64_t ticket;
+
+    if (atomic_load_explicit(&ring->closed, memory_order_relaxed)) {
+        return 0;
+    }
+    if (!ring->discards) {
+        ticket = atomic_fetch_add_explicit(&lane->head->value, 1, memory_order_relaxed);
+    }
+    else if (!kobs_take_or_discard(ring, lane, &ticket)) {
+        kobs_add(&ring->counters->discarded, 1);
+        return 0;
+    }
+    const kobs_place *place = atomic_load_explicit(&lane->place, memory_order_acquire);
+    if (ring->locate != NULL) {
+        int64_t segment = (int64_t)(ticket - lane->first_ticket) >> lane->shift;
+        if (segment != place->number && (place = ring->locate(ring, lane_number, segment)) == NULL) {
+            kobs_add(&ring->counters->contended, 1);
+            return 0;
+        }
+    }
+    kobs_slot *slot = &place->slots[ticket & lane->mask];
+
+    /* Claim it from whoever finished it last. Who finds another one writing, or that it was
+     * lapped by a newer one, gives up. */
+    uint64_t finished = kobs_finished(ticket);
+    uint64_t seen = atomic_load_explicit(&slot->words[0], memory_order_relaxed);
+    if ((seen & 1) || seen >= finished
+        || !atomic_compare_exchange_strong_explicit(&slot->words[0], &seen, finished | 1,
+                                                    memory_order_acquire, memory_order_relaxed)) {
+        kobs_add(&ring->counters->contended, 1);
+        return 0;
+    }
+    /* A reader that sees any of what follows sees the claim, too. */
+    atomic_thread_fence(memory_order_release);
+    size_t words = (size + 7) / 8;
+    for (size_t word = 0; word < words; word++) {
+        atomic_store_explicit(&slot->words[word + 1], body->words[word], memory_order_relaxed);
+    }
+    atomic_store_explicit(&slot->words[0], finished, memory_order_release);
+    return lane->id_prefix | (ticket & ((1ull << 42) - 1));
+}
+
+/* Copy the slot of `ticket` if it is the finished one before and after the copy. Otherwise false,
+ * and `*stamp` is what was there. */
+static inline bool
+kobs_copy(const kobs_slot *from, uint64_t ticket, uint64_t to[KOBS_SLOT_WORDS], uint64_t *stamp)
+{
+    kobs_slot *slot = (kobs_slot *)from; /* C11 atomics do not load from const */
+    uint64_t wanted = kobs_finished(ticket);
+
+    *stamp = atomic_load_explicit(&slot->words[0], memory_order_acquire);
+    if (*stamp != wanted) {
+        return false;
+    }
+    to[0] = wanted;
+    for (size_t word = 1; word < KOBS_SLOT_WORDS; word++) {
+        to[word] = atomic_load_explicit(&slot->words[word], memory_order_relaxed);
+    }
+    atomic_thread_fence(memory_order_acquire);
+    *stamp = atomic_load_explicit(&slot->words[0], memory_order_relaxed);
+    return *stamp == wanted;
+}
+
+/* Enter a begin in the in-flight table; its index, -1 where the table is full (counted). */
+int kobs_open_entry(kobs_ring *, const kobs_in_flight *entry);
+
+/* Free an entry; -1 is ignored. */
+void kobs_close_entry(kobs_ring *, int index);
+
+/* One past the newest ticket of a lane. */
+static inline uint64_t
+kobs_head(kobs_ring *ring, unsigned lane)
+{
+    return atomic_load_explicit(&ring->lanes[lane].head->value, memory_order_acquire);
+}
+
+/* What is granted to a discarding lane is looked up anew: a lossless reader came or went. */
+static inline void
+kobs_forget_limit(kobs_ring *ring, unsigned lane)
+{
+    atomic_store_explicit(&ring->lanes[lane].limit, 0, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,361 @@
+/* `Ring`: a ring in a buffer, for producers. */
+
+#include "core.h"
+
+enum { PLACES_KEPT = 8 };
+
+/* A segment that producers write to, or may still be on their way to. */
+typedef struct ring_place {
+    struct ring_place *next;
+    kobs_place place;
+    Py_buffer memory;
+} ring_place;
+
+static const kobs_place *
+locate(kobs_ring *ring, unsigned lane, int64_t segment)
+{
+    ring_object *self = ring->owner;
+    const kobs_place *found = NULL;
+    PyObject *error_type, *error, *traceback;
+
+    PyErr_Fetch(&error_type, &error, &traceback);
+    PyObject *mapped = PyObject_CallFunction(self->locate, "IL", lane, (long long)segment);
+    ring_place *made = NULL;
+    if (mapped != NULL && mapped != Py_None && (made = PyMem_Calloc(1, sizeof(*made))) != NULL) {
+        if (PyObject_GetBuffer(PyTuple_GET_ITEM(mapped, 1), &made->memory, PyBUF_WRITABLE) < 0) {
+            PyMem_Free(made);
+        }
+        else {
+            size_t offset = (size_t)((uint8_t *)ring->first[lane].slots - ring->memory);
+            made->place.number = segment;
+            made->place.slots = (kobs_slot *)((uint8_t *)made->memory.buf + offset);
+            made->next = self->places;
+            self->places = made;
+            atomic_store_explicit(&ring->lanes[lane].place, &made->place, memory_order_release);
+            found = &made->place;
+        }
+    }
+    Py_XDECREF(mapped);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(self->locate);
+    }
+    PyErr_Restore(error_type, error, traceback);
+    return found;
+}
+
+/* Let go of the segments that no producer writes to, or can be on its way to any more: all but the
+ * newest `keep` and those that a lane is at. */
+static void
+drop_places(ring_object *self, int keep)
+{
+    bool all = keep == 0;
+    ring_place **link = &self->places;
+
+    while (*link != NULL) {
+        ring_place *place = *link;
+        bool used = false;
+        for (unsigned lane = 0; lane < KOBS_LANES && !all; lane++) {
+            used |= atomic_load(&self->ring.lanes[lane].place) == &place->place;
+        }
+        if (keep > 0) {
+            keep--;
+            used = true;
+        }
+        if (used) {
+            link = &place->next;
+            continue;
+        }
+        *link = place->next;
+        PyBuffer_Release(&place->memory);
+        PyMem_Free(place);
+    }
+}
+
+int64_t
+kobs_intern(ring_object *self, PyObject *text)
+{
+    if (!PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "expected a str, got %s", Py_TYPE(text)->tp_name);
+        return -1;
+    }
+    PyObject *known = PyDict_GetItemWithError(self->string_ids, text);
+    if (known != NULL) {
+        return (int64_t)PyLong_AsUnsignedLong(known);
+    }
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    PyObject *made = PyObject_CallOneArg(self->intern_new, text);
+    if (made == NULL) {
+        return -1;
+    }
+    int64_t id = PyLong_AsLongLong(made);
+    Py_DECREF(made);
+    return id;
+}
+
+static PyObject *
+ring_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *memory, *string_ids, *intern_new, *find;
+    Py_buffer header;
+    unsigned long long first_ticket;
+
+    if (!PyArg_ParseTuple(args, "Oy*KO!OO:Ring", &memory, &header, &first_ticket, &PyDict_Type,
+                          &string_ids, &intern_new, &find)) {
+        return NULL;
+    }
+    ring_object *self = NULL;
+    if (header.len != sizeof(kobs_header)) {
+        PyErr_Format(PyExc_ValueError, "a header of %zd bytes; expected %zu", header.len,
+                     sizeof(kobs_header));
+    }
+    else {
+        self = (ring_object *)type->tp_alloc(type, 0);
+    }
+    if (self != NULL && PyObject_GetBuffer(memory, &self->memory, PyBUF_WRITABLE) < 0) {
+        Py_CLEAR(self);
+    }
+    if (self != NULL) {
+        const kobs_header *info = header.buf;
+        if ((uint64_t)self->memory.len < info->total_size) {
+            PyErr_Format(PyExc_ValueError, "%zd bytes of memory; the header says %llu",
+                         self->memory.len, (unsigned long long)info->total_size);
+            Py_CLEAR(self);
+        }
+        else {
+            kobs_ring_init(&self->ring, self->memory.buf, info, first_ticket);
+            self->ring.owner = self;
+            self->ring.locate = find == Py_None ? NULL : locate;
+            self->string_ids = Py_NewRef(string_ids);
+            self->intern_new = Py_NewRef(intern_new);
+            self->locate = find == Py_None ? NULL : Py_NewRef(find);
+        }
+    }
+    PyBuffer_Release(&header);
+    return (PyObject *)self;
+}
+
+static int
+ring_traverse(ring_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->string_ids);
+    Py_VISIT(self->intern_new);
+    Py_VISIT(self->locate);
+    return 0;
+}
+
+/* The memory stays until the end: whoever is left of a cycle may still emit. */
+static int
+ring_clear(ring_object *Py_UNUSED(self))
+{
+    return 0;
+}
+
+static void
+ring_dealloc(ring_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    drop_places(self, 0);
+    Py_CLEAR(self->string_ids);
+    Py_CLEAR(self->intern_new);
+    Py_CLEAR(self->locate);
+    if (self->memory.obj != NULL) {
+        PyBuffer_Release(&self->memory);
+    }
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(publish_doc, "publish(lane, body) -> event id\n\n"
+                          "Write header words 1 to 7 and a payload, packed; 0 if it was lost.");
+
+static PyObject *
+ring_publish(ring_object *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyBytes_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "publish(lane, body): expected an int and bytes");
+        return NULL;
+    }
+    long lane = PyLong_AsLong(args[0]);
+    if (lane < 0 || lane >= KOBS_LANES) {
+        return PyErr_Occurred() ? NULL : PyLong_FromLong(0);
+    }
+    Py_ssize_t size = PyBytes_GET_SIZE(args[1]);
+    kobs_body body = {0};
+    if (size > (Py_ssize_t)sizeof(body)) {
+        PyErr_Format(PyExc_ValueError, "a body of %zd bytes; a slot holds %zu", size, sizeof(body));
+        return NULL;
+    }
+    memcpy(&body, PyBytes_AS_STRING(args[1]), (size_t)size);
+    return PyLong_FromUnsignedLongLong(
+        kobs_publish(&self->ring, (unsigned)lane, &body, (size_t)size));
+}
+
+PyDoc_STRVAR(intern_doc, "intern(text) -> id\n\nThe id of a string; 0 if the region is full.");
+
+static PyObject *
+ring_intern(ring_object *self, PyObject *text)
+{
+    int64_t id = kobs_intern(self, text);
+
+    return id < 0 ? NULL : PyLong_FromLongLong(id);
+}
+
+PyDoc_STRVAR(open_entry_doc,
+             "open_entry(event, timestamp_ns, causality_id, span_id, parent, tid, pid, name, "
+             "origin, type_id) -> index\n\nEnter a begin; -1 where the table is full.");
+
+static PyObject *
+ring_open_entry(ring_object *self, PyObject *const *args, Py_ssize_t count)
+{
+    static const uint64_t most[] = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
+                                    UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT16_MAX};
+    uint64_t given[10];
+
+    if (count != 10) {
+        PyErr_Format(PyExc_TypeError, "open_entry() takes 10 arguments, got %zd", count);
+        return NULL;
+    }
+    for (int each = 0; each < 10; each++) {
+        if (kobs_unsigned(args[each], most[each], &given[each]) < 0) {
+            return NULL;
+        }
+    }
+    if (atomic_load_explicit(&self->ring.closed, memory_order_relaxed)) {
+        return PyLong_FromLong(-1);
+    }
+    kobs_in_flight entry = {
+        .event = given[0], .timestamp_ns = given[1], .causality_id = given[2],
+        .span_id = given[3], .parent = given[4], .tid = (uint32_t)given[5],
+        .pid = (uint32_t)given[6], .name = (uint32_t)given[7], .origin = (uint32_t)given[8],
+        .type_id = (uint16_t)given[9],
+    };
+    return PyLong_FromLong(kobs_open_entry(&self->ring, &entry));
+}
+
+PyDoc_STRVAR(close_entry_doc, "close_entry(index)\n\nFree an entry; -1 is ignored.");
+
+static PyObject *
+ring_close_entry(ring_object *self, PyObject *index)
+{
+    long at = PyLong_AsLong(index);
+
+    if (at == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!atomic_load_explicit(&self->ring.closed, memory_order_relaxed)) {
+        kobs_close_entry(&self->ring, (int)at);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(add_doc, "add(offset, by)\n\nAdd to the loss count at an offset of the memory.");
+
+static PyObject *
+ring_add(ring_object *self, PyObject *args)
+{
+    Py_ssize_t offset;
+    unsigned long long by;
+
+    if (!PyArg_ParseTuple(args, "nK:add", &offset, &by)) {
+        return NULL;
+    }
+    if (offset < KOBS_PAGE || offset >= 2 * KOBS_PAGE || offset % 8) {
+        PyErr_Format(PyExc_ValueError, "no count at offset %zd", offset);
+        return NULL;
+    }
+    if (!atomic_load_explicit(&self->ring.closed, memory_order_relaxed)) {
+        kobs_add((kobs_count *)(self->ring.memory + offset), by);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(head_doc, "head(lane) -> ticket\n\nOne past the newest ticket.");
+
+static PyObject *
+ring_head(ring_object *self, PyObject *lane)
+{
+    long number = PyLong_AsLong(lane);
+
+    if (number < 0 || number >= KOBS_LANES) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "no lane %ld", number);
+        }
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(kobs_head(&self->ring, (unsigned)number));
+}
+
+PyDoc_STRVAR(forget_doc, "forget()\n\nLook anew what producers may take, and which segments they "
+                         "write to.");
+
+static PyObject *
+ring_forget(ring_object *self, PyObject *Py_UNUSED(none))
+{
+    for (unsigned lane = 0; lane < KOBS_LANES; lane++) {
+        kobs_forget_limit(&self->ring, lane);
+    }
+    drop_places(self, PLACES_KEPT);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stop_doc, "stop()\n\nPublish and count nothing any more.");
+
+static PyObject *
+ring_stop(ring_object *self, PyObject *Py_UNUSED(none))
+{
+    atomic_store_explicit(&self->ring.closed, true, memory_order_release);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"publish", (PyCFunction)(void (*)(void))ring_publish, METH_FASTCALL, publish_doc},
+    {"intern", (PyCFunction)ring_intern, METH_O, intern_doc},
+    {"open_entry", (PyCFunction)(void (*)(void))ring_open_entry, METH_FASTCALL, open_entry_doc},
+    {"close_entry", (PyCFunction)ring_close_entry, METH_O, close_entry_doc},
+    {"add", (PyCFunction)ring_add, METH_VARARGS, add_doc},
+    {"head", (PyCFunction)ring_head, METH_O, head_doc},
+    {"forget", (PyCFunction)ring_forget, METH_NOARGS, forget_doc},
+    {"stop", (PyCFunction)ring_stop, METH_NOARGS, stop_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ring_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Ring(memory, header, first_ticket, string_ids, intern_new, locate)\n\n"
+                "A ring in a buffer, for producers."},
+    {Py_tp_new, ring_new},
+    {Py_tp_dealloc, ring_dealloc},
+    {Py_tp_traverse, ring_traverse},
+    {Py_tp_clear, ring_clear},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "kobs._core._native.Ring",
+    .basicsize = sizeof(ring_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+int
+kobs_add_ring_type(PyObject *module)
+{
+    core_state *state = PyModule_GetState(module);
+
+    state->ring_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
+    return state->ring_type == NULL ? -1 : PyModule_AddType(module, state->ring_type);
+}
