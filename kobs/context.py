@@ -6,7 +6,7 @@ whose behalf it runs (a test); a receive replaces the cause, never the origin.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import NamedTuple
 
 
@@ -29,7 +29,31 @@ class Cause(NamedTuple):
 
 
 cause: ContextVar[Cause | None] = ContextVar("kobs.cause", default=None)
-origin: ContextVar[str] = ContextVar("kobs.origin", default="")
+
+
+class Origin:
+    """The key of those on whose behalf the running code works; "" for none. Used as the context
+    variable that it holds."""
+
+    __slots__ = ("get", "used", "variable")
+
+    def __init__(self) -> None:
+        self.variable: ContextVar[str] = ContextVar("kobs.origin", default="")
+        self.get = self.variable.get
+        self.used = [False]
+        """Whether it was ever set: where nobody works on another's behalf, no event asks."""
+
+    def set(self, key: str) -> Token[str]:
+        """As `ContextVar.set`."""
+        self.used[0] = True
+        return self.variable.set(key)
+
+    def reset(self, token: Token[str]) -> None:
+        """As `ContextVar.reset`."""
+        self.variable.reset(token)
+
+
+origin = Origin()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Any
 
 def layout() -> dict[str, tuple[int, int]]: ...
 def now() -> int: ...
+def clock() -> str: ...
 
 class Ring:
     def __init__(
@@ -57,6 +58,7 @@ class Emitter:
         cause: Any,
         cause_type: type,
         origin: Any,
+        origin_used: list[bool],
         gate: list[bool],
         decide: Callable[[int, int, int, bool | None], int],
         analyse: Callable[[str, float, int], None] | None,

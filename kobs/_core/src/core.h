@@ -27,6 +27,8 @@ extern struct PyModuleDef kobs_module;
 
 typedef struct ring_object ring_object;
 
+enum { KOBS_RECENT = 64 };
+
 struct ring_object {
     PyObject_HEAD
     kobs_ring ring;
@@ -35,12 +37,30 @@ struct ring_object {
     PyObject *intern_new; /* callable(str) -> int: puts a new one there */
     PyObject *locate;     /* callable(lane, segment) -> (segment, memory, words) | None; or NULL */
     struct ring_place *places;
+#if !KOBS_FREE_THREADED
+    struct { /* the strings that were interned last, by identity */
+        PyObject *text;
+        uint32_t id;
+    } recent[KOBS_RECENT];
+#endif
     PyObject *weakrefs;
 };
 
+int64_t kobs_intern_anew(ring_object *, PyObject *text);
+
 /* The id of a string in the recording, 0 if there is no room for it; -1 with an exception set for
  * what is no string. */
-int64_t kobs_intern(ring_object *, PyObject *text);
+static inline int64_t
+kobs_intern(ring_object *ring, PyObject *text)
+{
+#if !KOBS_FREE_THREADED
+    size_t at = ((uintptr_t)text >> 4) % KOBS_RECENT;
+    if (ring->recent[at].text == text) {
+        return ring->recent[at].id;
+    }
+#endif
+    return kobs_intern_anew(ring, text);
+}
 
 int kobs_add_ring_type(PyObject *module);
 
@@ -72,22 +92,49 @@ typedef struct {
 int kobs_field_init(kobs_field *, PyObject *description);
 void kobs_field_clear(kobs_field *);
 
-/* Write a value into a payload; may set bits of `*flags`. -1 with an exception set if it does not
- * fit. */
-int kobs_field_write(const kobs_field *, PyObject *value, ring_object *, uint8_t *payload,
-                     uint8_t *flags);
+/* The value of an int of one digit, without a call; false for other ones. */
+static inline bool
+kobs_small_int(PyObject *value, int64_t *to)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    if (PyUnstable_Long_IsCompact((PyLongObject *)value)) {
+        *to = PyUnstable_Long_CompactValue((PyLongObject *)value);
+        return true;
+    }
+#else
+    Py_ssize_t size = Py_SIZE(value);
+    if (size >= -1 && size <= 1) {
+        *to = size * (int64_t)((PyLongObject *)value)->ob_digit[0];
+        return true;
+    }
+#endif
+    return false;
+}
 
 /* A plain mapping as compact JSON of at most `size` bytes after a byte with its length; false where
  * Python is to do it. */
 bool kobs_json_write(PyObject *mapping, size_t size, uint8_t *at);
 
 /* An integer from 0 to `most`; -1 with an exception set for anything else. */
-int kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to);
+int kobs_unsigned_anew(PyObject *value, uint64_t most, uint64_t *to);
+
+static inline int
+kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
+{
+    int64_t small;
+
+    if (PyLong_Check(value) && kobs_small_int(value, &small) && (uint64_t)small <= most) {
+        *to = (uint64_t)small; /* a negative one is too large */
+        return 0;
+    }
+    return kobs_unsigned_anew(value, most, to);
+}
 
 /* -- Emitter (emitter_type.c) --------------------------------------------------------------- */
 
 typedef struct {
     PyObject *cause_var, *cause_type, *origin_var;
+    PyObject *origin_used; /* [bool]: false while no origin was ever set */
 } kobs_context;
 
 /* Header values that a caller gives; what is not in `given` comes from the ambient cause and the
@@ -130,10 +177,13 @@ typedef struct {
     PyObject *analyse; /* callable(name, duration_us, event), or NULL */
     PyObject *explain; /* callable(error, values, pid, link, parent): raises what is wrong */
     PyObject *title;   /* name of the payload type */
+    PyObject *const *header_names;
+    PyObject *answer;  /* the int that was returned last */
 } emitter_object;
 
-/* Emit: `fields` has one value a field. 0, or -1 with an exception set. */
-int kobs_emit(emitter_object *, PyObject *const *fields, const kobs_given *, uint64_t *event);
+/* Emit: `fields` has one value a field; what is not given is filled in. 0, or -1 with an exception
+ * set. */
+int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t *event);
 
 int kobs_add_emitter_type(PyObject *module);
 

@@ -1,6 +1,6 @@
 /* `Emitter`: a callable that makes one type of event. The Python twin is kobs/emitters.py. */
 
-#include "core.h"
+#include "fields.h"
 
 /* The keywords for header fields, in the order of `header_value`. */
 static const char *const header_names[] = {
@@ -93,6 +93,9 @@ origin_id(emitter_object *self, uint32_t *to)
     PyObject *origin;
 
     *to = 0;
+    if (PyList_GET_ITEM(self->context.origin_used, 0) == Py_False) {
+        return 0;
+    }
     if (PyContextVar_Get(self->context.origin_var, NULL, &origin) < 0) {
         return -1;
     }
@@ -127,27 +130,26 @@ analyse(emitter_object *self, PyObject *const *fields, uint64_t event)
 }
 
 int
-kobs_emit(emitter_object *self, PyObject *const *fields, const kobs_given *given, uint64_t *event)
+kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint64_t *event)
 {
-    kobs_given header = *given;
     PyObject *sampled;
     kobs_body body;
 
     *event = 0;
-    if (fill_from_cause(&self->context, &header, &sampled) < 0) {
+    if (fill_from_cause(&self->context, given, &sampled) < 0) {
         Py_XDECREF(sampled);
         return -1;
     }
     unsigned level = self->level, lane = self->lane;
-    if (header.given & (GIVEN_SEVERITY | GIVEN_CATEGORY)) {
-        unsigned severity = header.given & GIVEN_SEVERITY ? header.severity : level & 15;
-        unsigned category = header.given & GIVEN_CATEGORY ? header.category : level >> 4;
+    if (given->given & (GIVEN_SEVERITY | GIVEN_CATEGORY)) {
+        unsigned severity = given->given & GIVEN_SEVERITY ? given->severity : level & 15;
+        unsigned category = given->given & GIVEN_CATEGORY ? given->category : level >> 4;
         lane = severity >= WARN ? KOBS_PRIORITY_LANE : self->keep;
         level = severity | category << 4;
     }
-    uint8_t flags = header.flags;
+    uint8_t flags = given->flags;
     if (PyList_GET_ITEM(self->gate, 0) != Py_False) {
-        int more = decide(self, level & 15, level >> 4, header.causality_id, sampled);
+        int more = decide(self, level & 15, level >> 4, given->causality_id, sampled);
         if (more < 0) {
             Py_XDECREF(sampled);
             return more == -1 ? 0 : -1;
@@ -165,16 +167,16 @@ kobs_emit(emitter_object *self, PyObject *const *fields, const kobs_given *given
             return -1;
         }
     }
-    body.causality_id = header.causality_id;
-    body.parent = header.parent;
-    body.span_id = header.span_id;
-    body.link = header.link;
-    body.pid = header.given & GIVEN_PID ? header.pid : self->pid;
-    body.tid = header.given & GIVEN_TID ? header.tid : kobs_thread_id();
+    body.causality_id = given->causality_id;
+    body.parent = given->parent;
+    body.span_id = given->span_id;
+    body.link = given->link;
+    body.pid = given->given & GIVEN_PID ? given->pid : self->pid;
+    body.tid = given->given & GIVEN_TID ? given->tid : kobs_thread_id();
     body.type_id = self->type_id;
     body.severity_category = (uint8_t)level;
     body.flags = flags;
-    body.timestamp_ns = header.given & GIVEN_TIME ? header.timestamp_ns : kobs_now();
+    body.timestamp_ns = given->given & GIVEN_TIME ? given->timestamp_ns : kobs_now();
     *event = kobs_publish(&self->ring->ring, lane, &body, self->body_size);
     if (self->analyse != NULL && *event != 0) {
         return analyse(self, fields, *event);
@@ -218,55 +220,10 @@ field_index(emitter_object *self, PyObject *keyword)
     return -1;
 }
 
-/* Sort a call's arguments into fields and header values (borrowed); defaults are filled in. */
+/* A header value that a caller gives; -1 with an exception set if it does not fit. None is as
+ * good as nothing. */
 static int
-take_arguments(emitter_object *self, PyObject *const *args, Py_ssize_t positional,
-               PyObject *keywords, PyObject **fields, PyObject **header)
-{
-    core_state *state = PyType_GetModuleState(Py_TYPE(self));
-
-    if (positional > self->field_count) {
-        PyErr_Format(PyExc_TypeError, "emit_%U() takes %zd positional arguments but %zd were given",
-                     self->title, self->field_count, positional);
-        return -1;
-    }
-    for (Py_ssize_t index = 0; index < self->field_count; index++) {
-        fields[index] = index < positional ? args[index] : NULL;
-    }
-    Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
-    for (Py_ssize_t each = 0; each < named; each++) {
-        PyObject *keyword = PyTuple_GET_ITEM(keywords, each);
-        int at = header_index(state->header_names, keyword);
-        if (at >= 0) {
-            header[at] = args[positional + each];
-            continue;
-        }
-        Py_ssize_t index = field_index(self, keyword);
-        if (index < 0) {
-            PyErr_Format(PyExc_TypeError, "emit_%U() got an unexpected keyword argument '%U'",
-                         self->title, keyword);
-            return -1;
-        }
-        if (fields[index] != NULL) {
-            PyErr_Format(PyExc_TypeError, "emit_%U() got multiple values for argument '%U'",
-                         self->title, keyword);
-            return -1;
-        }
-        fields[index] = args[positional + each];
-    }
-    for (Py_ssize_t index = positional; index < self->field_count; index++) {
-        if (fields[index] == NULL && (fields[index] = self->fields[index].otherwise) == NULL) {
-            PyErr_Format(PyExc_TypeError, "emit_%U() missing required argument: '%U'", self->title,
-                         self->fields[index].name);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* What a caller said of the header; -1 with an exception set for a value that does not fit. */
-static int
-take_header(PyObject *const *values, kobs_given *given)
+take_header(int index, PyObject *value, kobs_given *given)
 {
     static const struct {
         unsigned bit;
@@ -283,35 +240,105 @@ take_header(PyObject *const *values, kobs_given *given)
         [HEADER_TIME] = {GIVEN_TIME, UINT64_MAX},
         [HEADER_FLAGS] = {0, UINT8_MAX},
     };
+    uint64_t number;
 
-    for (int index = 0; index < HEADER_VALUES; index++) {
-        uint64_t value;
-        if (values[index] == NULL || values[index] == Py_None) {
-            continue;
-        }
-        if (kobs_unsigned(values[index], rules[index].most, &value) < 0) {
-            return -1;
-        }
-        given->given |= rules[index].bit;
-        switch (index) {
-        case HEADER_PID: given->pid = (uint32_t)value; break;
-        case HEADER_TID: given->tid = (uint32_t)value; break;
-        case HEADER_SEVERITY: given->severity = (uint8_t)value; break;
-        case HEADER_CATEGORY: given->category = (uint8_t)value; break;
-        case HEADER_CAUSALITY: given->causality_id = value; break;
-        case HEADER_PARENT: given->parent = value; break;
-        case HEADER_SPAN: given->span_id = value; break;
-        case HEADER_LINK: given->link = value; break;
-        case HEADER_TIME: given->timestamp_ns = value; break;
-        case HEADER_FLAGS: given->flags = (uint8_t)value; break;
-        }
+    if (value == Py_None) {
+        return 0;
+    }
+    if (kobs_unsigned(value, rules[index].most, &number) < 0) {
+        return -1;
+    }
+    given->given |= rules[index].bit;
+    switch (index) {
+    case HEADER_PID: given->pid = (uint32_t)number; break;
+    case HEADER_TID: given->tid = (uint32_t)number; break;
+    case HEADER_SEVERITY: given->severity = (uint8_t)number; break;
+    case HEADER_CATEGORY: given->category = (uint8_t)number; break;
+    case HEADER_CAUSALITY: given->causality_id = number; break;
+    case HEADER_PARENT: given->parent = number; break;
+    case HEADER_SPAN: given->span_id = number; break;
+    case HEADER_LINK: given->link = number; break;
+    case HEADER_TIME: given->timestamp_ns = number; break;
+    case HEADER_FLAGS: given->flags = (uint8_t)number; break;
     }
     return 0;
 }
 
-/* Have Python say which value did not fit, and why. Keeps what is no matter of values. */
+/* Sort a call's arguments into fields (borrowed; defaults are filled in) and header values.
+ * -1 with an exception set for a call that does not fit, -2 for a value. */
+static int
+take_arguments(emitter_object *self, PyObject *const *args, Py_ssize_t positional,
+               PyObject *keywords, PyObject **fields, kobs_given *given)
+{
+    Py_ssize_t index = 0;
+    int bad_value = 0;
+
+    if (positional > self->field_count) {
+        PyErr_Format(PyExc_TypeError, "emit_%U() takes %zd positional arguments but %zd were given",
+                     self->title, self->field_count, positional);
+        return -1;
+    }
+    for (; index < positional; index++) {
+        fields[index] = args[index];
+    }
+    for (; index < self->field_count; index++) {
+        fields[index] = NULL;
+    }
+    if (keywords != NULL) {
+        for (Py_ssize_t each = 0; each < PyTuple_GET_SIZE(keywords); each++) {
+            PyObject *keyword = PyTuple_GET_ITEM(keywords, each);
+            int at = header_index(self->header_names, keyword);
+            if (at >= 0) {
+                bad_value |= take_header(at, args[positional + each], given);
+                if (bad_value) {
+                    PyErr_Clear(); /* said when all the fields are known */
+                }
+                continue;
+            }
+            index = field_index(self, keyword);
+            if (index < 0) {
+                PyErr_Format(PyExc_TypeError, "emit_%U() got an unexpected keyword argument '%U'",
+                             self->title, keyword);
+                return -1;
+            }
+            if (fields[index] != NULL) {
+                PyErr_Format(PyExc_TypeError, "emit_%U() got multiple values for argument '%U'",
+                             self->title, keyword);
+                return -1;
+            }
+            fields[index] = args[positional + each];
+        }
+    }
+    for (index = positional; index < self->field_count; index++) {
+        if (fields[index] == NULL && (fields[index] = self->fields[index].otherwise) == NULL) {
+            PyErr_Format(PyExc_TypeError, "emit_%U() missing required argument: '%U'", self->title,
+                         self->fields[index].name);
+            return -1;
+        }
+    }
+    if (bad_value) {
+        PyErr_SetString(PyExc_ValueError, "a header value does not fit");
+        return -2;
+    }
+    return 0;
+}
+
+/* The value of a call's keyword, None if it has none. */
+static PyObject *
+keyword_value(const char *name, PyObject *const *args, Py_ssize_t positional, PyObject *keywords)
+{
+    for (Py_ssize_t each = 0; keywords != NULL && each < PyTuple_GET_SIZE(keywords); each++) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, each), name) == 0) {
+            return args[positional + each];
+        }
+    }
+    return Py_None;
+}
+
+/* Have Python say which value did not fit, and why. What is no matter of values stays. */
 static void
-explain(emitter_object *self, PyObject *const *fields, PyObject *const *header)
+explain(emitter_object *self, PyObject *const *fields, PyObject *const *args, Py_ssize_t positional,
+        PyObject *keywords)
 {
     PyObject *type, *error, *traceback;
 
@@ -327,9 +354,9 @@ explain(emitter_object *self, PyObject *const *fields, PyObject *const *header)
         PyTuple_SET_ITEM(values, index, Py_NewRef(fields[index]));
     }
     PyObject *said = values == NULL ? NULL : PyObject_CallFunctionObjArgs(
-        self->explain, error, values, header[HEADER_PID] ? header[HEADER_PID] : Py_None,
-        header[HEADER_LINK] ? header[HEADER_LINK] : Py_None,
-        header[HEADER_PARENT] ? header[HEADER_PARENT] : Py_None, NULL);
+        self->explain, error, values, keyword_value("pid", args, positional, keywords),
+        keyword_value("link", args, positional, keywords),
+        keyword_value("parent", args, positional, keywords), NULL);
     Py_XDECREF(values);
     if (said != NULL) {
         Py_DECREF(said);
@@ -341,22 +368,56 @@ explain(emitter_object *self, PyObject *const *fields, PyObject *const *header)
     Py_XDECREF(traceback);
 }
 
+#if PY_VERSION_HEX >= 0x030C0000
+#define DIGITS(number) (((PyLongObject *)(number))->long_value.ob_digit)
+#define DIGIT_COUNT(number) ((int)(((PyLongObject *)(number))->long_value.lv_tag >> 3))
+#else
+#define DIGITS(number) (((PyLongObject *)(number))->ob_digit)
+#define DIGIT_COUNT(number) ((int)Py_SIZE(number))
+#endif
+
+/* The id as an int. Most callers drop it at once: then the same object is used for the next one,
+ * as `enumerate` does with its tuples, which saves an allocation. */
+static PyObject *
+event_number(emitter_object *self, uint64_t event)
+{
+#if !KOBS_FREE_THREADED && PyLong_SHIFT == 30
+    PyObject *answer = self->answer;
+
+    if (answer != NULL && Py_REFCNT(answer) == 1 && event >> 60 == 0 && event >> 30 != 0
+        && DIGIT_COUNT(answer) == 2) {
+        DIGITS(answer)[0] = (digit)(event & PyLong_MASK);
+        DIGITS(answer)[1] = (digit)(event >> 30);
+        return Py_NewRef(answer);
+    }
+    answer = PyLong_FromUnsignedLongLong(event);
+    Py_XSETREF(self->answer, Py_XNewRef(answer));
+    return answer;
+#else
+    return PyLong_FromUnsignedLongLong(event);
+#endif
+}
+
 static PyObject *
 emitter_vectorcall(emitter_object *self, PyObject *const *args, size_t count, PyObject *keywords)
 {
-    PyObject *fields[MAX_FIELDS], *header[HEADER_VALUES] = {NULL};
+    Py_ssize_t positional = PyVectorcall_NARGS(count);
+    PyObject *fields[MAX_FIELDS];
     kobs_given given = {0};
     uint64_t event;
 
-    if (take_arguments(self, args, PyVectorcall_NARGS(count), keywords, fields, header) < 0) {
+    int done = take_arguments(self, args, positional, keywords, fields, &given);
+    if (done == 0) {
+        done = kobs_emit(self, fields, &given, &event);
+    }
+    else if (done == -1) {
         return NULL;
     }
-    if ((keywords != NULL && take_header(header, &given) < 0)
-        || kobs_emit(self, fields, &given, &event) < 0) {
-        explain(self, fields, header);
+    if (done < 0) {
+        explain(self, fields, args, positional, keywords);
         return NULL;
     }
-    return PyLong_FromUnsignedLongLong(event);
+    return event_number(self, event);
 }
 
 /* -- the type -------------------------------------------------------------------------------- */
@@ -405,9 +466,10 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"ring", "pid", "title", "type_id", "severity", "category", "keep",
                             "fields", "size", "name_field", "duration_field", "cause",
-                            "cause_type", "origin", "gate", "decide", "analyse", "explain", NULL};
+                            "cause_type", "origin", "origin_used", "gate", "decide", "analyse",
+                            "explain", NULL};
     core_state *state = PyType_GetModuleState(type);
-    PyObject *ring, *title, *fields, *cause, *cause_type, *origin, *gate, *decide_, *analyse_,
+    PyObject *ring, *title, *fields, *cause, *cause_type, *origin, *origin_used, *gate, *decide_, *analyse_,
         *explain_;
     unsigned int pid;
     unsigned short type_id;
@@ -416,15 +478,16 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     Py_ssize_t size;
     const char *name_field, *duration_field;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!IUHbbpO!nzzOOOO!OOO:Emitter", names,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!IUHbbpO!nzzOOOO!O!OOO:Emitter", names,
                                      state->ring_type, &ring, &pid, &title, &type_id, &severity,
                                      &category, &keep, &PyTuple_Type, &fields, &size, &name_field,
                                      &duration_field, &cause, &cause_type, &origin, &PyList_Type,
+                                     &origin_used, &PyList_Type,
                                      &gate, &decide_, &analyse_, &explain_)) {
         return NULL;
     }
-    if (PyList_GET_SIZE(gate) != 1) {
-        PyErr_SetString(PyExc_ValueError, "the gate is a list of one bool");
+    if (PyList_GET_SIZE(gate) != 1 || PyList_GET_SIZE(origin_used) != 1) {
+        PyErr_SetString(PyExc_ValueError, "gate and origin_used are lists of one bool");
         return NULL;
     }
     emitter_object *self = (emitter_object *)type->tp_alloc(type, 0);
@@ -439,9 +502,11 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->keep = keep;
     self->lane = keep || severity >= WARN ? KOBS_PRIORITY_LANE : KOBS_MAIN_LANE;
     self->title = Py_NewRef(title);
+    self->header_names = state->header_names;
     self->context.cause_var = Py_NewRef(cause);
     self->context.cause_type = Py_NewRef(cause_type);
     self->context.origin_var = Py_NewRef(origin);
+    self->context.origin_used = Py_NewRef(origin_used);
     self->gate = Py_NewRef(gate);
     self->decide = Py_NewRef(decide_);
     self->analyse = analyse_ == Py_None ? NULL : Py_NewRef(analyse_);
@@ -491,12 +556,14 @@ emitter_dealloc(emitter_object *self)
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
+    Py_CLEAR(self->answer);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->ring);
     Py_CLEAR(self->title);
     Py_CLEAR(self->context.cause_var);
     Py_CLEAR(self->context.cause_type);
     Py_CLEAR(self->context.origin_var);
+    Py_CLEAR(self->context.origin_used);
     Py_CLEAR(self->gate);
     Py_CLEAR(self->decide);
     Py_CLEAR(self->analyse);

@@ -1,47 +1,21 @@
 /* Fields of payloads: from a Python value to bytes. The Python twin is kobs/fields.py. */
 
-#include "core.h"
+#include "fields.h"
 
-#define IDENTIFIER_IS_STRING (1ull << 63)
-
-/* The value of an int that fits one machine word's worth of digits without a call. */
-static inline bool
-small_int(PyObject *value, int64_t *to)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    if (PyUnstable_Long_IsCompact((PyLongObject *)value)) {
-        *to = PyUnstable_Long_CompactValue((PyLongObject *)value);
-        return true;
-    }
-#else
-    Py_ssize_t size = Py_SIZE(value);
-    if (size >= -1 && size <= 1) {
-        *to = size * (int64_t)((PyLongObject *)value)->ob_digit[0];
-        return true;
-    }
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "integers are written by their low bytes: the Python core is for this machine"
 #endif
-    return false;
-}
 
-static int
-refuse_range(void)
+int
+kobs_refuse_range(void)
 {
     PyErr_SetString(PyExc_ValueError, "out of range");
     return -1;
 }
 
 int
-kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
+kobs_unsigned_anew(PyObject *value, uint64_t most, uint64_t *to)
 {
-    int64_t small;
-
-    if (PyLong_Check(value) && small_int(value, &small)) {
-        if (small < 0 || (uint64_t)small > most) {
-            return refuse_range();
-        }
-        *to = (uint64_t)small;
-        return 0;
-    }
     PyObject *number = PyLong_Check(value) ? Py_NewRef(value) : PyNumber_Index(value);
     if (number == NULL) {
         return -1;
@@ -51,15 +25,15 @@ kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
     if (*to == (uint64_t)-1 && PyErr_Occurred()) {
         return -1;
     }
-    return *to > most ? refuse_range() : 0;
+    return *to > most ? kobs_refuse_range() : 0;
 }
 
-static int
-signed_integer(PyObject *value, unsigned bits, int64_t *to)
+int
+kobs_signed(PyObject *value, unsigned bits, int64_t *to)
 {
     int64_t most = (int64_t)((1ull << (bits - 1)) - 1), least = -most - 1;
 
-    if (!PyLong_Check(value) || !small_int(value, to)) {
+    if (!PyLong_Check(value) || !kobs_small_int(value, to)) {
         PyObject *number = PyLong_Check(value) ? Py_NewRef(value) : PyNumber_Index(value);
         if (number == NULL) {
             return -1;
@@ -70,7 +44,7 @@ signed_integer(PyObject *value, unsigned bits, int64_t *to)
             return -1;
         }
     }
-    return *to < least || *to > most ? refuse_range() : 0;
+    return *to < least || *to > most ? kobs_refuse_range() : 0;
 }
 
 /* How much of `data` to keep of at most `size` bytes, on a character's boundary. */
@@ -95,8 +69,8 @@ cut(const char **data, Py_ssize_t *length, Py_ssize_t size, bool keeps_tail)
     }
 }
 
-static int
-write_text(const kobs_field *field, PyObject *value, uint8_t *at, uint8_t *flags)
+int
+kobs_write_text(const kobs_field *field, PyObject *value, uint8_t *at, uint8_t *flags)
 {
     PyObject *encoded = NULL;
     Py_ssize_t length;
@@ -134,8 +108,8 @@ write_text(const kobs_field *field, PyObject *value, uint8_t *at, uint8_t *flags
 }
 
 /* `json_bytes(mapping, size)`: bytes, in a tuple if something was left out. */
-static int
-write_json(const kobs_field *field, PyObject *value, uint8_t *at, uint8_t *flags)
+int
+kobs_write_json(const kobs_field *field, PyObject *value, uint8_t *at, uint8_t *flags)
 {
     PyObject *made, *size, *bytes;
     int truth = PyObject_IsTrue(value);
@@ -177,88 +151,6 @@ write_json(const kobs_field *field, PyObject *value, uint8_t *at, uint8_t *flags
     memset(at + 1 + length, 0, (size_t)(field->size - length));
     Py_DECREF(made);
     return 0;
-}
-
-static int
-write_identifier(PyObject *value, ring_object *ring, uint64_t *to)
-{
-    if (PyUnicode_CheckExact(value)) {
-        int64_t id = kobs_intern(ring, value);
-        *to = (uint64_t)id | IDENTIFIER_IS_STRING;
-        return id < 0 ? -1 : 0;
-    }
-    if (!PyLong_CheckExact(value)) {
-        PyErr_Format(PyExc_TypeError, "expected an int or str, got %s", Py_TYPE(value)->tp_name);
-        return -1;
-    }
-    return kobs_unsigned(value, IDENTIFIER_IS_STRING - 1, to);
-}
-
-int
-kobs_field_write(const kobs_field *field, PyObject *value, ring_object *ring, uint8_t *payload,
-                 uint8_t *flags)
-{
-    uint8_t *at = payload + field->offset;
-    uint64_t number;
-    int64_t id;
-    double real;
-
-    switch (field->kind) {
-    case KIND_UNSIGNED:
-        if (kobs_unsigned(value, UINT64_MAX >> (64 - 8 * field->size), &number) < 0) {
-            return -1;
-        }
-        memcpy(at, &number, field->size); /* little-endian, as module.c makes sure */
-        return 0;
-    case KIND_SIGNED:
-        if (signed_integer(value, 8u * field->size, (int64_t *)&number) < 0) {
-            return -1;
-        }
-        memcpy(at, &number, field->size);
-        return 0;
-    case KIND_FLOAT:
-        real = PyFloat_CheckExact(value) ? PyFloat_AS_DOUBLE(value) : PyFloat_AsDouble(value);
-        if (real == -1.0 && PyErr_Occurred()) {
-            return -1;
-        }
-        memcpy(at, &real, sizeof(real));
-        return 0;
-    case KIND_BOOL:
-        if (value != Py_True && value != Py_False) {
-            PyErr_SetString(PyExc_TypeError, "expected a bool");
-            return -1;
-        }
-        *at = value == Py_True;
-        return 0;
-    case KIND_NAME:
-        id = kobs_intern(ring, value);
-        if (id < 0) {
-            return -1;
-        }
-        memcpy(at, &id, 4);
-        return 0;
-    case KIND_IDENTIFIER:
-        if (write_identifier(value, ring, &number) < 0) {
-            return -1;
-        }
-        memcpy(at, &number, 8);
-        return 0;
-    case KIND_TEXT:
-        return write_text(field, value, at, flags);
-    case KIND_JSON:
-        return write_json(field, value, at, flags);
-    case KIND_ENUM:
-        if ((PyObject *)Py_TYPE(value) != field->extra) {
-            PyErr_SetString(PyExc_TypeError, "not a member of the enumeration");
-            return -1;
-        }
-        if (kobs_unsigned(value, UINT8_MAX, &number) < 0) {
-            return -1;
-        }
-        *at = (uint8_t)number;
-        return 0;
-    }
-    Py_UNREACHABLE();
 }
 
 int

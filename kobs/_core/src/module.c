@@ -14,10 +14,18 @@ now(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
     return PyLong_FromUnsignedLongLong(kobs_now());
 }
 
+static PyObject *
+clock_name(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    return PyUnicode_FromString(kobs_clock_name());
+}
+
 static PyMethodDef functions[] = {
     {"layout", layout, METH_NOARGS,
      PyDoc_STR("The structures as they were compiled: {'Header.magic': (offset, size), ...}.")},
     {"now", now, METH_NOARGS, PyDoc_STR("Monotonic time in nanoseconds.")},
+    {"clock", clock_name, METH_NOARGS,
+     PyDoc_STR("Where the time is read: 'tsc' or 'clock_gettime'.")},
     {NULL, NULL, 0, NULL},
 };
 

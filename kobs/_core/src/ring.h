@@ -19,7 +19,8 @@ typedef union {
         uint16_t type_id;
         uint8_t severity_category, flags;
         uint32_t origin;
-        uint8_t payload[KOBS_PAYLOAD_SIZE];
+        /* With room behind it, so that an integer of any size can be written as a whole word. */
+        uint8_t payload[KOBS_PAYLOAD_SIZE + 8];
     };
     uint64_t words[KOBS_SLOT_WORDS - 1];
 } kobs_body;

@@ -72,25 +72,27 @@ drop_places(ring_object *self, int keep)
 }
 
 int64_t
-kobs_intern(ring_object *self, PyObject *text)
+kobs_intern_anew(ring_object *self, PyObject *text)
 {
     if (!PyUnicode_Check(text)) {
         PyErr_Format(PyExc_TypeError, "expected a str, got %s", Py_TYPE(text)->tp_name);
         return -1;
     }
-    PyObject *known = PyDict_GetItemWithError(self->string_ids, text);
-    if (known != NULL) {
-        return (int64_t)PyLong_AsUnsignedLong(known);
-    }
-    if (PyErr_Occurred()) {
+    PyObject *known = Py_XNewRef(PyDict_GetItemWithError(self->string_ids, text));
+    if (known == NULL && (PyErr_Occurred()
+                          || (known = PyObject_CallOneArg(self->intern_new, text)) == NULL)) {
         return -1;
     }
-    PyObject *made = PyObject_CallOneArg(self->intern_new, text);
-    if (made == NULL) {
-        return -1;
+    int64_t id = (int64_t)PyLong_AsUnsignedLong(known);
+    Py_DECREF(known);
+#if !KOBS_FREE_THREADED
+    /* What is known stays known. A string that is short enough not to matter is kept alive. */
+    if (id > 0 && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) < 1024) {
+        size_t at = ((uintptr_t)text >> 4) % KOBS_RECENT;
+        Py_XSETREF(self->recent[at].text, Py_NewRef(text));
+        self->recent[at].id = (uint32_t)id;
     }
-    int64_t id = PyLong_AsLongLong(made);
-    Py_DECREF(made);
+#endif
     return id;
 }
 
@@ -163,6 +165,11 @@ ring_dealloc(ring_object *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     drop_places(self, 0);
+#if !KOBS_FREE_THREADED
+    for (size_t at = 0; at < KOBS_RECENT; at++) {
+        Py_CLEAR(self->recent[at].text);
+    }
+#endif
     Py_CLEAR(self->string_ids);
     Py_CLEAR(self->intern_new);
     Py_CLEAR(self->locate);
