@@ -44,7 +44,8 @@ class Lane:
         self.prefix = id_prefix(recording, lane)
         self.first_ticket = first_ticket
         self.writing: dict[int, int] = {}
-        """Slot index → the ticket whose producer is writing it."""
+        """Slot → the ticket whose producer is writing it. A slot is its index, in further files
+        counted on from the first file's."""
         self._counter = count(first_ticket)
         self.take: Callable[[], int] = self._counter.__next__
         words[head_word] = first_ticket
@@ -229,7 +230,8 @@ def _segmented_publisher(
     other: Publisher | None,
     segments: SegmentWriter,
 ) -> tuple[Publisher, Callable[[], None]]:
-    """As `_lane_publisher`, for a lane that goes on in further files: one comparison more."""
+    """As `_lane_publisher`, for a lane that goes on in further files: a comparison more before and
+    one after."""
     mine = state.lane
     take = state.take
     count = count_loss
@@ -239,7 +241,7 @@ def _segmented_publisher(
     mask = state.slots - 1
     first_word = state.base
     first_ticket = state.first_ticket
-    shift = mask.bit_length()
+    to_half = mask.bit_length() - 1
     heads = state.words
     head_word = state.head_word
     prefix = state.prefix
@@ -248,7 +250,8 @@ def _segmented_publisher(
     ticket_mask = TICKET_MASK
     per_slot = _WORDS
     locate = segments.locate
-    nowhere: Mapped = (-1, state.memory, state.words)
+    look_ahead = segments.look_ahead
+    nowhere: Mapped = (-1, state.memory, state.words, 0)
     here = nowhere
 
     def publish(lane: int, *body: object) -> int:
@@ -261,23 +264,25 @@ def _segmented_publisher(
         except IndexError:
             return 0
         # One look at `here`: another thread may move it to a newer segment at any time.
-        segment, memory, words = here
-        wanted = ticket - first_ticket >> shift
-        if wanted != segment:
+        half, memory, words, first_claim = here
+        wanted = ticket - first_ticket >> to_half
+        if wanted != half:
             place = locate(mine, wanted)
             if place is None:
                 count("contended")
                 return 0
-            segment, memory, words = here = place
+            here = place
+            _, memory, words, first_claim = place
         index = ticket & mask
+        slot = first_claim + index
         try:
-            if claim(index, ticket) != ticket:
+            if claim(slot, ticket) != ticket:
                 count("contended")
                 return 0
             word = first_word + index * per_slot
             stamp = (ticket + 1) << 1
             if words[word] >= stamp:
-                release(index)
+                release(slot)
                 count("contended")  # Lapped while it was stalled.
                 return 0
             words[word] = stamp | 1
@@ -285,13 +290,15 @@ def _segmented_publisher(
             memory[start : start + size] = data
             words[word] = stamp
             heads[head_word] = ticket + 1
-            release(index)
+            release(slot)
         except BaseException:
             # A signal handler raised (KeyboardInterrupt), anywhere above: no claim may stay.
-            if claimed(index) == ticket:
-                release(index)
+            if claimed(slot) == ticket:
+                release(slot)
             count("errors")
             raise
+        if wanted != half:
+            look_ahead()
         return prefix | ticket & ticket_mask
 
     def rebind() -> None:

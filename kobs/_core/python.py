@@ -133,6 +133,8 @@ class PythonRing:
             else None
         )
         self.lanes = [self._lane(lane, first_ticket) for lane in range(LANES)]
+        if self._segments is not None:
+            self._segments.heads = [lane.head for lane in self.lanes]
         view[: ctypes.sizeof(Header)] = bytes(header)
         if path is not None:
             memory.reveal(path)
@@ -320,6 +322,8 @@ class PythonRing:
             self._words[word] = counted(counter) - 1
         for lane in self.lanes:
             self._words[lane.head_word] = lane.head()
+        if self._segments is not None:
+            self._segments.close()
         self.refresh_clocks()
         state = Header.state.offset
         self._memory[state : state + 4] = layout.STATE_CLOSED.to_bytes(4, sys.byteorder)

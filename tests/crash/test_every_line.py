@@ -104,17 +104,22 @@ def test_killed_while_it_publishes(create, tmp_path):
 def test_killed_while_it_goes_on_to_a_further_segment(create, tmp_path):
     ring = create(keep=1 << 30)
     publish = ring.publisher("3Q")
-    for value in range(1, 17):
+    for value in range(1, 9):
         emit(publish, value)
     with KillAtEveryLine(tmp_path / "run", tmp_path / "copies") as kills:
-        emit(publish, 17)
+        for value in range(9, 18):
+            emit(publish, value)  # The segment is made at the first, and gone on to at the last.
     assert kills.count > 40
-    ends = set()
+    ends = []
+    made = 0
     for copy in sorted((tmp_path / "copies").iterdir()):
         _, tickets, _ = read(copy)
-        assert tickets in (list(range(16)), list(range(17)))
-        ends.add(len(tickets))
-    assert ends == {16, 17}
+        assert tickets == list(range(len(tickets)))
+        ends.append(len(tickets))
+        made += (copy / "a.1.kobs").exists()
+    assert ends == sorted(ends)
+    assert set(ends) == set(range(8, 18))
+    assert 40 < made < kills.count
 
 
 def test_killed_while_it_interns_and_opens_a_scope(create, tmp_path):
