@@ -300,10 +300,8 @@ class Collector(Emitting):
         self._base = self._zero()
         self._metrics = None
         self._metrics_subscriber = None
-        for cls, cell in self._cells.items():
-            schema = cls.__kobs_schema__
-            self.ring.add_schema(schema.type_id, schema.to_record())
-            cell.wiring = (self.ring.publisher(schema.format), self.ring.intern, self._pid)
+        for cell in self._cells:
+            cell.wire(self.ring, self._pid)
         for subscriber in self._subscribers:
             subscriber.rewire(self.ring.reader(lossless=subscriber.lossless), self._decoder)
 

@@ -10,6 +10,7 @@ from struct import error as StructError
 from time import monotonic_ns
 from typing import Any
 
+from kobs._core.contract import Ring
 from kobs._core.layout import MAIN_LANE, PRIORITY_LANE
 from kobs.context import cause, origin
 from kobs.errors import FieldTypeError
@@ -21,13 +22,25 @@ from kobs.schema import Schema
 Emitter = Callable[..., int]
 
 
+BeginEmitter = Callable[..., tuple[int, int]]
+"""As an `Emitter`, of an event that opens a scope: (event id, entry in the in-flight table)."""
+
+
 class Cell:
-    """What an emitter reads on every call; exchanged when the ring is (fork, reset)."""
+    """What an emitter reads on every call; exchanged when the ring is (fork)."""
 
-    __slots__ = ("wiring",)
+    __slots__ = ("begins", "schema", "wiring")
 
-    def __init__(self, publish: Callable[..., int], intern: Callable[[str], int], pid: int) -> None:
-        self.wiring = (publish, intern, pid)
+    def __init__(self, schema: Schema, *, begins: bool) -> None:
+        self.schema = schema
+        self.begins = begins
+        self.wiring: tuple[Callable[..., Any], Callable[[str], int], int]
+
+    def wire(self, ring: Ring, pid: int) -> None:
+        """Publish into `ring` from here on."""
+        ring.add_schema(self.schema.type_id, self.schema.to_record())
+        make = ring.begin_publisher if self.begins else ring.publisher
+        self.wiring = (make(self.schema.format), ring.intern, pid)
 
 
 class ThreadIds(_thread._local):
@@ -50,8 +63,8 @@ def make_emitter(
     threads: list[ThreadIds],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
-) -> Emitter:
-    """The emitter of a payload type.
+) -> Callable[..., Any]:
+    """The emitter of a payload type, a `BeginEmitter` where the cell is one for begins.
 
     `gate[0]` true sends every call through `decide(severity, category, causality_id, sampled)`,
     which answers with flags to add, or -1 to drop. `analyse(name, duration_us, event)` sees the
@@ -77,6 +90,14 @@ def make_emitter(
         parameters += f"{field.name}=default{index}, " if not field.required else f"{field.name}, "
     arguments = ", ".join(schema.field_names)
     severity, category = int(schema.severity), int(schema.category)
+    publish = "event = publish("
+    if cell.begins:
+        name = schema.name_field
+        named = f"intern(str({name}))" if name else "0"
+        if name and isinstance(schema.field(name).kind, InternedName):
+            named = f"(named := intern({name}))"
+            values = ["named" if value == f"intern({name})" else value for value in values]
+        publish = f"event, entry = publish({named}, "
     lines = [
         f"def emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
         " causality_id=None, parent=None, span_id=None, link=0, timestamp_ns=None, flags=0):",
@@ -95,13 +116,13 @@ def make_emitter(
         "    if gate[0]:",
         "        more = decide(level & 15, level >> 4, causality_id or 0,"
         " cause[3] if cause is not None else None)",
-        "        if more < 0: return 0",
+        f"        if more < 0: return {'0, -1' if cell.begins else '0'}",
         "        flags |= more",
         "    publish, intern, own_pid = cell.wiring",
         "    scope = origin_get()",
         "    try:",
         *(f"        {line}" for line in statements),
-        "        event = publish(lane, clock() if timestamp_ns is None else timestamp_ns,"
+        f"        {publish}lane, clock() if timestamp_ns is None else timestamp_ns,"
         " causality_id or 0, parent or 0, span_id or 0, link, own_pid if pid is None else pid,"
         f" threads[0].tid if tid is None else tid, {schema.type_id}, level, flags,"
         f" intern(scope) if scope else 0, {', '.join(values)})",
@@ -112,9 +133,9 @@ def make_emitter(
         if schema.name_field and isinstance(schema.field(schema.name_field).kind, InternedName):
             name = schema.name_field
         lines.append(f"    if event: analyse({name}, duration_us, event)")
-    lines.append("    return event")
+    lines.append(f"    return {'event, entry' if cell.begins else 'event'}")
     exec("\n".join(lines), names)
-    emit: Emitter = names["emit"]
+    emit: Callable[..., Any] = names["emit"]
     emit.__name__ = emit.__qualname__ = f"emit_{schema.name}"
     emit.__doc__ = (
         f"Emit {schema.name}({arguments}); the id of the event, 0 if it was not recorded.\n\n"

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from kobs._core.contract import Publisher
+from kobs._core.contract import BeginPublisher, Publisher
 from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
+from kobs._core.regions import InFlightTable
 from kobs._core.segments import Mapped, SegmentWriter
 from kobs.errors import SchemaError
 from kobs.ids import TICKET_MASK, id_prefix
@@ -312,6 +313,57 @@ def _segmented_publisher(
 
     segments.rebind.append(rebind)
     return publish, stop
+
+
+def make_begin_publisher(
+    publish: Publisher, table: InFlightTable, count_loss: Callable[[str], None]
+) -> tuple[BeginPublisher, Callable[[], None]]:
+    """A publisher that enters its events in the in-flight table first."""
+    enter: Callable[..., int] = table.open
+    name_event = table.name_event
+    close = table.close
+    count = count_loss
+
+    def begin(
+        name: int,
+        lane: int,
+        timestamp_ns: int,
+        causality_id: int,
+        parent: int,
+        span_id: int,
+        link: int,
+        pid: int,
+        tid: int,
+        type_id: int,
+        severity_category: int,
+        flags: int,
+        origin: int,
+        *payload: object,
+    ) -> tuple[int, int]:
+        entry = enter(timestamp_ns, causality_id, span_id, parent, tid, pid, name, origin, type_id)
+        if entry < 0:
+            count("in_flight_overflow")
+        try:
+            event = publish(
+                lane, timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
+                severity_category, flags, origin, *payload,
+            )  # fmt: skip
+        except BaseException:
+            close(entry)
+            raise
+        if event and entry >= 0:
+            name_event(entry, event)
+        return event, entry
+
+    def stop() -> None:
+        nonlocal enter, count
+        enter, count = _no_entry, _not_counted
+
+    return begin, stop
+
+
+def _no_entry(*_: int) -> int:
+    return -1
 
 
 def _stopped() -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from kobs._core import memory, segments
 from kobs._core.layout import Header, plan, segment_path
+from kobs.ids import NO_LANE, split_id
 
 SIZE = plan(Header(), 64)
 
@@ -236,6 +237,27 @@ def test_a_file_that_does_not_come_is_waited_for_50_ms_an_event_and_then_no_more
     assert all(second(number) for number in range(128, 200))
     assert ring.losses().contended == 64
     assert numbers(read_all(ring.reader(oldest=True))) == [*range(64), *range(128, 200)]
+
+
+def test_a_begin_whose_event_is_lost_meanwhile_is_in_flight(
+    make, core, writer, tmp_path, slow_files
+):
+    ring = make(64, path=tmp_path / "a.kobs", keep=1 << 30)
+    first, second = writer(ring), writer(ring)
+    maker = in_thread(first, range(33))
+    assert slow_files.making.wait(10)
+    assert all(second(number) for number in range(33, 64))
+    begin = ring.begin_publisher("Q")
+    event, entry = begin(8, 0, 1, 2, 4, 3, 0, 6, 5, 10, 0x21, 4, 9, 77)
+    assert (event, ring.losses().contended) == (0, 1)
+    attached = core.attach(ring.path)
+    (listed,) = attached.open_events()
+    assert listed[1:] == (1, 2, 3, 4, 5, 6, 8, 9, 10)
+    assert split_id(listed.event)[:2] == (7, NO_LANE)
+    ring.close_entry(entry)
+    assert attached.open_events() == []
+    slow_files.set()
+    maker.join()
 
 
 def test_who_makes_the_file_does_not_wait_for_itself(make, writer, tmp_path, monkeypatch):
