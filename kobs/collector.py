@@ -300,9 +300,7 @@ class Collector(Emitting):
         self._base = self._zero()
         self._metrics = None
         self._metrics_subscriber = None
-        for cls, rewire in self._rewirings.items():
-            schema = cls.__kobs_schema__
-            self.ring.add_schema(schema.type_id, schema.to_record())
+        for rewire in self._rewirings:
             rewire(self.ring, self._pid)
         for subscriber in self._subscribers:
             subscriber.rewire(self.ring.reader(lossless=subscriber.lossless), self._decoder)

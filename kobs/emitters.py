@@ -22,22 +22,27 @@ from kobs.schema import Schema
 Emitter = Callable[..., int]
 
 
+BeginEmitter = Callable[..., tuple[int, int]]
+"""As an `Emitter`, of an event that opens a scope: (event id, entry in the in-flight table)."""
+
 Rewire = Callable[[Ring, int], None]
 """Has an emitter go on in another ring, as another process: after a fork."""
 
 
 class Cell:
-    """What an emitter reads on every call; exchanged when the ring is."""
+    """What a written emitter reads on every call; exchanged when the ring is."""
 
-    __slots__ = ("_format", "wiring")
+    __slots__ = ("_format", "begins", "wiring")
 
-    def __init__(self, payload_format: str, ring: Ring, pid: int) -> None:
+    def __init__(self, payload_format: str, *, begins: bool) -> None:
         self._format = payload_format
-        self.rewire(ring, pid)
+        self.begins = begins
+        self.wiring: tuple[Callable[..., Any], Callable[[str], int], int]
 
-    def rewire(self, ring: Ring, pid: int) -> None:
-        """Go on in another ring, as another process."""
-        self.wiring = (ring.publisher(self._format), ring.intern, pid)
+    def wire(self, ring: Ring, pid: int) -> None:
+        """Publish into `ring` from here on."""
+        make = ring.begin_publisher if self.begins else ring.publisher
+        self.wiring = (make(self._format), ring.intern, pid)
 
 
 class ThreadIds(_thread._local):
@@ -57,12 +62,14 @@ def make_emitter(
     ring: Ring,
     pid: int,
     *,
+    begins: bool = False,
     gate: list[bool],
     threads: list[ThreadIds],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
-) -> tuple[Emitter, Rewire]:
-    """The emitter of a payload type, and what has it go on in another ring.
+) -> tuple[Callable[..., Any], Rewire]:
+    """The emitter of a payload type (with `begins` a `BeginEmitter`), and what has it go on in
+    another ring.
 
     `gate[0]` true sends every call through `decide(severity, category, causality_id, sampled)`,
     which answers with flags to add, or -1 to drop. `analyse(name, duration_us, event)` sees the
@@ -73,17 +80,23 @@ def make_emitter(
     native = getattr(ring, "native", None)
     fields = native_fields(schema) if native is not None else None
     if native is not None and fields is not None:
-        made, rewire = _native_emitter(schema, native, pid, fields, gate, decide, analyse)
+        made, wire = _native_emitter(schema, native, pid, fields, begins, gate, decide, analyse)
     else:
-        cell = Cell(schema.format, ring, pid)
-        made = _written_emitter(schema, cell, gate, threads, decide, analyse)
-        rewire = cell.rewire
+        cell = Cell(schema.format, begins=begins)
+        cell.wire(ring, pid)
+        made, wire = _written_emitter(schema, cell, gate, threads, decide, analyse), cell.wire
+    ring.add_schema(schema.type_id, schema.to_record())
     made.__name__ = made.__qualname__ = f"emit_{schema.name}"
     made.__doc__ = (
         f"Emit {schema.name}({', '.join(schema.field_names)}); the id of the event, 0 if it was "
         "not recorded.\n\nHeader fields by keyword. Raises `FieldError` for a value that does not "
         "fit."
     )
+
+    def rewire(ring: Ring, pid: int) -> None:
+        ring.add_schema(schema.type_id, schema.to_record())
+        wire(ring, pid)
+
     return made, rewire
 
 
@@ -112,6 +125,7 @@ def _native_emitter(
     ring: Any,
     pid: int,
     fields: tuple[tuple[Any, ...], ...],
+    begins: bool,
     gate: list[bool],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
@@ -128,6 +142,8 @@ def _native_emitter(
         keep=schema.keep,
         fields=fields,
         size=schema.size,
+        begins=begins,
+        scope_name=schema.name_field if begins else None,
         name_field=_analysed_name(schema) if analyse is not None else None,
         duration_field="duration_us" if analyse is not None else None,
         cause=cause,
@@ -175,6 +191,14 @@ def _written_emitter(
         parameters += f"{field.name}=default{index}, " if not field.required else f"{field.name}, "
     arguments = ", ".join(schema.field_names)
     severity, category = int(schema.severity), int(schema.category)
+    publish = "event = publish("
+    if cell.begins:
+        name = schema.name_field
+        named = f"intern(str({name}))" if name else "0"
+        if name and isinstance(schema.field(name).kind, InternedName):
+            named = f"(named := intern({name}))"
+            values = ["named" if value == f"intern({name})" else value for value in values]
+        publish = f"event, entry = publish({named}, "
     lines = [
         f"def emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
         " causality_id=None, parent=None, span_id=None, link=0, timestamp_ns=None, flags=0):",
@@ -193,13 +217,13 @@ def _written_emitter(
         "    if gate[0]:",
         "        more = decide(level & 15, level >> 4, causality_id or 0,"
         " cause[3] if cause is not None else None)",
-        "        if more < 0: return 0",
+        f"        if more < 0: return {'0, -1' if cell.begins else '0'}",
         "        flags |= more",
         "    publish, intern, own_pid = cell.wiring",
         "    scope = origin_get() if origin_used[0] else ''",
         "    try:",
         *(f"        {line}" for line in statements),
-        "        event = publish(lane, clock() if timestamp_ns is None else timestamp_ns,"
+        f"        {publish}lane, clock() if timestamp_ns is None else timestamp_ns,"
         " causality_id or 0, parent or 0, span_id or 0, link, own_pid if pid is None else pid,"
         f" threads[0].tid if tid is None else tid, {schema.type_id}, level, flags,"
         f" intern(scope) if scope else 0, {', '.join(values)})",
@@ -209,7 +233,7 @@ def _written_emitter(
         lines.append(
             f"    if event: analyse({_analysed_name(schema) or repr('')}, duration_us, event)"
         )
-    lines.append("    return event")
+    lines.append(f"    return {'event, entry' if cell.begins else 'event'}")
     exec("\n".join(lines), names)
     return names["emit"]
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from time import monotonic_ns
 from typing import Any, NamedTuple
 
 from kobs._core import select
 from kobs._core.contract import Ring
 from kobs._core.layout import FLAG_BEGIN, FLAG_END, MIN_SLOTS
-from kobs.context import Cause, cause, origin
-from kobs.emitters import Emitter, Rewire, ThreadIds, make_emitter
+from kobs.context import cause
+from kobs.emitters import BeginEmitter, Emitter, Rewire, ThreadIds, make_emitter
 from kobs.errors import FieldTypeError
 from kobs.events import Event
 from kobs.gate import DurationWatch, Gate
@@ -31,7 +30,7 @@ class OpenScope(NamedTuple):
     """A begin event without its end: what `emit_end` needs."""
 
     event: int
-    """Id of the begin event; 0 if it was not recorded."""
+    """Id of the begin event; 0 if it was sampled out, or lost."""
     entry: int
     """Its entry in the in-flight table; -1 for none."""
 
@@ -48,8 +47,9 @@ class Emitting:
         self._durations = durations
         self._pid = pid
         self.threads = [ThreadIds()]
-        self._rewirings: dict[type[PayloadType], Rewire] = {}
+        self._rewirings: list[Rewire] = []
         self.emitters: dict[type[PayloadType], Emitter] = {}
+        self.begin_emitters: dict[type[PayloadType], BeginEmitter] = {}
 
     def emit(
         self,
@@ -109,49 +109,41 @@ class Emitting:
             raise FieldTypeError(
                 f"emitter({cls!r}): expected a payload type, for instance kobs.SyscallExit"
             )
+        made = self.emitters[cls] = self._made(cls, begins=False)
+        return made
+
+    def begin_emitter(self, cls: type[PayloadType]) -> BeginEmitter:
+        """As `emitter`, for events that open a scope: it returns the event's id and the entry in
+        the in-flight table, which `ring.close_entry` takes."""
+        made = self.begin_emitters.get(cls)
+        if made is None:
+            self.emitter(cls)
+            made = self.begin_emitters[cls] = self._made(cls, begins=True)
+        return made
+
+    def _made(self, cls: type[PayloadType], *, begins: bool) -> Callable[..., Any]:
         self.gate.refuse_closed()
         schema = cls.__kobs_schema__
-        self.ring.add_schema(schema.type_id, schema.to_record())
         made, rewire = make_emitter(
             schema,
             self.ring,
             self._pid,
+            begins=begins,
             gate=self.gate.up,
             threads=self.threads,
             decide=self.gate.decide,
             analyse=self._durations.of(schema.name),
         )
-        self.emitters[cls] = made
-        self._rewirings[cls] = rewire
+        self._rewirings.append(rewire)
         return made
 
     def emit_begin(self, payload: PayloadType, **header: Any) -> OpenScope:
         """Record an event that opens a scope and enter it in the in-flight table until
-        `emit_end`. Takes the header fields of `emit`."""
-        schema = type(payload).__kobs_schema__
-        event = self.emit(payload, flags=FLAG_BEGIN, **header)
-        if not event:
-            return OpenScope(0, -1)
-        ambient = cause.get() or Cause(0, 0)
-        given = header.get
-        ring = self.ring
-        name = getattr(payload, schema.name_field) if schema.name_field else ""
-        scope = origin.get()
-        return OpenScope(
-            event,
-            ring.open_entry(
-                event,
-                given("timestamp_ns") or monotonic_ns(),
-                given("causality_id") or ambient.causality_id,
-                given("span_id") or ambient.span_id,
-                given("parent") or ambient.parent,
-                given("tid") or self.threads[0].tid,
-                given("pid") or self._pid,
-                ring.intern(str(name)),
-                ring.intern(scope) if scope else 0,
-                schema.type_id,
-            ),
-        )
+        `emit_end`, also where the event itself is lost. Takes the header fields of `emit`."""
+        cls = type(payload)
+        emitter = self.begin_emitters.get(cls) or self.begin_emitter(cls)
+        values = [getattr(payload, name) for name in cls.__kobs_schema__.field_names]
+        return OpenScope(*emitter(*values, flags=FLAG_BEGIN, **header))
 
     def emit_end(self, scope: OpenScope, payload: PayloadType, **header: Any) -> int:
         """Record the event that closes a scope; its parent is the begin event."""

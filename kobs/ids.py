@@ -13,6 +13,8 @@ RECORDING_BITS = 20
 
 TICKET_MASK = (1 << TICKET_BITS) - 1
 LANE_MASK = (1 << LANE_BITS) - 1
+NO_LANE = LANE_MASK
+"""The lane in the ids of in-flight entries whose begin event found no slot: no event has them."""
 MAX_RECORDING = (1 << RECORDING_BITS) - 1
 
 _RECORDING_SHIFT = LANE_BITS + TICKET_BITS

@@ -15,25 +15,13 @@ class Ring:
         first_ticket: int,
         string_ids: dict[str, int],
         intern_new: Callable[[str], int],
-        locate: Callable[[int, int], tuple[int, memoryview, memoryview] | None] | None,
+        locate: Callable[[int, int], tuple[int, memoryview, memoryview, int] | None] | None,
+        look_ahead: Callable[[], None] | None,
         /,
     ) -> None: ...
     def publish(self, lane: int, body: bytes, /) -> int: ...
     def intern(self, text: str, /) -> int: ...
-    def open_entry(
-        self,
-        event: int,
-        timestamp_ns: int,
-        causality_id: int,
-        span_id: int,
-        parent: int,
-        tid: int,
-        pid: int,
-        name: int,
-        origin: int,
-        type_id: int,
-        /,
-    ) -> int: ...
+    def begin(self, name: int, lane: int, body: bytes, /) -> tuple[int, int]: ...
     def close_entry(self, index: int, /) -> None: ...
     def add(self, offset: int, by: int, /) -> None: ...
     def head(self, lane: int, /) -> int: ...
@@ -53,6 +41,8 @@ class Emitter:
         keep: bool,
         fields: tuple[tuple[str, str, int, int, bool, Any, Any], ...],
         size: int,
+        begins: bool,
+        scope_name: str | None,
         name_field: str | None,
         duration_field: str | None,
         cause: Any,

@@ -15,6 +15,8 @@ from kobs.ids import MAX_RECORDING
 
 COUNTED = LossCounts._fields[1:]
 _WORDS = SLOT_SIZE // 8
+_PRODUCERS = 1024
+"""More threads than a process has that was killed while all of them wrote an event."""
 
 
 def attach(path: str) -> AttachedRing:
@@ -266,11 +268,18 @@ class AttachedFile:
             return settled
         return int(self._words[self._info.counters.offset // 8 + lane * 8])
 
+    def _unfinished(self) -> int:
+        """How many tickets may have been taken by the C core and never written: one a thread, and
+        those whose event was given up."""
+        at = self._info.counters.offset + Counters.contended.offset
+        return (_PRODUCERS + int(self._words[at // 8])) if self.core == "c" else 0
+
     def _settle(self) -> None:
         """Find the heads of a recording that nobody writes any more.
 
-        A killed writer may have finished slots without moving the head counter, and either may
-        be damaged; where they disagree, the one that more slots agree with is believed.
+        A killed writer may have finished slots without moving the head counter (Python core) or
+        moved it without finishing them (C core), and either may be damaged; where they disagree,
+        the one that more slots agree with is believed.
         """
         for lane in range(LANES):
             head = self._head(lane)
@@ -287,7 +296,9 @@ class AttachedFile:
                 if stamp > 1 and (ticket := (stamp >> 1) - 1) & (slots - 1) == index
             ]
             newest = max(tickets, default=self._first[lane] - 1) + 1
-            if not head <= newest <= head + slots:
+            if head > newest and head - newest <= self._unfinished() and tickets:
+                newest = head  # taken, and the writer was killed before they were written
+            elif not head <= newest <= head + slots:
                 support = {
                     candidate: sum(candidate - slots <= ticket < candidate for ticket in tickets)
                     for candidate in (head, newest)

@@ -15,6 +15,16 @@ Never waits, never raises for loss. `struct.error` if a payload value does not f
 (nothing is claimed then)."""
 
 
+BeginPublisher = Callable[..., tuple[int, int]]
+"""`publish(name, lane, ..., *payload_values) -> (event id, entry)`: as a `Publisher`, for an event
+that opens a scope; `name` is an interned string's id.
+
+Enters the begin in the in-flight table first, then publishes its event: what becomes of the event
+does not matter to the entry. `entry` is what `Ring.close_entry` takes, -1 where the table was full
+(counted) or the ring is closed. Where the event is lost its id is 0, and the entry keeps an id of
+its own, in `ids.NO_LANE`. If publishing raises the entry is free again."""
+
+
 class RawSlot(NamedTuple):
     """One finished slot, copied: which event it is, and its 192 bytes."""
 
@@ -78,7 +88,8 @@ class Reader(Protocol):
 
 
 class OpenEvent(NamedTuple):
-    """An entry of the in-flight table: a begin without its end."""
+    """An entry of the in-flight table: a begin without its end. `event` is the begin event's id,
+    or one in `ids.NO_LANE` where that found no slot."""
 
     event: int
     timestamp_ns: int
@@ -123,25 +134,13 @@ class Ring(Protocol):
         Raises `SchemaError` where the region is full."""
         ...
 
-    def open_entry(
-        self,
-        event: int,
-        timestamp_ns: int,
-        causality_id: int,
-        span_id: int,
-        parent: int,
-        tid: int,
-        pid: int,
-        name: int,
-        origin: int,
-        type_id: int,
-    ) -> int:
-        """Enter a begin event in the in-flight table; its index, or -1 where the table is full
-        (counted)."""
+    def begin_publisher(self, payload_format: str) -> BeginPublisher:
+        """As `publisher`, for events that open a scope."""
         ...
 
     def close_entry(self, index: int) -> None:
-        """Free an entry; -1 is ignored."""
+        """Free an entry; -1, and an entry of another process's ring (of before a fork), is
+        ignored."""
         ...
 
     def open_events(self) -> list[OpenEvent]:

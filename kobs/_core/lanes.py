@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from kobs._core.contract import Publisher
+from kobs._core.contract import BeginPublisher, Publisher
 from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
+from kobs._core.regions import InFlightTable
 from kobs._core.segments import Mapped, SegmentWriter
 from kobs.errors import SchemaError
 from kobs.ids import TICKET_MASK, id_prefix
@@ -44,7 +45,8 @@ class Lane:
         self.prefix = id_prefix(recording, lane)
         self.first_ticket = first_ticket
         self.writing: dict[int, int] = {}
-        """Slot index → the ticket whose producer is writing it."""
+        """Slot → the ticket whose producer is writing it. A slot is its index, in further files
+        counted on from the first file's."""
         self._counter = count(first_ticket)
         self.take: Callable[[], int] = self._counter.__next__
         words[head_word] = first_ticket
@@ -236,7 +238,8 @@ def _segmented_publisher(
     other: Publisher | None,
     segments: SegmentWriter,
 ) -> tuple[Publisher, Callable[[], None]]:
-    """As `_lane_publisher`, for a lane that goes on in further files: one comparison more."""
+    """As `_lane_publisher`, for a lane that goes on in further files: a comparison more before and
+    one after."""
     mine = state.lane
     take = state.take
     count = count_loss
@@ -246,7 +249,7 @@ def _segmented_publisher(
     mask = state.slots - 1
     first_word = state.base
     first_ticket = state.first_ticket
-    shift = mask.bit_length()
+    to_half = mask.bit_length() - 1
     heads = state.words
     head_word = state.head_word
     prefix = state.prefix
@@ -255,7 +258,8 @@ def _segmented_publisher(
     ticket_mask = TICKET_MASK
     per_slot = _WORDS
     locate = segments.locate
-    nowhere: Mapped = (-1, state.memory, state.words)
+    look_ahead = segments.look_ahead
+    nowhere: Mapped = (-1, state.memory, state.words, 0)
     here = nowhere
 
     def publish(lane: int, *body: object) -> int:
@@ -268,23 +272,25 @@ def _segmented_publisher(
         except IndexError:
             return 0
         # One look at `here`: another thread may move it to a newer segment at any time.
-        segment, memory, words = here
-        wanted = ticket - first_ticket >> shift
-        if wanted != segment:
+        half, memory, words, first_claim = here
+        wanted = ticket - first_ticket >> to_half
+        if wanted != half:
             place = locate(mine, wanted)
             if place is None:
                 count("contended")
                 return 0
-            segment, memory, words = here = place
+            here = place
+            _, memory, words, first_claim = place
         index = ticket & mask
+        slot = first_claim + index
         try:
-            if claim(index, ticket) != ticket:
+            if claim(slot, ticket) != ticket:
                 count("contended")
                 return 0
             word = first_word + index * per_slot
             stamp = (ticket + 1) << 1
             if words[word] >= stamp:
-                release(index)
+                release(slot)
                 count("contended")  # Lapped while it was stalled.
                 return 0
             words[word] = stamp | 1
@@ -292,13 +298,15 @@ def _segmented_publisher(
             memory[start : start + size] = data
             words[word] = stamp
             heads[head_word] = ticket + 1
-            release(index)
+            release(slot)
         except BaseException:
             # A signal handler raised (KeyboardInterrupt), anywhere above: no claim may stay.
-            if claimed(index) == ticket:
-                release(index)
+            if claimed(slot) == ticket:
+                release(slot)
             count("errors")
             raise
+        if wanted != half:
+            look_ahead()
         return prefix | ticket & ticket_mask
 
     def rebind() -> None:
@@ -312,6 +320,57 @@ def _segmented_publisher(
 
     segments.rebind.append(rebind)
     return publish, stop
+
+
+def make_begin_publisher(
+    publish: Publisher, table: InFlightTable, count_loss: Callable[[str], None]
+) -> tuple[BeginPublisher, Callable[[], None]]:
+    """A publisher that enters its events in the in-flight table first."""
+    enter: Callable[..., int] = table.open
+    name_event = table.name_event
+    close = table.close
+    count = count_loss
+
+    def begin(
+        name: int,
+        lane: int,
+        timestamp_ns: int,
+        causality_id: int,
+        parent: int,
+        span_id: int,
+        link: int,
+        pid: int,
+        tid: int,
+        type_id: int,
+        severity_category: int,
+        flags: int,
+        origin: int,
+        *payload: object,
+    ) -> tuple[int, int]:
+        entry = enter(timestamp_ns, causality_id, span_id, parent, tid, pid, name, origin, type_id)
+        if entry < 0:
+            count("in_flight_overflow")
+        try:
+            event = publish(
+                lane, timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
+                severity_category, flags, origin, *payload,
+            )  # fmt: skip
+        except BaseException:
+            close(entry)
+            raise
+        if event and entry >= 0:
+            name_event(entry, event)
+        return event, entry
+
+    def stop() -> None:
+        nonlocal enter, count
+        enter, count = _no_entry, _not_counted
+
+    return begin, stop
+
+
+def _no_entry(*_: int) -> int:
+    return -1
 
 
 def _stopped() -> int:

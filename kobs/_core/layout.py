@@ -186,7 +186,11 @@ SLOT_BODY_FORMAT = "=QQQQQIIHBBI"
 
 
 class InFlightEntry(ctypes.Structure):
-    """A begin that has no end yet. `event` is the begin event's id, 0 where the entry is free."""
+    """A begin that has no end yet. `event` is 0 where the entry is free.
+
+    It is written before the begin event, with an id in `NO_LANE` (an event's that there is not) as
+    `event`; that becomes the begin event's id once it is published, and stays where it was lost.
+    """
 
     _fields_ = [
         ("event", c_uint64),

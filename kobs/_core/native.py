@@ -9,7 +9,7 @@ from typing import Any
 
 from kobs._core import _native, layout
 from kobs._core.attached import attach
-from kobs._core.contract import Publisher
+from kobs._core.contract import BeginPublisher, Publisher
 from kobs._core.lanes import Lane, payload_packer
 from kobs._core.layout import Counters, Header
 from kobs._core.python import COUNTED, PythonRing, prepare
@@ -72,13 +72,13 @@ class NativeRing(PythonRing):
             self._string_ids,
             self._intern_new,
             None if self._segments is None else self._segments.locate,
+            None if self._segments is None else self._segments.look_ahead,
         )
         self._offsets = {
             cause: header.counters.offset + getattr(Counters, cause).offset for cause in COUNTED
         }
         # Called by name on every event: without a frame between.
         self.intern = self.native.intern  # type: ignore[method-assign, assignment]
-        self.open_entry = self.native.open_entry  # type: ignore[method-assign, assignment]
         self.close_entry = self.native.close_entry  # type: ignore[method-assign, assignment]
         if self._segments is not None:
             self._segments.rebind.append(self.native.forget)
@@ -95,6 +95,16 @@ class NativeRing(PythonRing):
             return native_publish(lane, pack(*body))
 
         return publish
+
+    def begin_publisher(self, payload_format: str) -> BeginPublisher:
+        self._check_open()
+        pack = payload_packer(payload_format).pack
+        native_begin = self.native.begin
+
+        def begin(name: int, lane: int, *body: object) -> tuple[int, int]:
+            return native_begin(name, lane, pack(*body))
+
+        return begin
 
     def count(self, cause: str, by: int = 1) -> None:
         if by > 0:

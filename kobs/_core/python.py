@@ -14,8 +14,8 @@ from typing import Any
 
 from kobs._core import layout, memory, notices, regions
 from kobs._core.attached import attach
-from kobs._core.contract import LossCounts, OpenEvent, Publisher, Reader
-from kobs._core.lanes import DiscardingLane, Lane, counted, make_publisher
+from kobs._core.contract import BeginPublisher, LossCounts, OpenEvent, Publisher, Reader
+from kobs._core.lanes import DiscardingLane, Lane, counted, make_begin_publisher, make_publisher
 from kobs._core.layout import LANES, Counters, Header, ReaderEntry, SlotHeader
 from kobs._core.reader import LaneView, Place, RingReader
 from kobs._core.segments import SegmentFinder, SegmentWriter
@@ -156,7 +156,7 @@ class PythonRing:
         self._schemas = regions.Region(view, header.schema)
         self._schema_types: set[int] = set()
         self._schemas.append(_slot_schema(), 0)
-        self._in_flight = regions.InFlightTable(view, header.in_flight)
+        self._in_flight = regions.InFlightTable(view, header.in_flight, header.recording)
         self._lossless: dict[int, int] = {}
         self._readers_lock = allocate_lock()
         self._stops: list[Callable[[], None]] = []
@@ -166,6 +166,8 @@ class PythonRing:
             else None
         )
         self.lanes = [self._lane(lane, first_ticket) for lane in range(LANES)]
+        if self._segments is not None:
+            self._segments.heads = [lane.head for lane in self.lanes]
         view[: ctypes.sizeof(Header)] = bytes(header)
         if path is not None:
             memory.reveal(path)
@@ -197,6 +199,12 @@ class PythonRing:
         self._stops.append(stop)
         return publish
 
+    def begin_publisher(self, payload_format: str) -> BeginPublisher:
+        publish = self.publisher(payload_format)
+        begin, stop = make_begin_publisher(publish, self._in_flight, self.count)
+        self._stops.append(stop)
+        return begin
+
     def intern(self, text: str) -> int:
         known = self._string_ids.get(text)
         return known if known is not None else self._intern_new(text)
@@ -224,26 +232,6 @@ class PythonRing:
                 f"holds {self._info.schema.size} bytes"
             )
         self._schema_types.add(type_id)
-
-    def open_entry(
-        self,
-        event: int,
-        timestamp_ns: int,
-        causality_id: int,
-        span_id: int,
-        parent: int,
-        tid: int,
-        pid: int,
-        name: int,
-        origin: int,
-        type_id: int,
-    ) -> int:
-        index = self._in_flight.open(
-            event, timestamp_ns, causality_id, span_id, parent, tid, pid, name, origin, type_id
-        )
-        if index < 0:
-            self.count("in_flight_overflow")
-        return index
 
     def close_entry(self, index: int) -> None:
         self._in_flight.close(index)
@@ -361,6 +349,8 @@ class PythonRing:
         if os.getpid() != self._owner:
             return  # A forked child lets go of its parent's ring; the parent goes on with it.
         self._write_counts()
+        if self._segments is not None:
+            self._segments.close()
         self.refresh_clocks()
         state = Header.state.offset
         self._memory[state : state + 4] = layout.STATE_CLOSED.to_bytes(4, sys.byteorder)

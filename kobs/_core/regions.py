@@ -1,13 +1,16 @@
 """The append-only regions (schemas, strings) and the in-flight table, written without a lock."""
 
 import ctypes
+import os
 import struct
 import sys
 from collections.abc import Iterator
+from itertools import count
 
 from kobs._core import layout
 from kobs._core.contract import OpenEvent
 from kobs._core.layout import IN_FLIGHT_ENTRIES, InFlightEntry, RecordHead, RegionHead
+from kobs.ids import NO_LANE, TICKET_MASK, id_prefix
 
 _HEAD = ctypes.sizeof(RegionHead)
 _RECORD = ctypes.sizeof(RecordHead)
@@ -114,18 +117,26 @@ def string_at(memory: memoryview, info: layout.RegionInfo, string_id: int) -> st
 
 
 class InFlightTable:
-    """The begins that have no end yet."""
+    """The begins that have no end yet.
 
-    def __init__(self, memory: memoryview, info: layout.RegionInfo) -> None:
+    An entry is made before its begin event and does not need it: until `name_event`, or for good
+    where the event found no slot, it has an id of its own (in `NO_LANE`).
+    """
+
+    def __init__(self, memory: memoryview, info: layout.RegionInfo, recording: int) -> None:
         self._free = list(range(IN_FLIGHT_ENTRIES - 1, -1, -1))
         self._memory = memory
         self._longs = memory.cast("Q")
         self._offset = info.offset
         self._pack_into = struct.Struct(_ENTRY_FORMAT).pack_into
+        self._first = os.getpid() * IN_FLIGHT_ENTRIES
+        """Entry 0 here. A scope that was open at a fork has one of the parent's table, which the
+        child's must not take for its own."""
+        self._prefix = id_prefix(recording, NO_LANE)
+        self._next = count(1).__next__
 
     def open(
         self,
-        event: int,
         timestamp_ns: int,
         causality_id: int,
         span_id: int,
@@ -136,7 +147,7 @@ class InFlightTable:
         origin: int,
         type_id: int,
     ) -> int:
-        """Enter a begin; its index, -1 where the table is full."""
+        """Enter a begin; the entry, -1 where the table is full."""
         try:
             index = self._free.pop()
         except IndexError:
@@ -157,12 +168,17 @@ class InFlightTable:
             pid,
             0,
         )
-        self._longs[place // 8] = event
-        return index
+        self._longs[place // 8] = self._prefix | self._next() & TICKET_MASK
+        return self._first + index
 
-    def close(self, index: int) -> None:
+    def name_event(self, entry: int, event: int) -> None:
+        """The begin event of an entry has been published."""
+        self._longs[(self._offset + (entry - self._first) * _ENTRY) // 8] = event
+
+    def close(self, entry: int) -> None:
         """Free an entry."""
-        if index >= 0:
+        index = entry - self._first
+        if 0 <= index < IN_FLIGHT_ENTRIES:
             self._longs[(self._offset + index * _ENTRY) // 8] = 0
             self._free.append(index)
 
@@ -173,6 +189,9 @@ def open_events(memory: memoryview, info: layout.RegionInfo) -> list[OpenEvent]:
     for index in range(IN_FLIGHT_ENTRIES):
         place = info.offset + index * _ENTRY
         raw = bytes(memory[place : place + _ENTRY])
+        if bytes(memory[place : place + 8]) != raw[:8]:
+            # Its event was published just now; once more.
+            raw = bytes(memory[place : place + _ENTRY])
         entry = InFlightEntry.from_buffer_copy(raw)
         # Freed, or freed and taken again, while it was copied: it is not in flight, or will be
         # seen whole by the next look.

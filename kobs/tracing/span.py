@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from kobs import bridge, collector as collectors
 from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.collector import Collector
-from kobs.context import Cause, cause, origin
+from kobs.context import Cause, cause
 from kobs.errors import KobsError
 from kobs.events import Event
 from kobs.ids import mint_id
@@ -32,12 +32,11 @@ from kobs.tracing.slow import slow_ms as _slow_ms
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SYSCALL = int(Category.SYSCALL)
-_SPAN_BEGAN = SpanBegan.__kobs_schema__.type_id
 
 open_spans: dict[int, "Span"] = {}
 """The spans of this process that are open, by span id."""
 
-_cause_get, _cause_set, _origin_get = cause.get, cause.set, origin.get
+_cause_get, _cause_set = cause.get, cause.set
 _make_cause = tuple.__new__
 _modules = sys.modules
 _LEFT_OUT = -2
@@ -235,24 +234,16 @@ class Span:
                         causality_id, self._category
                     )
                 if kept:
-                    pid = self._pid
-                    event = (collector.emitters.get(SpanBegan) or collector.emitter(SpanBegan))(
+                    begin = collector.begin_emitters.get(SpanBegan)
+                    event, self._entry = (begin or collector.begin_emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
-                        pid=pid, category=self._category, causality_id=causality_id,
+                        pid=self._pid, category=self._category, causality_id=causality_id,
                         parent=parent, span_id=span_id, timestamp_ns=now, flags=FLAG_BEGIN,
                     )  # fmt: skip
                     if event:
-                        self._event = event
-                        scope = _origin_get()
-                        name = ring.intern(self.name)
-                        if not name:  # The string region is full: the name goes on as text.
-                            self.record(NAME, self.name)
-                        self._entry = ring.open_entry(
-                            event, now, causality_id, span_id, parent, collector.threads[0].tid,
-                            collector._pid if pid is None else pid, name,
-                            ring.intern(scope) if scope else 0, _SPAN_BEGAN,
-                        )  # fmt: skip
-                        parent = event
+                        self._event = parent = event
+                    if (event or self._entry >= 0) and not ring.intern(self.name):
+                        self.record(NAME, self.name)  # No room for strings: it goes on as text.
                 else:
                     self._entry = _LEFT_OUT
                     ring.count("sampled_out")

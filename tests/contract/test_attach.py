@@ -21,7 +21,8 @@ def recorded(make, writer, tmp_path):
     ring = make(64, path=tmp_path / "a.kobs")
     write = writer(ring)
     ring.add_schema(17, b"{}")
-    ring.open_entry(1, 2, 3, 4, 5, 6, 7, ring.intern("read"), 9, 10)
+    begin = ring.begin_publisher("Q")
+    begin(ring.intern("read"), 0, 2, 3, 5, 4, 0, 7, 6, 10, 0x21, 4, 9, 77)
     for number in range(100):
         write(number, lane=number % 10 == 0)
     ring.close()

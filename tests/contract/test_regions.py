@@ -1,12 +1,14 @@
 """Strings, schemas, the in-flight table and counters: in memory and in the file."""
 
 import json
+import struct
 import threading
 
 import pytest
 
 from kobs._core.layout import IN_FLIGHT_ENTRIES, SlotHeader
 from kobs.errors import SchemaError
+from kobs.ids import NO_LANE, event_id, split_id
 
 
 @pytest.fixture
@@ -73,27 +75,81 @@ def test_a_full_schema_region_is_refused(ring):
         ring.add_schema(24, b"x" * 8000)
 
 
-def test_a_begin_is_in_flight_until_its_end(ring, core):
+def begin(publish, lane=0, name=8, timestamp_ns=1):
+    return publish(name, lane, timestamp_ns, 2, 4, 3, 0, 6, 5, 10, 0x21, 4, 9, 77)
+
+
+def test_a_begin_is_in_flight_until_its_end(ring, core, read_all):
     attached = core.attach(ring.path)
-    first = ring.open_entry(101, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-    second = ring.open_entry(102, 2, 2, 3, 4, 5, 6, 7, 8, 9)
+    publish = ring.begin_publisher("Q")
+    event, first = begin(publish)
+    other, second = begin(publish, lane=1, timestamp_ns=2)
+    assert (split_id(event), split_id(other)) == ((7, 0, 0), (7, 1, 0))
     assert attached.open_events() == ring.open_events()
-    assert attached.open_events()[0] == (101, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    assert attached.open_events()[0] == (event, 1, 2, 3, 4, 5, 6, 8, 9, 10)
     ring.close_entry(first)
     ring.close_entry(-1)
-    assert [entry.event for entry in attached.open_events()] == [102]
+    assert [entry.event for entry in attached.open_events()] == [other]
     ring.close_entry(second)
     assert attached.open_events() == []
+    assert [event_id(7, s.lane, s.ticket) for s in read_all(attached.reader())] == [event, other]
+
+
+def test_a_begin_whose_event_is_discarded_is_in_flight_and_has_an_id_of_its_own(make, read_all):
+    ring = make(16, overflow="discard")
+    reader = ring.reader(lossless=True)
+    publish = ring.begin_publisher("Q")
+    events, entries = zip(*(begin(publish, timestamp_ns=n) for n in range(20)), strict=True)
+    assert all(events[:16])
+    assert events[16:] == (0,) * 4
+    listed = ring.open_events()
+    assert [entry.timestamp_ns for entry in listed] == list(range(20))
+    assert [entry.event for entry in listed[:16]] == list(events[:16])
+    assert all(entry[1:] == (n, 2, 3, 4, 5, 6, 8, 9, 10) for n, entry in enumerate(listed))
+    own = [entry.event for entry in listed[16:]]
+    assert len(set(own)) == 4
+    assert {split_id(event)[:2] for event in own} == {(7, NO_LANE)}
+    for entry in entries:
+        ring.close_entry(entry)
+    assert ring.open_events() == []
+    assert ring.losses().discarded == 4
+    assert len(read_all(reader)) == 16
+
+
+def test_a_begin_that_cannot_be_packed_is_not_in_flight(ring):
+    publish = ring.begin_publisher("B")
+    with pytest.raises(struct.error):
+        publish(8, 0, 1, 2, 4, 3, 0, 6, 5, 10, 0x21, 4, 9, 256)
+    assert ring.open_events() == []
+
+
+def test_a_closed_ring_takes_no_begin(ring, core):
+    publish = ring.begin_publisher("Q")
+    ring.close()
+    assert begin(publish) == (0, -1)
+    attached = core.attach(ring.path)
+    assert attached.open_events() == []
+    assert sum(attached.losses()) == 0
 
 
 def test_a_full_in_flight_table_is_counted_and_its_places_come_back(ring):
-    indexes = [ring.open_entry(n + 1, n, 0, 0, 0, 0, 0, 0, 0, 0) for n in range(IN_FLIGHT_ENTRIES)]
-    assert sorted(indexes) == list(range(IN_FLIGHT_ENTRIES))
-    assert ring.open_entry(5000, 1, 0, 0, 0, 0, 0, 0, 0, 0) == -1
+    publish = ring.begin_publisher("Q")
+    entries = [begin(publish)[1] for _ in range(IN_FLIGHT_ENTRIES)]
+    assert len(set(entries)) == IN_FLIGHT_ENTRIES
+    event, entry = begin(publish)
+    assert event
+    assert entry == -1
     assert ring.losses().in_flight_overflow == 1
-    ring.close_entry(17)
-    assert ring.open_entry(5000, 1, 0, 0, 0, 0, 0, 0, 0, 0) == 17
+    ring.close_entry(entries[17])
+    assert begin(publish)[1] == entries[17]
     assert len(ring.open_events()) == IN_FLIGHT_ENTRIES
+
+
+def test_an_entry_of_another_process_is_not_closed_here(ring):
+    """A scope that was open at a fork ends in the child, which has a ring of its own."""
+    _, entry = begin(ring.begin_publisher("Q"))
+    ring.close_entry(entry + IN_FLIGHT_ENTRIES)
+    assert len(ring.open_events()) == 1
 
 
 def test_losses_are_counted_by_cause_and_read_from_the_file(ring, core):

@@ -12,6 +12,7 @@ import pytest
 from kobs._core import select
 from kobs._core.contract import RawSlot
 from kobs.errors import RecordingError
+from kobs.ids import NO_LANE, event_id
 
 MASK = (1 << 64) - 1
 
@@ -104,35 +105,44 @@ def test_killed_while_it_publishes(create, tmp_path):
 def test_killed_while_it_goes_on_to_a_further_segment(create, tmp_path):
     ring = create(keep=1 << 30)
     publish = ring.publisher("3Q")
-    for value in range(1, 17):
+    for value in range(1, 9):
         emit(publish, value)
     with KillAtEveryLine(tmp_path / "run", tmp_path / "copies") as kills:
-        emit(publish, 17)
+        for value in range(9, 18):
+            emit(publish, value)  # The segment is made at the first, and gone on to at the last.
     assert kills.count > 40
-    ends = set()
+    ends = []
+    made = 0
     for copy in sorted((tmp_path / "copies").iterdir()):
         _, tickets, _ = read(copy)
-        assert tickets in (list(range(16)), list(range(17)))
-        ends.add(len(tickets))
-    assert ends == {16, 17}
+        assert tickets == list(range(len(tickets)))
+        ends.append(len(tickets))
+        made += (copy / "a.1.kobs").exists()
+    assert ends == sorted(ends)
+    assert set(ends) == set(range(8, 18))
+    assert 40 < made < kills.count
 
 
 def test_killed_while_it_interns_and_opens_a_scope(create, tmp_path):
     ring = create()
+    begin = ring.begin_publisher("3Q")
     with KillAtEveryLine(tmp_path / "run", tmp_path / "copies"):
         name = ring.intern("read")
-        ring.open_entry(5, 6, 7, 8, 9, 10, 11, name, 0, 12)
+        event, _ = begin(name, 0, 1, 1, 9, 8, 0, 11, 10, 12, 0, 0, 0, 1, 1 ^ MASK, 3)
         ring.add_schema(3, b"{}")
-    listed = 0
+    listed = []
     for copy in sorted((tmp_path / "copies").iterdir()):
-        attached, _, _ = read(copy)
+        attached, tickets, _ = read(copy)
+        # What can be read is in flight.
+        assert len(tickets) <= len(attached.open_events())
         assert attached.string(name) in ("?", "read")
         assert [record for record in attached.schemas() if record[0]] in ([], [(3, b"{}")])
         for entry in attached.open_events():
-            assert entry == (5, 6, 7, 8, 9, 10, 11, name, 0, 12)
+            assert entry[1:] == (1, 1, 8, 9, 10, 11, name, 0, 12)
             assert attached.string(name) == "read"
-            listed += 1
-    assert listed
+            listed.append(entry.event)
+    assert set(listed) == {event_id(1, NO_LANE, 1), event}
+    assert listed[-1] == event
 
 
 def test_killed_while_it_makes_its_recording(create, tmp_path):

@@ -19,7 +19,7 @@ KILLS = 200
 NAMES = 1000
 """Different names of steps: a table of names is bounded, and full on a fast machine otherwise."""
 AT_ONCE = 2
-SPREAD_S = 0.03
+SPREAD_S = 0.06
 MASK = (1 << 64) - 1
 
 

@@ -226,8 +226,7 @@ def check(killed: Killed) -> Counter[str]:
             step, certain = divmod(killed.states[place], 2)
             of_name = listed.get(name, [])
             assert len(of_name) <= 1
-            # A begin that was lost (a further segment that came late) is counted, not listed.
-            if certain and not recording.losses().contended:
+            if certain:
                 assert of_name == [f"{name} {step}"]
                 seen[f"{name} in flight"] += 1
         seen["recorded"] += bool(processes)

@@ -95,6 +95,47 @@ def test_a_scope_is_in_flight_until_it_ends(collector: Collector) -> None:
     assert ended.parent == began.id
 
 
+def test_a_scope_whose_begin_event_is_discarded_is_in_flight_until_it_ends() -> None:
+    with Collector(size=16, overflow="discard") as collector:
+        reader = collector.subscribe(lossless=True)
+        for _ in range(16):
+            collector.emit(SpanEnded("full", 1.0))
+        with causal_context(77):
+            scope = collector.emit_begin(SpanBegan("load"), timestamp_ns=5, pid=9)
+        with kobs.span_operation("inner", collector=collector):
+            first, second = collector.open_events()
+            assert (first.timestamp_ns, first.pid, first.causality_id) == (5, 9, 77)
+            names = [collector.ring.string(entry.name) for entry in (first, second)]
+            assert names == ["load", "inner"]
+        assert scope.event == 0
+        assert collector.open_events() == [first]
+        collector.emit_end(scope, SpanEnded("load", 3.0))
+        assert collector.open_events() == []
+        assert [event.payload.name for event in reader] == ["full"] * 16
+
+
+def test_a_scope_that_is_sampled_out_is_not_in_flight() -> None:
+    with Collector(size=16, sampling=0) as collector:
+        scope = collector.emit_begin(SpanBegan("load"))
+        assert (scope, collector.open_events()) == ((0, -1), [])
+
+
+def test_a_scope_that_was_open_at_a_fork_closes_nothing_in_the_child() -> None:
+    with Collector(size=16) as collector:
+        outer = collector.emit_begin(SpanBegan("outer"))
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                collector.emit_begin(SpanBegan("inner"))
+                collector.emit_end(outer, SpanEnded("outer", 1.0))
+                code = int(len(collector.open_events()) != 1)
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(collector.open_events()) == 1
+
+
 def test_sampling_keeps_or_drops_whole_chains_and_everything_from_warn_up() -> None:
     with Collector(size=4096, sampling=50) as collector:
         for chain in range(1, 201):

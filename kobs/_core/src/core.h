@@ -35,7 +35,8 @@ struct ring_object {
     Py_buffer memory;
     PyObject *string_ids; /* str -> int, of the strings that are in the recording */
     PyObject *intern_new; /* callable(str) -> int: puts a new one there */
-    PyObject *locate;     /* callable(lane, segment) -> (segment, memory, words) | None; or NULL */
+    PyObject *locate;     /* callable(lane, half) -> (half, memory, ...) | None; or NULL */
+    PyObject *look_ahead; /* callable(): makes the segment that follows */
     struct ring_place *places;
 #if !KOBS_FREE_THREADED
     struct { /* the strings that were interned last, by identity */
@@ -60,6 +61,13 @@ kobs_intern(ring_object *ring, PyObject *text)
     }
 #endif
     return kobs_intern_anew(ring, text);
+}
+
+/* Whether making a further segment raised while an event was published. */
+static inline bool
+kobs_raised(ring_object *ring)
+{
+    return ring->ring.locate != NULL && PyErr_Occurred() != NULL;
 }
 
 int kobs_add_ring_type(PyObject *module);
@@ -166,11 +174,11 @@ typedef struct {
     uint16_t type_id;
     uint8_t level; /* severity | category << 4 */
     uint8_t lane;
-    bool keep;
+    bool keep, begins;
     Py_ssize_t field_count, required;
     kobs_field *fields;
     size_t body_size;
-    Py_ssize_t name_field, duration_field; /* -1: none */
+    Py_ssize_t name_field, duration_field, scope_name; /* -1: none */
     kobs_context context;
     PyObject *gate;    /* [bool] */
     PyObject *decide;  /* callable(severity, category, causality_id, sampled) -> flags, -1 to drop */
@@ -182,8 +190,9 @@ typedef struct {
 } emitter_object;
 
 /* Emit: `fields` has one value a field; what is not given is filled in. 0, or -1 with an exception
- * set. */
-int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t *event);
+ * set. `*entry` is the entry in the in-flight table of an event that opens a scope. */
+int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t *event,
+              int64_t *entry);
 
 int kobs_add_emitter_type(PyObject *module);
 

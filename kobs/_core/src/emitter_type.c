@@ -111,6 +111,21 @@ origin_id(emitter_object *self, uint32_t *to)
     return id < 0 ? -1 : 0;
 }
 
+/* The string that an entry in the in-flight table is known by. */
+static int
+scope_name(emitter_object *self, PyObject *const *fields, uint32_t *to)
+{
+    int64_t id = 0;
+
+    if (self->scope_name >= 0) {
+        PyObject *text = PyObject_Str(fields[self->scope_name]);
+        id = text == NULL ? -1 : kobs_intern(self->ring, text);
+        Py_XDECREF(text);
+    }
+    *to = (uint32_t)id;
+    return id < 0 ? -1 : 0;
+}
+
 static int
 analyse(emitter_object *self, PyObject *const *fields, uint64_t event)
 {
@@ -130,12 +145,14 @@ analyse(emitter_object *self, PyObject *const *fields, uint64_t event)
 }
 
 int
-kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint64_t *event)
+kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint64_t *event,
+          int64_t *entry)
 {
     PyObject *sampled;
     kobs_body body;
 
     *event = 0;
+    *entry = -1;
     if (fill_from_cause(&self->context, given, &sampled) < 0) {
         Py_XDECREF(sampled);
         return -1;
@@ -177,7 +194,20 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
     body.severity_category = (uint8_t)level;
     body.flags = flags;
     body.timestamp_ns = given->given & GIVEN_TIME ? given->timestamp_ns : kobs_now();
-    *event = kobs_publish(&self->ring->ring, lane, &body, self->body_size);
+    if (self->begins) {
+        uint32_t name;
+        if (scope_name(self, fields, &name) < 0) {
+            return -1;
+        }
+        *event = kobs_publish_begin(&self->ring->ring, lane, &body, self->body_size, name, entry);
+    }
+    else {
+        *event = kobs_publish(&self->ring->ring, lane, &body, self->body_size);
+    }
+    if (kobs_raised(self->ring)) {
+        kobs_close_entry(&self->ring->ring, *entry);
+        return -1;
+    }
     if (self->analyse != NULL && *event != 0) {
         return analyse(self, fields, *event);
     }
@@ -405,10 +435,11 @@ emitter_vectorcall(emitter_object *self, PyObject *const *args, size_t count, Py
     PyObject *fields[MAX_FIELDS];
     kobs_given given = {0};
     uint64_t event;
+    int64_t entry;
 
     int done = take_arguments(self, args, positional, keywords, fields, &given);
     if (done == 0) {
-        done = kobs_emit(self, fields, &given, &event);
+        done = kobs_emit(self, fields, &given, &event, &entry);
     }
     else if (done == -1) {
         return NULL;
@@ -416,6 +447,9 @@ emitter_vectorcall(emitter_object *self, PyObject *const *args, size_t count, Py
     if (done < 0) {
         explain(self, fields, args, positional, keywords);
         return NULL;
+    }
+    if (self->begins) {
+        return Py_BuildValue("KL", (unsigned long long)event, (long long)entry);
     }
     return event_number(self, event);
 }
@@ -465,8 +499,8 @@ static PyObject *
 emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"ring", "pid", "title", "type_id", "severity", "category", "keep",
-                            "fields", "size", "name_field", "duration_field", "cause",
-                            "cause_type", "origin", "origin_used", "gate", "decide", "analyse",
+                            "fields", "size", "begins", "scope_name", "name_field", "duration_field",
+                            "cause", "cause_type", "origin", "origin_used", "gate", "decide", "analyse",
                             "explain", NULL};
     core_state *state = PyType_GetModuleState(type);
     PyObject *ring, *title, *fields, *cause, *cause_type, *origin, *origin_used, *gate, *decide_, *analyse_,
@@ -474,13 +508,14 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     unsigned int pid;
     unsigned short type_id;
     unsigned char severity, category;
-    int keep;
+    int keep, begins;
     Py_ssize_t size;
-    const char *name_field, *duration_field;
+    const char *name_field, *duration_field, *name_of_scope;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!IUHbbpO!nzzOOOO!O!OOO:Emitter", names,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!IUHbbpO!npzzzOOOO!O!OOO:Emitter", names,
                                      state->ring_type, &ring, &pid, &title, &type_id, &severity,
-                                     &category, &keep, &PyTuple_Type, &fields, &size, &name_field,
+                                     &category, &keep, &PyTuple_Type, &fields, &size, &begins,
+                                     &name_of_scope, &name_field,
                                      &duration_field, &cause, &cause_type, &origin, &PyList_Type,
                                      &origin_used, &PyList_Type,
                                      &gate, &decide_, &analyse_, &explain_)) {
@@ -500,6 +535,7 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->type_id = type_id;
     self->level = (uint8_t)(severity | category << 4);
     self->keep = keep;
+    self->begins = begins;
     self->lane = keep || severity >= WARN ? KOBS_PRIORITY_LANE : KOBS_MAIN_LANE;
     self->title = Py_NewRef(title);
     self->header_names = state->header_names;
@@ -512,7 +548,8 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->analyse = analyse_ == Py_None ? NULL : Py_NewRef(analyse_);
     self->explain = Py_NewRef(explain_);
     if (take_fields(self, fields, size) < 0 || find_field(self, name_field, &self->name_field) < 0
-        || find_field(self, duration_field, &self->duration_field) < 0) {
+        || find_field(self, duration_field, &self->duration_field) < 0
+        || find_field(self, name_of_scope, &self->scope_name) < 0) {
         Py_CLEAR(self);
     }
     else if (self->duration_field < 0) {

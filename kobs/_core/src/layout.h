@@ -30,6 +30,12 @@ enum {
     KOBS_OVERFLOW_DISCARD = 1,
 };
 
+#define KOBS_TICKET_MASK ((1ull << 42) - 1)
+#define KOBS_NO_LANE 3ull
+
+/* What all events of a lane have in common in their ids. */
+#define KOBS_ID_PREFIX(recording, lane) ((uint64_t)(recording) << 44 | (uint64_t)(lane) << 42)
+
 typedef struct {
     uint64_t offset, slots;
 } kobs_lane_info;

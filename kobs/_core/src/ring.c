@@ -13,21 +13,24 @@ kobs_ring_init(kobs_ring *ring, uint8_t *memory, const kobs_header *header, uint
     ring->counters = (kobs_counters *)(memory + header->counters.offset);
     ring->in_flight = (kobs_in_flight *)(memory + header->in_flight.offset);
     ring->readers = (const kobs_reader_entry *)(memory + header->readers.offset);
+    ring->first_entry = (int64_t)header->pid * KOBS_IN_FLIGHT_ENTRIES;
+    ring->no_lane_prefix = KOBS_ID_PREFIX(header->recording, KOBS_NO_LANE);
+    atomic_init(&ring->begun, 0);
     ring->discards = header->overflow == KOBS_OVERFLOW_DISCARD;
     for (unsigned number = 0; number < KOBS_LANES; number++) {
         kobs_lane *lane = &ring->lanes[number];
         uint64_t slots = header->lanes[number].slots;
 
         ring->first[number] = (kobs_place){
-            .number = 0,
+            .half = 0,
             .slots = (kobs_slot *)(memory + header->lanes[number].offset),
         };
         lane->head = &ring->counters->heads[number];
         lane->mask = slots - 1;
-        lane->shift = log2_of(slots);
+        lane->to_half = log2_of(slots) - 1;
         lane->number = number;
         lane->first_ticket = first_ticket;
-        lane->id_prefix = (uint64_t)header->recording << 44 | (uint64_t)number << 42;
+        lane->id_prefix = KOBS_ID_PREFIX(header->recording, number);
         atomic_init(&lane->place, &ring->first[number]);
         atomic_init(&lane->limit, 0);
         atomic_store_explicit(&lane->head->value, first_ticket, memory_order_relaxed);
@@ -75,9 +78,12 @@ kobs_take_or_discard(kobs_ring *ring, kobs_lane *lane, uint64_t *ticket)
     return false;
 }
 
-int
-kobs_open_entry(kobs_ring *ring, const kobs_in_flight *entry)
+int64_t
+kobs_open_entry(kobs_ring *ring, const kobs_in_flight *begin)
 {
+    if (atomic_load_explicit(&ring->closed, memory_order_relaxed)) {
+        return -1;
+    }
     for (int group = 0; group < KOBS_IN_FLIGHT_ENTRIES / 64; group++) {
         _Atomic uint64_t *used = &ring->in_flight_used[group];
         uint64_t seen = atomic_load_explicit(used, memory_order_relaxed);
@@ -87,16 +93,18 @@ kobs_open_entry(kobs_ring *ring, const kobs_in_flight *entry)
             if (!atomic_compare_exchange_weak_explicit(used, &seen, seen | 1ull << bit,
                                                        memory_order_acquire,
                                                        memory_order_relaxed)) {
-                continue; /* others take entries of this group: at most 64 times */
+                continue; /* others took entries of this group meanwhile */
             }
-            int index = group * 64 + bit;
-            const uint64_t *from = (const uint64_t *)entry;
+            int64_t index = group * 64 + bit;
+            const uint64_t *from = (const uint64_t *)begin;
             uint64_t *to = (uint64_t *)&ring->in_flight[index];
-            for (size_t word = 1; word < sizeof(*entry) / 8; word++) {
+            uint64_t number = 1 + atomic_fetch_add_explicit(&ring->begun, 1, memory_order_relaxed);
+            for (size_t word = 1; word < sizeof(*begin) / 8; word++) {
                 __atomic_store_n(&to[word], from[word], __ATOMIC_RELAXED);
             }
-            __atomic_store_n(&to[0], from[0], __ATOMIC_RELEASE);
-            return index;
+            __atomic_store_n(&to[0], ring->no_lane_prefix | (number & KOBS_TICKET_MASK),
+                             __ATOMIC_RELEASE);
+            return ring->first_entry + index;
         }
     }
     kobs_add(&ring->counters->in_flight_overflow, 1);
@@ -104,9 +112,18 @@ kobs_open_entry(kobs_ring *ring, const kobs_in_flight *entry)
 }
 
 void
-kobs_close_entry(kobs_ring *ring, int index)
+kobs_name_entry(kobs_ring *ring, int64_t entry, uint64_t event)
 {
-    if (index < 0 || index >= KOBS_IN_FLIGHT_ENTRIES) {
+    __atomic_store_n(&ring->in_flight[entry - ring->first_entry].event, event, __ATOMIC_RELEASE);
+}
+
+void
+kobs_close_entry(kobs_ring *ring, int64_t entry)
+{
+    int64_t index = entry - ring->first_entry;
+
+    if (index < 0 || index >= KOBS_IN_FLIGHT_ENTRIES
+        || atomic_load_explicit(&ring->closed, memory_order_relaxed)) {
         return;
     }
     __atomic_store_n(&ring->in_flight[index].event, 0, __ATOMIC_RELEASE);

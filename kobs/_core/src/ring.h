@@ -27,10 +27,10 @@ typedef union {
 
 enum { KOBS_BODY_HEADER = KOBS_SLOT_HEADER_SIZE - 8 };
 
-/* Where the slots of a lane lie that hold the tickets of one segment (of all, in a ring without
- * further segments). Never changed once it is in use. */
+/* Where the slots of a lane lie that hold the tickets of one half of a segment (of all, in a ring
+ * without further segments). Never changed once it is in use. */
 typedef struct {
-    int64_t number;
+    int64_t half;
     kobs_slot *slots;
 } kobs_place;
 
@@ -41,7 +41,7 @@ typedef struct {
     _Atomic(const kobs_place *) place;
     uint64_t mask, first_ticket, id_prefix;
     _Atomic uint64_t limit; /* discarding: tickets below it may be taken */
-    unsigned shift;
+    unsigned to_half; /* from tickets to halves of segments */
     unsigned number;
 } kobs_lane;
 
@@ -52,10 +52,15 @@ struct kobs_ring {
     const kobs_reader_entry *readers;
     _Atomic uint64_t in_flight_used[KOBS_IN_FLIGHT_ENTRIES / 64];
     uint8_t *memory;
-    /* Gives the place of another segment, NULL where there is none; NULL in a ring that has only
-     * one. */
-    const kobs_place *(*locate)(kobs_ring *, unsigned lane, int64_t segment);
-    void *owner; /* for `locate` */
+    /* Gives the place of another half of a segment, NULL where there is none; NULL in a ring that
+     * has one segment only. */
+    const kobs_place *(*locate)(kobs_ring *, unsigned lane, int64_t half);
+    /* Called after the first event of a half, to make the segment that follows. */
+    void (*look_ahead)(kobs_ring *);
+    void *owner; /* for these two */
+    int64_t first_entry;    /* what entry 0 of the in-flight table is called in this process */
+    uint64_t no_lane_prefix; /* of the ids of begins whose event was lost */
+    _Atomic uint64_t begun;
     kobs_place first[KOBS_LANES];
     _Atomic bool closed;
     bool discards;
@@ -93,9 +98,11 @@ kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_
         return 0;
     }
     const kobs_place *place = atomic_load_explicit(&lane->place, memory_order_acquire);
+    bool crossed = false;
     if (ring->locate != NULL) {
-        int64_t segment = (int64_t)(ticket - lane->first_ticket) >> lane->shift;
-        if (segment != place->number && (place = ring->locate(ring, lane_number, segment)) == NULL) {
+        int64_t half = (int64_t)((ticket - lane->first_ticket) >> lane->to_half);
+        crossed = half != place->half;
+        if (crossed && (place = ring->locate(ring, lane_number, half)) == NULL) {
             kobs_add(&ring->counters->contended, 1);
             return 0;
         }
@@ -119,7 +126,10 @@ kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_
         atomic_store_explicit(&slot->words[word + 1], body->words[word], memory_order_relaxed);
     }
     atomic_store_explicit(&slot->words[0], finished, memory_order_release);
-    return lane->id_prefix | (ticket & ((1ull << 42) - 1));
+    if (crossed) {
+        ring->look_ahead(ring);
+    }
+    return lane->id_prefix | (ticket & KOBS_TICKET_MASK);
 }
 
 /* Copy the slot of `ticket` if it is the finished one before and after the copy. Otherwise false,
@@ -143,11 +153,41 @@ kobs_copy(const kobs_slot *from, uint64_t ticket, uint64_t to[KOBS_SLOT_WORDS], 
     return *stamp == wanted;
 }
 
-/* Enter a begin in the in-flight table; its index, -1 where the table is full (counted). */
-int kobs_open_entry(kobs_ring *, const kobs_in_flight *entry);
+/* Enter a begin in the in-flight table; the entry, -1 where the table is full (counted). It gets an
+ * id of its own, in no lane, that `kobs_name_entry` replaces. */
+int64_t kobs_open_entry(kobs_ring *, const kobs_in_flight *);
 
-/* Free an entry; -1 is ignored. */
-void kobs_close_entry(kobs_ring *, int index);
+/* The begin event of an entry has been published. */
+void kobs_name_entry(kobs_ring *, int64_t entry, uint64_t event);
+
+/* Free an entry; what is none of this process's is ignored. */
+void kobs_close_entry(kobs_ring *, int64_t entry);
+
+/* Publish an event that opens a scope, after it is entered in the in-flight table: what becomes of
+ * the event does not matter to the entry. */
+static inline uint64_t
+kobs_publish_begin(kobs_ring *ring, unsigned lane, const kobs_body *body, size_t size,
+                   uint32_t name, int64_t *entry)
+{
+    kobs_in_flight begin = {
+        .timestamp_ns = body->timestamp_ns,
+        .causality_id = body->causality_id,
+        .span_id = body->span_id,
+        .parent = body->parent,
+        .tid = body->tid,
+        .name = name,
+        .origin = body->origin,
+        .type_id = body->type_id,
+        .pid = body->pid,
+    };
+
+    *entry = kobs_open_entry(ring, &begin);
+    uint64_t event = kobs_publish(ring, lane, body, size);
+    if (event != 0 && *entry >= 0) {
+        kobs_name_entry(ring, *entry, event);
+    }
+    return event;
+}
 
 /* One past the newest ticket of a lane. */
 static inline uint64_t

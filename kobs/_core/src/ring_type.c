@@ -11,15 +11,28 @@ typedef struct ring_place {
     Py_buffer memory;
 } ring_place;
 
+/* After a call in the midst of publishing. What it raised (a signal handler may) is left to be
+ * raised by whoever publishes, unless that one has an exception in hand already. */
+static void
+leave(PyObject *called, PyObject *type, PyObject *error, PyObject *traceback)
+{
+    if (type != NULL) {
+        if (PyErr_Occurred()) {
+            PyErr_WriteUnraisable(called);
+        }
+        PyErr_Restore(type, error, traceback);
+    }
+}
+
 static const kobs_place *
-locate(kobs_ring *ring, unsigned lane, int64_t segment)
+locate(kobs_ring *ring, unsigned lane, int64_t half)
 {
     ring_object *self = ring->owner;
     const kobs_place *found = NULL;
     PyObject *error_type, *error, *traceback;
 
     PyErr_Fetch(&error_type, &error, &traceback);
-    PyObject *mapped = PyObject_CallFunction(self->locate, "IL", lane, (long long)segment);
+    PyObject *mapped = PyObject_CallFunction(self->locate, "IL", lane, (long long)half);
     ring_place *made = NULL;
     if (mapped != NULL && mapped != Py_None && (made = PyMem_Calloc(1, sizeof(*made))) != NULL) {
         if (PyObject_GetBuffer(PyTuple_GET_ITEM(mapped, 1), &made->memory, PyBUF_WRITABLE) < 0) {
@@ -27,7 +40,7 @@ locate(kobs_ring *ring, unsigned lane, int64_t segment)
         }
         else {
             size_t offset = (size_t)((uint8_t *)ring->first[lane].slots - ring->memory);
-            made->place.number = segment;
+            made->place.half = half;
             made->place.slots = (kobs_slot *)((uint8_t *)made->memory.buf + offset);
             made->next = self->places;
             self->places = made;
@@ -36,11 +49,19 @@ locate(kobs_ring *ring, unsigned lane, int64_t segment)
         }
     }
     Py_XDECREF(mapped);
-    if (PyErr_Occurred()) {
-        PyErr_WriteUnraisable(self->locate);
-    }
-    PyErr_Restore(error_type, error, traceback);
+    leave(self->locate, error_type, error, traceback);
     return found;
+}
+
+static void
+look_ahead(kobs_ring *ring)
+{
+    ring_object *self = ring->owner;
+    PyObject *error_type, *error, *traceback;
+
+    PyErr_Fetch(&error_type, &error, &traceback);
+    Py_XDECREF(PyObject_CallNoArgs(self->look_ahead));
+    leave(self->look_ahead, error_type, error, traceback);
 }
 
 /* Let go of the segments that no producer writes to, or can be on its way to any more: all but the
@@ -99,12 +120,12 @@ kobs_intern_anew(ring_object *self, PyObject *text)
 static PyObject *
 ring_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *memory, *string_ids, *intern_new, *find;
+    PyObject *memory, *string_ids, *intern_new, *find, *look;
     Py_buffer header;
     unsigned long long first_ticket;
 
-    if (!PyArg_ParseTuple(args, "Oy*KO!OO:Ring", &memory, &header, &first_ticket, &PyDict_Type,
-                          &string_ids, &intern_new, &find)) {
+    if (!PyArg_ParseTuple(args, "Oy*KO!OOO:Ring", &memory, &header, &first_ticket, &PyDict_Type,
+                          &string_ids, &intern_new, &find, &look)) {
         return NULL;
     }
     ring_object *self = NULL;
@@ -131,7 +152,9 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
             self->ring.locate = find == Py_None ? NULL : locate;
             self->string_ids = Py_NewRef(string_ids);
             self->intern_new = Py_NewRef(intern_new);
+            self->ring.look_ahead = look_ahead;
             self->locate = find == Py_None ? NULL : Py_NewRef(find);
+            self->look_ahead = Py_NewRef(look);
         }
     }
     PyBuffer_Release(&header);
@@ -145,6 +168,7 @@ ring_traverse(ring_object *self, visitproc visit, void *arg)
     Py_VISIT(self->string_ids);
     Py_VISIT(self->intern_new);
     Py_VISIT(self->locate);
+    Py_VISIT(self->look_ahead);
     return 0;
 }
 
@@ -173,11 +197,32 @@ ring_dealloc(ring_object *self)
     Py_CLEAR(self->string_ids);
     Py_CLEAR(self->intern_new);
     Py_CLEAR(self->locate);
+    Py_CLEAR(self->look_ahead);
     if (self->memory.obj != NULL) {
         PyBuffer_Release(&self->memory);
     }
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
+}
+
+/* A lane and a packed body as a caller gives them; 0, or -1 with an exception set. */
+static int
+take_body(PyObject *lane, PyObject *packed, unsigned *number, kobs_body *body, size_t *size)
+{
+    uint64_t which;
+
+    if (kobs_unsigned(lane, KOBS_LANES - 1, &which) < 0) {
+        return -1;
+    }
+    if (!PyBytes_Check(packed) || PyBytes_GET_SIZE(packed) < KOBS_BODY_HEADER
+        || PyBytes_GET_SIZE(packed) > KOBS_SLOT_SIZE - 8) {
+        PyErr_SetString(PyExc_TypeError, "expected a slot's bytes after its stamp");
+        return -1;
+    }
+    *number = (unsigned)which;
+    *size = (size_t)PyBytes_GET_SIZE(packed);
+    memcpy(body, PyBytes_AS_STRING(packed), *size);
+    return 0;
 }
 
 PyDoc_STRVAR(publish_doc, "publish(lane, body) -> event id\n\n"
@@ -186,23 +231,47 @@ PyDoc_STRVAR(publish_doc, "publish(lane, body) -> event id\n\n"
 static PyObject *
 ring_publish(ring_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 2 || !PyBytes_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "publish(lane, body): expected an int and bytes");
-        return NULL;
-    }
-    long lane = PyLong_AsLong(args[0]);
-    if (lane < 0 || lane >= KOBS_LANES) {
-        return PyErr_Occurred() ? NULL : PyLong_FromLong(0);
-    }
-    Py_ssize_t size = PyBytes_GET_SIZE(args[1]);
     kobs_body body = {0};
-    if (size > (Py_ssize_t)sizeof(body)) {
-        PyErr_Format(PyExc_ValueError, "a body of %zd bytes; a slot holds %zu", size, sizeof(body));
+    unsigned lane;
+    size_t size;
+
+    if (count != 2) {
+        PyErr_Format(PyExc_TypeError, "publish() takes 2 arguments, got %zd", count);
         return NULL;
     }
-    memcpy(&body, PyBytes_AS_STRING(args[1]), (size_t)size);
-    return PyLong_FromUnsignedLongLong(
-        kobs_publish(&self->ring, (unsigned)lane, &body, (size_t)size));
+    if (take_body(args[0], args[1], &lane, &body, &size) < 0) {
+        return NULL;
+    }
+    uint64_t event = kobs_publish(&self->ring, lane, &body, size);
+    return kobs_raised(self) ? NULL : PyLong_FromUnsignedLongLong(event);
+}
+
+PyDoc_STRVAR(begin_doc, "begin(name, lane, body) -> (event id, entry)\n\n"
+                        "As publish, after entering it in the in-flight table.");
+
+static PyObject *
+ring_begin(ring_object *self, PyObject *const *args, Py_ssize_t count)
+{
+    kobs_body body = {0};
+    unsigned lane;
+    size_t size;
+    uint64_t name;
+    int64_t entry;
+
+    if (count != 3) {
+        PyErr_Format(PyExc_TypeError, "begin() takes 3 arguments, got %zd", count);
+        return NULL;
+    }
+    if (kobs_unsigned(args[0], UINT32_MAX, &name) < 0
+        || take_body(args[1], args[2], &lane, &body, &size) < 0) {
+        return NULL;
+    }
+    uint64_t event = kobs_publish_begin(&self->ring, lane, &body, size, (uint32_t)name, &entry);
+    if (kobs_raised(self)) {
+        kobs_close_entry(&self->ring, entry);
+        return NULL;
+    }
+    return Py_BuildValue("KL", (unsigned long long)event, (long long)entry);
 }
 
 PyDoc_STRVAR(intern_doc, "intern(text) -> id\n\nThe id of a string; 0 if the region is full.");
@@ -215,51 +284,18 @@ ring_intern(ring_object *self, PyObject *text)
     return id < 0 ? NULL : PyLong_FromLongLong(id);
 }
 
-PyDoc_STRVAR(open_entry_doc,
-             "open_entry(event, timestamp_ns, causality_id, span_id, parent, tid, pid, name, "
-             "origin, type_id) -> index\n\nEnter a begin; -1 where the table is full.");
+PyDoc_STRVAR(close_entry_doc, "close_entry(entry)\n\nFree an entry; what is none of this process's is "
+                              "ignored.");
 
 static PyObject *
-ring_open_entry(ring_object *self, PyObject *const *args, Py_ssize_t count)
+ring_close_entry(ring_object *self, PyObject *entry)
 {
-    static const uint64_t most[] = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
-                                    UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT16_MAX};
-    uint64_t given[10];
+    long long which = PyLong_AsLongLong(entry);
 
-    if (count != 10) {
-        PyErr_Format(PyExc_TypeError, "open_entry() takes 10 arguments, got %zd", count);
+    if (which == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    for (int each = 0; each < 10; each++) {
-        if (kobs_unsigned(args[each], most[each], &given[each]) < 0) {
-            return NULL;
-        }
-    }
-    if (atomic_load_explicit(&self->ring.closed, memory_order_relaxed)) {
-        return PyLong_FromLong(-1);
-    }
-    kobs_in_flight entry = {
-        .event = given[0], .timestamp_ns = given[1], .causality_id = given[2],
-        .span_id = given[3], .parent = given[4], .tid = (uint32_t)given[5],
-        .pid = (uint32_t)given[6], .name = (uint32_t)given[7], .origin = (uint32_t)given[8],
-        .type_id = (uint16_t)given[9],
-    };
-    return PyLong_FromLong(kobs_open_entry(&self->ring, &entry));
-}
-
-PyDoc_STRVAR(close_entry_doc, "close_entry(index)\n\nFree an entry; -1 is ignored.");
-
-static PyObject *
-ring_close_entry(ring_object *self, PyObject *index)
-{
-    long at = PyLong_AsLong(index);
-
-    if (at == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (!atomic_load_explicit(&self->ring.closed, memory_order_relaxed)) {
-        kobs_close_entry(&self->ring, (int)at);
-    }
+    kobs_close_entry(&self->ring, which);
     Py_RETURN_NONE;
 }
 
@@ -325,7 +361,7 @@ ring_stop(ring_object *self, PyObject *Py_UNUSED(none))
 static PyMethodDef methods[] = {
     {"publish", (PyCFunction)(void (*)(void))ring_publish, METH_FASTCALL, publish_doc},
     {"intern", (PyCFunction)ring_intern, METH_O, intern_doc},
-    {"open_entry", (PyCFunction)(void (*)(void))ring_open_entry, METH_FASTCALL, open_entry_doc},
+    {"begin", (PyCFunction)(void (*)(void))ring_begin, METH_FASTCALL, begin_doc},
     {"close_entry", (PyCFunction)ring_close_entry, METH_O, close_entry_doc},
     {"add", (PyCFunction)ring_add, METH_VARARGS, add_doc},
     {"head", (PyCFunction)ring_head, METH_O, head_doc},
@@ -340,7 +376,7 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Ring(memory, header, first_ticket, string_ids, intern_new, locate)\n\n"
+    {Py_tp_doc, "Ring(memory, header, first_ticket, string_ids, intern_new, locate, look_ahead)\n\n"
                 "A ring in a buffer, for producers."},
     {Py_tp_new, ring_new},
     {Py_tp_dealloc, ring_dealloc},
