@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -264,8 +265,14 @@ Pair = tuple[Watched, Watched]
 @pytest.mark.parametrize("source", PROBES.values(), ids=PROBES.keys())
 def test_a_program_that_does_odd_things_does_the_same(pair: Pair, source: str) -> None:
     bare, watched = (side.run(sys.executable, "-c", textwrap.dedent(source)) for side in pair)
-    assert watched == bare
+    assert _without_pid(watched) == _without_pid(bare)
     assert b"Traceback" not in bare[2], "the probe itself is wrong"
+
+
+def _without_pid(done: tuple[int, bytes, bytes]) -> tuple[int, bytes, bytes]:
+    """From Python 3.12 on, a warning of `os.fork` says which process it is of."""
+    code, out, err = done
+    return code, out, re.sub(rb"(?<=: This process \(pid=)\d+(?=\) is multi-threaded)", b"", err)
 
 
 def test_a_program_that_deletes_its_session_goes_on(pair: Pair) -> None:
