@@ -249,9 +249,12 @@ def _environment(session: "Session", args: argparse.Namespace) -> dict[bytes, by
     return env
 
 
-_PASSED_ON = (  # a continue is not: `_follow` sees to it
+_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""The terminal sends them to the group. None stops this process: `_follow` does, where and when
+the program was stopped. (A continue is not passed on either: `_follow` sees to it.)"""
+_PASSED_ON = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGWINCH, signal.SIGALRM, signal.SIGTSTP,
+    signal.SIGWINCH, signal.SIGALRM, *_STOPS,
 )  # fmt: skip
 _FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
 
@@ -276,6 +279,8 @@ def _supervise(program: Program, env: dict[bytes, bytes], session: "Session") ->
         if info.si_signo == signal.SIGCHLD:
             status = _follow(pid)
             if status is not None:
+                while signal.sigtimedwait(_STOPS, 0):
+                    pass  # it was the program's, which has ended
                 signal.pthread_sigmask(signal.SIG_SETMASK, before - set(_PASSED_ON))
                 return status
         elif _is_for_us_alone(info, pid):

@@ -320,7 +320,7 @@ class TestStops:
             os.killpg(made.process.pid, signal.SIGKILL)
             made.end()
 
-    @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP])
+    @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN])
     def test_each_stop_is_one_however_soon_after_the_continue(self, start, number: int) -> None:
         """Of the program alone (SIGSTOP), or of the group, as by a terminal. The program stops
         again long before `kobs run` has noticed that both were continued."""
@@ -335,6 +335,18 @@ class TestStops:
             os.killpg(made.process.pid, signal.SIGCONT)
         assert made.line() == "end"
         assert made.end() == 0
+
+    def test_one_for_a_program_that_ends_of_it_stops_nothing(self, start) -> None:
+        made = start("""
+            import os, signal
+            from kobs.cli import run
+            def both_at_once(program, pid, session):
+                os.kill(os.getpid(), signal.SIGTSTP)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            run._note_unobserved = both_at_once
+            os._exit(run.run(["-q", "-o", "inner", "--", "sh", "-c", "exit 3"]))
+            """)
+        assert made.end() == 3
 
 
 def _state(pid: int) -> str:
