@@ -249,9 +249,12 @@ def _environment(session: "Session", args: argparse.Namespace) -> dict[bytes, by
     return env
 
 
+_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""The terminal sends them to the group. None stops this process: `_follow` does, where and when
+the program was stopped. (A continue is not passed on either: `_follow` sees to it.)"""
 _PASSED_ON = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT, signal.SIGALRM,
+    signal.SIGWINCH, signal.SIGALRM, *_STOPS,
 )  # fmt: skip
 _FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
 
@@ -274,8 +277,10 @@ def _supervise(program: Program, env: dict[bytes, bytes], session: "Session") ->
     while True:
         info = signal.sigwaitinfo(waited)
         if info.si_signo == signal.SIGCHLD:
-            status = _child_changed(pid)
+            status = _follow(pid)
             if status is not None:
+                while signal.sigtimedwait(_STOPS, 0):
+                    pass  # it was the program's, which has ended
                 signal.pthread_sigmask(signal.SIG_SETMASK, before - set(_PASSED_ON))
                 return status
         elif _is_for_us_alone(info, pid):
@@ -298,14 +303,12 @@ def _note_unobserved(program: Program, pid: int, session: "Session") -> None:
 def _is_for_us_alone(info: signal.struct_siginfo, pid: int) -> bool:
     """Whether the program did not get the signal itself: the terminal sends to the group, and so
     does the program where it sends to its own group."""
-    if info.si_code == _FROM_KERNEL or info.si_pid == pid:
-        return False
-    return info.si_signo != signal.SIGCONT or _is_to_go_on(pid)
+    return info.si_code != _FROM_KERNEL and info.si_pid != pid
 
 
-def _child_changed(pid: int) -> int | None:
+def _follow(pid: int) -> int | None:
     """The wait status if the program has ended. Where it was stopped, stop too, so that the
-    shell sees its job stopped."""
+    shell sees its job stopped; where only this process was continued, continue the program."""
     while True:
         found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
         if found == 0:
@@ -313,22 +316,22 @@ def _child_changed(pid: int) -> int | None:
         if not os.WIFSTOPPED(status):
             return status
         os.kill(os.getpid(), signal.SIGSTOP)
-        if _is_to_go_on(pid):
+        if not _went_on(pid):
             os.kill(pid, signal.SIGCONT)
 
 
-def _is_to_go_on(pid: int) -> bool:
-    """It is stopped still. A stop typed since we were continued is pending here (what continued
-    us dropped older ones): that one stands."""
-    return signal.SIGTSTP not in signal.sigpending() and _is_stopped(pid)
+def _went_on(pid: int) -> bool:
+    """Whether the program was continued, or ended, since the stop that was reported last.
 
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] == b"T"
-    except OSError:
-        return False
+    A shell continues the whole group, the younger member first. By the time this process runs
+    again the program may have been stopped anew, and that stop has to stand: its state now says
+    nothing. It was continued if that is to be reported, or if another stop is. To be asked in
+    this order, and not at once: the kernel looks for one after the other, the stop first, and
+    would miss a stop that comes in between.
+    """
+    asked = (os.WCONTINUED, os.WSTOPPED)
+    left = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return any(os.waitid(os.P_PID, pid, change | left) for change in asked)
 
 
 def _write_exit(session: "Session", status: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -264,8 +265,14 @@ Pair = tuple[Watched, Watched]
 @pytest.mark.parametrize("source", PROBES.values(), ids=PROBES.keys())
 def test_a_program_that_does_odd_things_does_the_same(pair: Pair, source: str) -> None:
     bare, watched = (side.run(sys.executable, "-c", textwrap.dedent(source)) for side in pair)
-    assert watched == bare
+    assert _without_pid(watched) == _without_pid(bare)
     assert b"Traceback" not in bare[2], "the probe itself is wrong"
+
+
+def _without_pid(done: tuple[int, bytes, bytes]) -> tuple[int, bytes, bytes]:
+    """From Python 3.12 on, a warning of `os.fork` says which process it is of."""
+    code, out, err = done
+    return code, out, re.sub(rb"(?<=: This process \(pid=)\d+(?=\) is multi-threaded)", b"", err)
 
 
 def test_a_program_that_deletes_its_session_goes_on(pair: Pair) -> None:
@@ -409,19 +416,25 @@ def shell(pair: Pair) -> Iterator[Terminal]:
 
 
 TALKS = """
-import os, signal, sys, time
-seen = []
+import os, signal, sys
+seen = b""
+came, comes = os.pipe()  # each signal has its byte, where Python may make one call of two
+os.set_blocking(came, False)
+os.set_blocking(comes, False)
+signal.set_wakeup_fd(comes)
 for name in ("SIGINT", "SIGCONT", "SIGTERM"):
-    signal.signal(getattr(signal, name), lambda number, frame: seen.append(number))
+    signal.signal(getattr(signal, name), lambda number, frame: None)
 print("u" + "p", os.getpgrp() == os.tcgetpgrp(0), flush=True)
 while True:
     line = sys.stdin.readline().strip()
-    if line == "seen": print("seen:", seen, flush=True)
+    if line == "seen":
+        try: seen += os.read(came, 99)
+        except BlockingIOError: pass
+        print("seen:", list(seen), flush=True)
     if line == "end": sys.exit(7)
 """
 
 
-@pytest.mark.xfail(strict=False, reason="known: a Ctrl-Z right after fg is lost now and then")
 def test_job_control_of_a_shell_acts_on_the_program(shell: Terminal, pair: Pair) -> None:
     (pair[1].work / "talks.py").write_text(TALKS)
     shell.type(f"$K {sys.executable} talks.py\n")
@@ -437,7 +450,7 @@ def test_job_control_of_a_shell_acts_on_the_program(shell: Terminal, pair: Pair)
         shell.see("talks.py")
         shell.type("seen\n")
         shell.see("seen: [")
-    shell.see("]")
+    assert shell.see("]") == "18, 18, 18]"
     shell.type("\x1a")
     shell.see("Stopped")
     shell.type("bg\n")  # it reads, so the terminal stops it again
@@ -448,6 +461,7 @@ def test_job_control_of_a_shell_acts_on_the_program(shell: Terminal, pair: Pair)
     shell.type("fg; echo co''de=$?\n")
     shell.type("seen\n")
     shell.see("seen: [")
+    assert shell.see("]") == "18, 18, 18, 18, 18]"
     shell.type("end\n")
     shell.see("code=7")
 

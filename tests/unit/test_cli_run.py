@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -171,6 +171,11 @@ class Recorded:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
     def end(self) -> int:
         self.process.stdin.close()
         code = self.process.wait(WAIT_S)
@@ -283,6 +288,69 @@ class TestSignals:
             assert os.waitpid(pid, 0)[1] == 0
         finally:
             os.close(terminal)
+
+
+STOPS = """
+    import os, signal, sys
+    number = int(sys.stdin.readline())
+    send = os.kill if number == signal.SIGSTOP else os.killpg
+    for count in range({times}):
+        os.write(1, b"%d %d\\n" % (count, os.getpid()))
+        send(os.getpid() if send is os.kill else 0, number)
+    os.write(1, b"end\\n")
+    """
+
+
+class TestStops:
+    """What a shell sees where its job stops: `kobs run` stops with the program, and for nothing
+    else. The session is the one of this process, and the group one of its own, as of a shell's
+    job."""
+
+    @pytest.fixture
+    def start(self, tmp_path: Path, script) -> Iterator[Callable[[str], Recorded]]:
+        started = []
+
+        def start(source: str) -> Recorded:
+            started.append(Recorded(tmp_path, script(source), process_group=0))
+            return started[0]
+
+        yield start
+        (made,) = started
+        if made.process.poll() is None:
+            os.killpg(made.process.pid, signal.SIGKILL)
+            made.end()
+
+    @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN])
+    def test_each_stop_is_one_however_soon_after_the_continue(self, start, number: int) -> None:
+        """Of the program alone (SIGSTOP), or of the group, as by a terminal. The program stops
+        again long before `kobs run` has noticed that both were continued."""
+        times = 50
+        made = start(STOPS.format(times=times))
+        made.say(str(int(number)))
+        for count in range(times):
+            _, status = os.waitpid(made.process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), f"of {times} stops, {times - count} were lost"
+            said, pid = made.line().split()
+            assert (int(said), _state(int(pid))) == (count, "T")
+            os.killpg(made.process.pid, signal.SIGCONT)
+        assert made.line() == "end"
+        assert made.end() == 0
+
+    def test_one_for_a_program_that_ends_of_it_stops_nothing(self, start) -> None:
+        made = start("""
+            import os, signal
+            from kobs.cli import run
+            def both_at_once(program, pid, session):
+                os.kill(os.getpid(), signal.SIGTSTP)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            run._note_unobserved = both_at_once
+            os._exit(run.run(["-q", "-o", "inner", "--", "sh", "-c", "exit 3"]))
+            """)
+        assert made.end() == 3
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _read_until(terminal: int, word: str) -> str:
