@@ -6,6 +6,23 @@ from typing import Any
 def layout() -> dict[str, tuple[int, int]]: ...
 def now() -> int: ...
 def clock() -> str: ...
+def span_type(
+    base: type,
+    cause: Any,
+    cause_type: type,
+    open_spans: dict[int, Any],
+    slow_ms: dict[int, float],
+    modules: dict[str, Any],
+    /,
+) -> type[Any]: ...
+def wire_spans(
+    collector: object,
+    began: Emitter = ...,
+    ended: Emitter = ...,
+    gate: list[bool] = ...,
+    trace_high: int = ...,
+    /,
+) -> None: ...
 
 class Ring:
     def __init__(

@@ -7,6 +7,7 @@ from time import monotonic_ns
 from typing import Any, TypeVar
 
 from kobs import bridge, collector as collectors
+from kobs._core import select
 from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.collector import Collector
 from kobs.context import Cause, cause
@@ -41,6 +42,8 @@ _make_cause = tuple.__new__
 _modules = sys.modules
 _LEFT_OUT = -2
 """In place of an in-flight entry: sampling left this span out."""
+_NONE_HERE: tuple[str, ...] = ()
+"""Its attributes lie in what is derived from it, in Python or C."""
 _NOTHING: Mapping[str, object] = {}
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -58,35 +61,26 @@ class Span:
     current span.
     """
 
-    __slots__ = (
-        "_attributes", "_began_ns", "_category", "_cause", "_collector", "_entry", "_event",
-        "_given", "_pid", "_previous", "_slow_ms", "duration_us", "kind", "name", "status",
-    )  # fmt: skip
+    __slots__ = _NONE_HERE
 
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        category: int,
-        pid: int | None,
-        slow_ms: float | None,
-        collector: Collector | None,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        """internal, server, client, producer or consumer."""
-        self._category = category
-        self._pid = pid
-        self._slow_ms = slow_ms
-        self._given = collector
-        self._cause: Cause | None = None
-        self._began_ns = 0
-        self._event, self._entry = 0, -1
-        self._attributes: dict[str, Any] | None = None
-        self.status = "unset"
-        """unset, ok or error."""
-        self.duration_us: float | None = None
-        """From begin to end in microseconds; None before the end."""
+    name: str
+    kind: str
+    """internal, server, client, producer or consumer."""
+    status: str
+    """unset, ok or error."""
+    duration_us: float | None
+    """From begin to end in microseconds; None before the end."""
+    _category: int
+    _pid: int | None
+    _slow_ms: float | None
+    _given: Collector | None
+    _collector: Collector | None
+    _cause: Cause | None
+    _previous: Cause | None
+    _attributes: dict[str, Any] | None
+    _began_ns: int
+    _event: int
+    _entry: int
 
     # -- what it is -------------------------------------------------------------------------
 
@@ -123,6 +117,9 @@ class Span:
 
     def record(self, key: str, value: object) -> "Span":
         """Set an attribute; strings, numbers, booleans, bytes and lists keep their types."""
+        return self._record(key, value)
+
+    def _record(self, key: str, value: object) -> "Span":
         if self._began_ns:
             if value.__class__ not in _PLAIN:
                 value = plain(value)
@@ -199,6 +196,12 @@ class Span:
     # -- its life ---------------------------------------------------------------------------
 
     def __enter__(self) -> "Span":
+        return self._enter()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._exit(kind, error, traceback)
+
+    def _enter(self) -> "Span":
         if self._began_ns:
             raise SpanError(
                 f"span {self.name!r} is open already; make another one with "
@@ -235,6 +238,8 @@ class Span:
                     )
                 if kept:
                     begin = collector.begin_emitters.get(SpanBegan)
+                    if begin is None and collector is collectors._global:
+                        _wire(collector)
                     event, self._entry = (begin or collector.begin_emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
                         pid=self._pid, category=self._category, causality_id=causality_id,
@@ -257,7 +262,7 @@ class Span:
         open_spans[span_id] = self
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+    def _exit(self, kind: object, error: BaseException | None, traceback: object) -> None:
         own = self._cause
         if not self._began_ns or own is None:
             return
@@ -308,7 +313,9 @@ class Span:
         return decorate(function, self._another)
 
     def _another(self) -> "Span":
-        return Span(self.name, self.kind, self._category, self._pid, self._slow_ms, self._given)
+        return make_span(
+            self.name, self.kind, self._category, self._pid, self._slow_ms, self._given
+        )
 
     def __repr__(self) -> str:
         state = "open" if self._began_ns else "ended" if self._cause is not None else "not begun"
@@ -335,6 +342,9 @@ class Span:
             )  # fmt: skip
         return inline
 
+    def _mistake(self, collector: Collector, error: Exception) -> None:
+        _count_error(collector, error)
+
     def _tell_slow(
         self, collector: Collector, own: Cause, ended_ns: int, took_ms: float, slow_ms: float
     ) -> None:
@@ -343,6 +353,36 @@ class Span:
             self.name, took_ms, slow_ms, pid=self._pid, causality_id=own[0],
             parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
         )  # fmt: skip
+
+
+class WrittenSpan(Span):
+    """A span all in Python."""
+
+    __slots__ = (
+        "_attributes", "_began_ns", "_category", "_cause", "_collector", "_entry", "_event",
+        "_given", "_pid", "_previous", "_slow_ms", "duration_us", "kind", "name", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        category: int,
+        pid: int | None,
+        slow_ms: float | None,
+        collector: Collector | None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self._category = category
+        self._pid = pid
+        self._slow_ms = slow_ms
+        self._given = collector
+        self._collector = self._previous = self._cause = self._attributes = None
+        self._began_ns = self._event = 0
+        self._entry = -1
+        self.status = "unset"
+        self.duration_us = None
 
 
 def adopt(collector: Collector, outer: Cause, timestamp_ns: int | None = None) -> None:
@@ -358,6 +398,37 @@ def adopt(collector: Collector, outer: Cause, timestamp_ns: int | None = None) -
         causality_id=outer.causality_id, parent=outer.parent, span_id=outer.span_id,
         timestamp_ns=timestamp_ns,
     )  # fmt: skip
+
+
+def _native_type() -> type[Span] | None:
+    """The type of spans that are recorded in C; None with the Python core."""
+    if select().name != "c":
+        return None
+    from kobs._core import _native
+
+    return _native.span_type(Span, cause, Cause, open_spans, _slow_ms, sys.modules)
+
+
+make_span: Callable[..., Span] = _native_type() or WrittenSpan
+
+
+def _wire(collector: Collector | None) -> None:
+    """Have the spans of the process-wide collector recorded without Python, where they can be."""
+    if make_span is WrittenSpan:
+        return
+    from kobs._core import _native
+
+    began = ended = None
+    if collector is not None:
+        began, ended = collector.begin_emitter(SpanBegan), collector.emitter(SpanEnded)
+    if isinstance(began, _native.Emitter) and isinstance(ended, _native.Emitter):
+        high = collector.ring.trace_high  # type: ignore[union-attr]
+        _native.wire_spans(collector, began, ended, collector.gate.up, high)  # type: ignore[union-attr]
+    else:
+        _native.wire_spans(None)
+
+
+collectors.watch_global_collector(lambda _: _wire(None))
 
 
 def _count_error(collector: Collector, error: Exception) -> None:

@@ -10,7 +10,7 @@ from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.levels import Category
 from kobs.schema import PayloadType
-from kobs.tracing.span import Span, adopt, open_spans
+from kobs.tracing.span import Span, adopt, make_span, open_spans
 
 _SYSCALL = int(Category.SYSCALL)
 _NETWORK = int(Category.NETWORK)
@@ -32,7 +32,7 @@ def span_operation(
     consumer. `collector`: where to record; else the process-wide one. Raises `ConfigError` for
     another kind.
     """
-    return Span(
+    return make_span(
         name,
         kind if kind == "internal" else _kind(kind, _KINDS),
         _PERFORMANCE,
@@ -51,7 +51,7 @@ def span_syscall(
 ) -> Span:
     """A span around a system call of process `pid` (else this one); over `slow_ms` (10 unless
     `set_slow_thresholds` says otherwise) a `SyscallSlow` event follows."""
-    return Span(name, "internal", _SYSCALL, pid, slow_ms, collector)
+    return make_span(name, "internal", _SYSCALL, pid, slow_ms, collector)
 
 
 def span_grpc(
@@ -63,7 +63,7 @@ def span_grpc(
 ) -> Span:
     """A span around a gRPC call of `method` (`package.Service/Method`), on the server's side
     unless `kind="client"`."""
-    return Span(method, _kind(kind, ("server", "client")), _NETWORK, None, slow_ms, collector)
+    return make_span(method, _kind(kind, ("server", "client")), _NETWORK, None, slow_ms, collector)
 
 
 def current_span() -> Span:
@@ -77,7 +77,7 @@ def current_span() -> Span:
         known = open_spans.get(ambient[2])
         if known is not None:
             return known
-    elsewhere = Span("", "internal", _PERFORMANCE, None, None, None)
+    elsewhere = make_span("", "internal", _PERFORMANCE, None, None, None)
     elsewhere._collector = None
     elsewhere._event = 0
     elsewhere._cause = ambient or bridge.opentelemetry_cause()

@@ -16,11 +16,6 @@
 #define KOBS_FREE_THREADED 0
 #endif
 
-typedef struct {
-    PyTypeObject *ring_type, *emitter_type;
-    PyObject *header_names[10];
-} core_state;
-
 extern struct PyModuleDef kobs_module;
 
 /* -- Ring (ring_type.c) --------------------------------------------------------------------- */
@@ -156,6 +151,8 @@ enum {
     GIVEN_PARENT = 32,
     GIVEN_SPAN = 64,
     GIVEN_TIME = 128,
+
+    GIVEN_CAUSE = GIVEN_CAUSALITY | GIVEN_PARENT | GIVEN_SPAN,
 };
 
 typedef struct {
@@ -195,6 +192,29 @@ int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t 
               int64_t *entry);
 
 int kobs_add_emitter_type(PyObject *module);
+
+/* -- spans (span_type.c) -------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject *cause_var, *cause_type, *open_spans, *slow_ms, *modules;
+    PyObject *zero, *nothing, *unset, *opentelemetry, *enter, *exit, *record;
+    PyObject *collector; /* whose spans need no Python; NULL: none's do, nor do the next four count */
+    emitter_object *began, *ended;
+    PyObject *gate, *trace_high;
+} span_state;
+
+PyObject *kobs_span_type(PyObject *module, PyObject *args);
+PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
+int kobs_visit_spans(span_state *, visitproc visit, void *arg);
+void kobs_clear_spans(span_state *);
+
+/* -- the module's state --------------------------------------------------------------------- */
+
+typedef struct {
+    PyTypeObject *ring_type, *emitter_type;
+    PyObject *header_names[10];
+    span_state span;
+} core_state;
 
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 

@@ -153,7 +153,10 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
 
     *event = 0;
     *entry = -1;
-    if (fill_from_cause(&self->context, given, &sampled) < 0) {
+    sampled = NULL;
+    bool gated = PyList_GET_ITEM(self->gate, 0) != Py_False;
+    if ((gated || (given->given & GIVEN_CAUSE) != GIVEN_CAUSE)
+        && fill_from_cause(&self->context, given, &sampled) < 0) {
         Py_XDECREF(sampled);
         return -1;
     }
@@ -165,7 +168,7 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
         level = severity | category << 4;
     }
     uint8_t flags = given->flags;
-    if (PyList_GET_ITEM(self->gate, 0) != Py_False) {
+    if (gated) {
         int more = decide(self, level & 15, level >> 4, given->causality_id, sampled);
         if (more < 0) {
             Py_XDECREF(sampled);

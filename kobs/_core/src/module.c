@@ -26,6 +26,12 @@ static PyMethodDef functions[] = {
     {"now", now, METH_NOARGS, PyDoc_STR("Monotonic time in nanoseconds.")},
     {"clock", clock_name, METH_NOARGS,
      PyDoc_STR("Where the time is read: 'tsc' or 'clock_gettime'.")},
+    {"span_type", kobs_span_type, METH_VARARGS,
+     PyDoc_STR("span_type(base, cause, cause_type, open_spans, slow_ms, modules) -> type\n\n"
+               "The type of spans, derived from `base`.")},
+    {"wire_spans", kobs_wire_spans, METH_VARARGS,
+     PyDoc_STR("wire_spans(collector, began, ended, gate, trace_high)\n\n"
+               "The collector whose spans are recorded without Python; None: no one's.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -56,7 +62,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->ring_type);
     Py_VISIT(state->emitter_type);
-    return 0;
+    return kobs_visit_spans(&state->span, visit, arg);
 }
 
 static int
@@ -66,7 +72,17 @@ clear(PyObject *module)
 
     Py_CLEAR(state->ring_type);
     Py_CLEAR(state->emitter_type);
+    kobs_clear_spans(&state->span);
+    for (size_t index = 0; index < sizeof(state->header_names) / sizeof(PyObject *); index++) {
+        Py_CLEAR(state->header_names[index]);
+    }
     return 0;
+}
+
+static void
+free_module(void *module)
+{
+    clear(module);
 }
 
 struct PyModuleDef kobs_module = {
@@ -78,6 +94,7 @@ struct PyModuleDef kobs_module = {
     .m_slots = slots,
     .m_traverse = traverse,
     .m_clear = clear,
+    .m_free = free_module,
 };
 
 PyMODINIT_FUNC
