@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 2
 TEST_PYTHONS ?= 3.11 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup model docs bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ e2e: $(VENV)/.dev e2e-setup ## the tests against real servers, which it installs
 
 e2e-setup:
 	@tests/end_to_end/setup.sh
+
+model: ## check the ring's protocol with spin, a model checker, which it installs
+	@tools/model.sh
 
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
