@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
+FUZZ_SECONDS ?= 60
 TEST_PYTHONS ?= 3.11 3.12 3.13
 CORE := setup.py $(wildcard kobs/_core/src/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,12 @@ e2e: $(VENV)/.dev e2e-setup ## the tests against real servers, which it installs
 e2e-setup:
 	@tests/end_to_end/setup.sh
 
+model: ## check the ring's protocol with spin, a model checker, which it installs
+	@tools/model.sh
+
+fuzz: $(VENV)/.fuzz ## read damaged recordings for FUZZ_SECONDS (60) with the core that KOBS_CORE names
+	$(BIN)/python -m tests.fuzz.fuzz $(FUZZ_SECONDS)
+
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.vocabularies
@@ -63,3 +70,9 @@ $(VENV)/.dev: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs and its development tools into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "installing atheris into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --only-binary atheris -e '.[fuzz]' || \
+		echo "atheris has no wheel for this Python: fuzzing goes on without it" >&2
+	@touch $@

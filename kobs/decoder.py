@@ -7,6 +7,7 @@ from typing import Protocol
 
 from kobs._core.contract import RawSlot
 from kobs._core.layout import SLOT_BODY_FORMAT, SLOT_HEADER_SIZE
+from kobs.errors import SchemaError
 from kobs.events import Event, _Fields
 from kobs.ids import event_id
 from kobs.levels import Category, Severity
@@ -40,6 +41,7 @@ class EventDecoder:
         self._source = source
         self._records = schemas
         self._types: dict[int, Schema] = {}
+        self._refused: set[int] = set()
 
     def decode(self, slot: RawSlot) -> Event | None:
         """The event of a slot; None where its type is not declared in the recording."""
@@ -73,6 +75,14 @@ class EventDecoder:
         event.__class__ = Event
         return event  # type: ignore[return-value]
 
+    @property
+    def damage(self) -> list[str]:
+        """The declarations that make no sense, a line each."""
+        return [
+            f"the declaration of payload type {type_id} makes no sense"
+            for type_id in sorted(self._refused)
+        ]
+
     def type_of(self, type_id: int) -> type[PayloadType] | None:
         """The payload class of a type id; None where it is not declared."""
         schema = self._types.get(type_id) or self._find(type_id)
@@ -85,6 +95,11 @@ class EventDecoder:
                 self._types.setdefault(schema.type_id, schema)
         else:
             for known, record in self._records():
-                if known not in self._types and known:
+                if not known or known in self._types or known in self._refused:
+                    continue
+                try:
                     self._types[known] = schema_from_record(known, record)
+                except SchemaError:
+                    # It costs the events of this type, not those of the types behind it.
+                    self._refused.add(known)
         return self._types.get(type_id)

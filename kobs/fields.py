@@ -284,7 +284,7 @@ class Json(FieldKind):
         length, data = values
         try:
             decoded = json.loads(data[:length] or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return decoded if isinstance(decoded, dict) else {}
 

@@ -227,7 +227,7 @@ class Recording:
         found = list(self._bad.values())
         for path, part in self.parts.items():
             name = os.path.basename(path)
-            found += [f"{name}: {line}" for line in part.attached.damage]
+            found += [f"{name}: {line}" for line in part.attached.damage + part.decoder.damage]
             if part.undecoded:
                 found.append(f"{name}: {part.undecoded:,} events could not be decoded")
         return found

@@ -14,6 +14,7 @@ reference.
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from keyword import iskeyword
 from struct import Struct, calcsize
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
@@ -308,7 +309,7 @@ def schema_from_record(type_id: int, record: bytes) -> Schema:
         if known is not None and known.__kobs_schema__.to_record() == record:
             return known.__kobs_schema__
         kinds = {
-            str(field["name"]): (kind_from_description(field), MISSING)
+            _checked(name, str(field["name"])): (kind_from_description(field), MISSING)
             for field in description["fields"]
         }
         schema = Schema(
@@ -321,7 +322,14 @@ def schema_from_record(type_id: int, record: bytes) -> Schema:
             keep=bool(description.get("keep")),
         )
         make_class(type(name, (), {"__doc__": f"{name}, as the recording declares it."}), schema)
-    except (ValueError, KeyError, TypeError, AttributeError, FieldError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,  # a size that is infinite
+        RecursionError,  # JSON that is nested too deep
+    ) as error:
         raise SchemaError(
             f"the recording's declaration of payload type {type_id} makes no sense: {error}"
         ) from error
@@ -340,9 +348,20 @@ def _annotations(cls: type) -> dict[str, Any]:
     }
 
 
-def _kind(type_name: str, field_name: str, annotation: Any) -> FieldKind:
-    if not field_name.isidentifier() or field_name.startswith("_") or field_name in _RESERVED:
+def _checked(type_name: str, field_name: str) -> str:
+    """A field's name, if it hides nothing that a payload has and can be an argument's."""
+    if (
+        not field_name.isidentifier()
+        or iskeyword(field_name)
+        or field_name.startswith("_")
+        or field_name in _RESERVED
+    ):
         raise SchemaError(f"{type_name}.{field_name}: a field cannot have this name")
+    return field_name
+
+
+def _kind(type_name: str, field_name: str, annotation: Any) -> FieldKind:
+    _checked(type_name, field_name)
     for extra in getattr(annotation, "__metadata__", ()):
         if isinstance(extra, FieldKind):
             return extra

@@ -141,7 +141,7 @@ class Session:
             raise SessionError(f"{path}: not a session: it is a file, not a folder") from None
         except OSError as error:
             raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SessionError(f"{file}: damaged: not JSON ({error})") from None
         return cls(path, _checked(file, info))
 
@@ -231,7 +231,7 @@ class Session:
                 for line in file:
                     try:
                         entry = json.loads(line)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         continue  # A writer was killed in the middle of it.
                     if isinstance(entry, dict):
                         found.append(entry)
@@ -258,7 +258,7 @@ class Session:
         try:
             with open(os.path.join(self.path, "exit.json"), "rb") as file:
                 found = json.loads(file.read(1 << 16))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 

@@ -99,7 +99,7 @@ def type_names(recording: "Recording") -> set[str]:
         for type_id, declaration in attached.schemas():
             try:
                 name = json.loads(declaration)["name"] if type_id else None
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
             if isinstance(name, str):
                 names.add(name)

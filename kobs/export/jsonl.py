@@ -83,7 +83,7 @@ def read_jsonl(lines: Iterable[str | bytes]) -> Iterator[Event]:
             continue
         try:
             made = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SchemaError(f"line {number} is no JSON: {error}") from None
         try:
             yield event_from_dict(made)

@@ -140,7 +140,7 @@ def join_attributes(
         try:
             rest = json.loads("".join(parts[index] for index in sorted(parts)))
             attributes.update((key, _restore(value)) for key, value in rest.items())
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             complete = False
     if not complete:
         attributes[INCOMPLETE] = True

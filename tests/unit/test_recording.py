@@ -226,6 +226,26 @@ def test_scribbled_events_are_left_out_and_counted(tmp_path):
         assert recording.damage == ["a.kobs: 1 events could not be decoded"]
 
 
+def test_a_scribbled_declaration_costs_the_events_of_its_type_and_no_others(tmp_path):
+    path = tmp_path / "a.kobs"
+    with Collector(size=64, path=path) as collector:
+        collector.emit_begin(SyscallExit("read", 1, SyscallResult.SUCCESS))
+        collector.emit(ProcessTerminated(exit_code=3), pid=7)
+        collector.syscall_exit(1, "n", 1, True)
+    whole = path.read_bytes()
+    at = whole.index(b'"SyscallExit"')
+    path.write_bytes(whole[:at] + b"[" + whole[at + 1 :])
+    with open_recording(path) as recording:
+        assert [event.type_name for event in recording.events()] == ["ProcessTerminated"]
+        (entry,) = recording.open_events()
+        assert (entry.name, entry.type_name) == ("read", "?")
+        number = SyscallExit.__kobs_schema__.type_id
+        assert recording.damage == [
+            f"a.kobs: the declaration of payload type {number} makes no sense",
+            "a.kobs: 2 events could not be decoded",
+        ]
+
+
 @pytest.mark.parametrize("name", ["none", "empty", "text", "folder"])
 def test_what_is_no_recording_is_refused_in_one_line(tmp_path, name):
     (tmp_path / "empty").touch()

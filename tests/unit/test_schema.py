@@ -1,6 +1,7 @@
 """A payload type is declared once; layout, checks, encoder and decoder follow from it."""
 
 import inspect
+import json
 import pickle
 from collections.abc import Mapping
 from enum import IntEnum
@@ -227,10 +228,40 @@ def test_a_record_of_a_known_type_gives_the_known_class() -> None:
     assert schema_from_record(schema.type_id, schema.to_record()).cls is JobQueued
 
 
-@pytest.mark.parametrize("record", [b"", b"{", b"[]", b'{"name": 3}', b'{"name":"X","fields":7}'])
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"{", b"[]", b'{"name": 3}', b'{"name":"X","fields":7}', b"[" * 50_000],
+    ids=lambda record: record[:10],
+)
 def test_a_record_that_makes_no_sense_is_refused(record: bytes) -> None:
     with pytest.raises(SchemaError, match="payload type 9"):
         schema_from_record(9, record)
+
+
+def described(**field: object) -> bytes:
+    """A record of a type with one field."""
+    made = {"name": "Other", "category": "IPC", "severity": "INFO", "fields": [field]}
+    return json.dumps(made).encode()
+
+
+def test_a_record_with_one_field_makes_sense() -> None:
+    schema = schema_from_record(9, described(name="size", kind="u64"))
+    assert schema.decode(bytes([7, *[0] * 7]), str).to_dict() == {"size": 7}
+
+
+@pytest.mark.parametrize(
+    "name", ["__init__", "__dict__", "__class__", "__slots__", "_x", "to_dict", "like", "class",
+             "a b", "", "x=print()"]
+)  # fmt: skip
+def test_a_field_of_a_record_cannot_replace_what_a_payload_has(name: str) -> None:
+    with pytest.raises(SchemaError, match="payload type 9"):
+        schema_from_record(9, described(name=name, kind="u64"))
+
+
+@pytest.mark.parametrize("size", [float("inf"), float("nan"), -1, 1 << 70, "x", None, []])
+def test_a_record_with_an_impossible_size_is_refused(size: object) -> None:
+    with pytest.raises(SchemaError, match="payload type 9"):
+        schema_from_record(9, described(name="text", kind="text", bytes=size, keep="head"))
 
 
 def test_a_payload_is_an_immutable_value() -> None:

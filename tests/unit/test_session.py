@@ -76,12 +76,21 @@ def test_the_latest_session_is_the_one_begun_last(monkeypatch, tmp_path):
         (b"{}", "session version None; this kobs reads version 1"),
         (b'{"version": 1}', "damaged: session is None, a str was expected"),
         (b"\xff\xfe", "damaged: not JSON"),
+        (b"[" * 100_000, "damaged: not JSON"),
     ],
 )
 def test_a_damaged_session_is_refused(session, content, message):
     with open(os.path.join(session.path, "session.json"), "wb") as file:
         file.write(content)
     assert message in refused(lambda: Session.open(session.path))
+
+
+def test_json_nested_too_deep_is_no_exit_and_no_child(session):
+    for name in ("exit.json", "unobserved.jsonl"):
+        with open(os.path.join(session.path, name), "wb") as file:
+            file.write(b'{"a":' * 20_000)
+    assert session.exit is None
+    assert session.unobserved() == []
 
 
 def test_a_wrong_trace_half_is_refused(session):
