@@ -5,11 +5,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from kobs import global_collector
 from kobs.collector import clear_collector
 from kobs.context import cause, origin
+
+# How long an example takes is up to who else uses the machine.
+hypothesis.settings.register_profile(
+    "kobs", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("kobs")
 
 _BYTECODE = pytest.StashKey[str]()
 
