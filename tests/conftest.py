@@ -1,12 +1,40 @@
 """No test leaves anything behind for the next: no ambient cause, no process-wide collector."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from kobs import global_collector
 from kobs.collector import clear_collector
 from kobs.context import cause, origin
+
+# How long an example takes is up to who else uses the machine.
+hypothesis.settings.register_profile(
+    "kobs", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("kobs")
+
+_BYTECODE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hundreds of tests start programs, and half of such a start is compiling kobs: where
+    bytecode is to be kept out of the working copy, it is kept in a folder of this run instead."""
+    if os.environ.get("PYTHONDONTWRITEBYTECODE") and "PYTHONPYCACHEPREFIX" not in os.environ:
+        config.stash[_BYTECODE] = tempfile.mkdtemp(prefix="kobs-tests-bytecode-")
+        os.environ["PYTHONPYCACHEPREFIX"] = config.stash[_BYTECODE]
+        del os.environ["PYTHONDONTWRITEBYTECODE"]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if folder := config.stash.get(_BYTECODE, ""):
+        del os.environ["PYTHONPYCACHEPREFIX"]
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 import kobs
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 class Ran(NamedTuple):

@@ -212,7 +212,7 @@ class TestQueues:
             queues.send("q", b"3", timeout=0.01)
         taker = threading.Timer(0.02, queues.receive, ("q",))
         taker.start()
-        queues.send("q", b"3", timeout=10)
+        queues.send("q", b"3", timeout=60)
         taker.join()
         assert queues.depth("q") == (2, 2)
 
@@ -221,7 +221,7 @@ class TestQueues:
             queues.receive("q", timeout=0.01)
         sender = threading.Timer(0.02, queues.send, ("q", b"late"))
         sender.start()
-        assert queues.receive("q", timeout=10).body == b"late"
+        assert queues.receive("q", timeout=60).body == b"late"
         sender.join()
 
     def test_wait_time_is_from_send_to_receive(self, queues: QueueManager) -> None:

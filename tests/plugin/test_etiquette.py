@@ -133,10 +133,17 @@ def test_it():
     def test_keeps_few_recordings(self, inner, clean_environment):
         from kobs_pytest.recorder import KEPT_SESSIONS
 
-        for _ in range(KEPT_SESSIONS + 1):
-            result = inner(PLAIN, "--kobs", subprocess=True, passed=1)
+        inner(PLAIN, passed=1)  # writes it
+        several = "import pytest\n" + KEPT_SESSIONS * (
+            "assert pytest.main(['-pno:cacheprovider', '--kobs', '-q']) == 0\n"
+        )
+        assert inner.pytester.run(sys.executable, "-c", several).ret == 0
+        before = sessions(clean_environment)
+        assert len(before) == KEPT_SESSIONS  # of a process that is gone
+        result = inner(PLAIN, "--kobs", subprocess=True, passed=1)
         kept = sessions(clean_environment)
         assert len(kept) == KEPT_SESSIONS
+        assert kept[:-1] == before[1:]
         result.stdout.fnmatch_lines([f"kobs: recording into *{kept[-1]}"])
 
     def test_never_removes_the_recording_of_a_process_that_lives(self, inner, clean_environment):
@@ -276,11 +283,12 @@ def test_it(kobs, n):
 """
     )
 
-    @pytest.mark.parametrize("options", [[], ["--kobs"]])
-    def test_workers_do_not_see_each_others_events(self, inner, options):
-        inner(self.SOURCE, "-n", "2", *options, subprocess=True, passed=4)
+    def test_workers_do_not_see_each_others_events(self, inner):
+        inner(self.SOURCE, "-n", "2", subprocess=True, passed=4)
 
-    def test_workers_share_one_session(self, inner, clean_environment):
+    def test_workers_share_one_session_and_the_summary_counts_all_processes(
+        self, inner, clean_environment
+    ):
         result = inner(self.SOURCE, "-n", "2", "--kobs", subprocess=True, passed=4)
         (session,) = sessions(clean_environment)
         result.stdout.fnmatch_lines([f"kobs: recording into *{session}"])
@@ -293,6 +301,8 @@ def test_it(kobs, n):
         assert len({event.payload.nodeid for event in ended}) == 4
         assert len({event.id >> 44 for event in ended}) == 2
         assert len({event.origin for event in ended}) == 4
+        (line,) = (one for one in result.outlines if " events recorded, " in one)
+        assert int(line.split()[1]) >= 4 * (2 + 2)
 
     def test_the_controller_knows_the_inconclusive(self, inner):
         result = inner(
@@ -308,11 +318,6 @@ def test_it(kobs):
             failed=1,
         )  # fmt: skip
         result.stdout.fnmatch_lines(["[?] *", "*= inconclusive =*", "*::test_it", "*overflowed*"])
-
-    def test_the_summary_counts_all_processes(self, inner):
-        result = inner(self.SOURCE, "-n", "2", "--kobs", subprocess=True, passed=4)
-        (line,) = (one for one in result.outlines if " events recorded, " in one)
-        assert int(line.split()[1]) >= 4 * (2 + 2)
 
 
 def test_the_plugin_imports_in_a_moment(inner):

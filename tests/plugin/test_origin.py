@@ -417,7 +417,7 @@ def test_a_long_suite_goes_on_in_further_recordings(inner, monkeypatch, clean_en
     inner(
         HEAD
         + """
-stop, running = threading.Event(), []
+stop, again, running = threading.Event(), threading.Event(), []
 
 @pytest.mark.parametrize("n", range(8))
 def test_it(kobs, n, tmp_path):
@@ -427,6 +427,7 @@ def test_it(kobs, n, tmp_path):
         def work():
             while not stop.wait(0.0005):
                 collector.emit(MessageSent(99, 1))
+                again.set()
         running.append(threading.Thread(target=work))
         running[0].start()
     (tmp_path / "file").write_text("x")
@@ -435,7 +436,8 @@ def test_it(kobs, n, tmp_path):
     assert FileOpened.like(path=str(tmp_path / "file")) in kobs.events
     if n == 7:
         mark = kobs.mark()
-        stop.wait(0.01)
+        again.clear()
+        again.wait()
         with pytest.raises(kobs.Inconclusive):
             kobs.never(MessageSent.like(queue_id=99))
         stop.set()

@@ -174,12 +174,12 @@ def test_a_hundred_thousand_events_take_about_a_second() -> None:
         )
         for n in range(1, 100_001)
     ]
-    began = time.perf_counter()
+    began = time.process_time()  # of ours alone, however busy the machine is
     graph = CausalGraph(events)
     assert len(graph.longest_chain()) == 100
     assert [(gap.kind, gap.missing) for gap in graph.gaps] == [("link", 1)]
     assert sum(edge.kind == "link" for edge in graph.edges) == 499
     assert graph.chain(50).critical_path()
     assert len(graph.tree()) == len(graph.roots)
-    taken = time.perf_counter() - began
+    taken = time.process_time() - began
     assert taken < 10, f"{taken:.1f} s: not linear any more"  # 0.8 s on an idle core

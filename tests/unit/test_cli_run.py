@@ -17,7 +17,7 @@ import pytest
 from kobs.cli.run import run
 from kobs.session import Session
 
-WAIT_S = 30
+WAIT_S = 120
 
 
 def kobs_run(*args: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:

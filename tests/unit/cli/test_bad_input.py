@@ -24,7 +24,7 @@ from kobs.session import Session
 
 from .conftest import _exit
 
-WAIT_S = 60
+WAIT_S = 120
 NOBODY = 65534
 READERS = {
     "report": ["report"],

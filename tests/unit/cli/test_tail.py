@@ -42,7 +42,7 @@ class Tail:
             text=True,
         )
         # A test that waits for a line that never comes fails instead of hanging.
-        self._guard = threading.Timer(60, self.process.kill)
+        self._guard = threading.Timer(120, self.process.kill)
         self._guard.start()
 
     def line(self) -> str:

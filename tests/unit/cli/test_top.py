@@ -55,7 +55,7 @@ def test_is_refreshed_while_the_session_runs() -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    guard = threading.Timer(60, process.kill)
+    guard = threading.Timer(120, process.kill)
     guard.start()
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
