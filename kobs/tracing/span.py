@@ -422,8 +422,8 @@ def _wire(collector: Collector | None) -> None:
     if collector is not None:
         began, ended = collector.begin_emitter(SpanBegan), collector.emitter(SpanEnded)
     if isinstance(began, _native.Emitter) and isinstance(ended, _native.Emitter):
-        high = collector.ring.trace_high  # type: ignore[union-attr]
-        _native.wire_spans(collector, began, ended, collector.gate.up, high)  # type: ignore[union-attr]
+        high = collector.ring.trace_high
+        _native.wire_spans(collector, began, ended, collector.gate.up, high)
     else:
         _native.wire_spans(None)
 
