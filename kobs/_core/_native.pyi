@@ -64,3 +64,27 @@ class Emitter:
     ) -> None: ...
     def __call__(self, *fields: Any, **header: Any) -> int: ...
     def rewire(self, ring: Ring, pid: int, /) -> None: ...
+
+class Analyser:
+    def __call__(
+        self, name: str, duration_us: float, event: int, *, now_ns: int | None = None
+    ) -> None: ...
+
+class Detector:
+    forgotten: int
+    rejected: int
+    suppressed: int
+    def __init__(
+        self,
+        *,
+        threshold: float,
+        threshold_squared: float,
+        min_samples: int,
+        reach: float,
+        generation: int,
+        interval_ns: int,
+        tell: Callable[[str, str, float, float, float, int, int], None],
+    ) -> None: ...
+    def of(self, type: str, /) -> Analyser: ...
+    def reset(self) -> None: ...
+    def baselines(self) -> dict[tuple[str, str], tuple[int, float, float]]: ...
