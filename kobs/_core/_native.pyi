@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from kobs._core.contract import RawSlot
+
 def layout() -> dict[str, tuple[int, int]]: ...
 def now() -> int: ...
 
@@ -88,3 +90,22 @@ class Detector:
     def of(self, type: str, /) -> Analyser: ...
     def reset(self) -> None: ...
     def baselines(self) -> dict[tuple[str, str], tuple[int, float, float]]: ...
+
+class Types:
+    def __init__(
+        self,
+        *,
+        recording: int,
+        find: Callable[[int], tuple[Any, ...] | None],
+        string: Callable[[int], str],
+        severities: tuple[str, ...],
+        categories: tuple[str, ...],
+    ) -> None: ...
+    def lines(
+        self,
+        slots: list[RawSlot],
+        offset_ns: int | None,
+        clock: Callable[[int], str] | None,
+        otherwise: Callable[[RawSlot], bytes | None],
+        /,
+    ) -> tuple[bytes, int, int]: ...

@@ -17,7 +17,7 @@
 #endif
 
 typedef struct {
-    PyTypeObject *ring_type, *emitter_type, *analyser_type;
+    PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type;
     PyObject *header_names[10];
 } core_state;
 
@@ -148,6 +148,10 @@ int kobs_analyse(PyObject *analyser, PyObject *name, double duration_us, uint64_
 bool kobs_is_analyser(PyTypeObject *of, PyObject *analyse);
 
 int kobs_add_detector_types(PyObject *module);
+
+/* -- Types (types.c) ------------------------------------------------------------------------- */
+
+int kobs_add_types_type(PyObject *module);
 
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 

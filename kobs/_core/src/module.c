@@ -25,7 +25,7 @@ static int
 execute(PyObject *module)
 {
     if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
-        || kobs_add_detector_types(module) < 0) {
+        || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0) {
         return -1;
     }
     return 0;
@@ -50,6 +50,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->ring_type);
     Py_VISIT(state->emitter_type);
     Py_VISIT(state->analyser_type);
+    Py_VISIT(state->types_type);
     return 0;
 }
 
@@ -61,6 +62,7 @@ clear(PyObject *module)
     Py_CLEAR(state->ring_type);
     Py_CLEAR(state->emitter_type);
     Py_CLEAR(state->analyser_type);
+    Py_CLEAR(state->types_type);
     return 0;
 }
 
