@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from math import isfinite
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._analysis.baselines import METHODS, Baseline, Ewma, Mad, ZScore, distance
 from kobs.config import anomaly_threshold
 from kobs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kobs._core._native import Detector as NativeDetector
 
 __all__ = ["METHODS", "Anomaly", "Baseline", "Detector", "Ewma", "Mad", "ZScore"]
 
@@ -116,6 +119,23 @@ class Detector:
         known.told = now
         count, known.count = known.count, 0
         return Anomaly(metric, value, expected, deviation, count)
+
+    def native(self, core: Any, tell: Callable[..., None]) -> "NativeDetector | None":
+        """The C core's detector that says of durations what this one would, and `tell`s it
+        (type, name, value, expected, deviation, count, event); None for another method than
+        the z-score, which it does not know. For kobs's own modules."""
+        if self._make is not ZScore:
+            return None
+        made: NativeDetector = core.Detector(
+            threshold=self.threshold,
+            threshold_squared=self._threshold_squared,
+            min_samples=self.min_samples,
+            reach=_REACH,
+            generation=self._generation,
+            interval_ns=self._interval,
+            tell=tell,
+        )
+        return made
 
     def baseline(self, metric: str) -> Baseline | None:
         """What was learned of a metric; None if it is not known."""

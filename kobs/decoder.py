@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from struct import Struct
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kobs._core.contract import RawSlot
 from kobs._core.layout import SLOT_BODY_FORMAT, SLOT_HEADER_SIZE
@@ -12,6 +12,9 @@ from kobs.events import Event, _Fields
 from kobs.ids import event_id
 from kobs.levels import Category, Severity
 from kobs.schema import PayloadType, Schema, registered_types, schema_from_record
+
+if TYPE_CHECKING:
+    from kobs._core._native import Types
 
 _HEADER = Struct("=Q" + SLOT_BODY_FORMAT[1:]).unpack_from
 _SEVERITIES = list(Severity)
@@ -38,10 +41,20 @@ class EventDecoder:
     def __init__(
         self, source: Source, schemas: Callable[[], Iterable[tuple[int, bytes]]] | None = None
     ) -> None:
-        self._source = source
+        self.source = source
         self._records = schemas
         self._types: dict[int, Schema] = {}
         self._refused: set[int] = set()
+        self._native: Types | Literal[False] | None = False
+
+    @property
+    def native(self) -> "Types | None":
+        """What the C core needs to look at slots itself; None without it."""
+        if self._native is False:
+            from kobs.slots import types_of
+
+            self._native = types_of(self)
+        return self._native
 
     def decode(self, slot: RawSlot) -> Event | None:
         """The event of a slot; None where its type is not declared in the recording."""
@@ -67,11 +80,11 @@ class EventDecoder:
         event.parent = parent
         event.span_id = span_id
         event.link = link
-        event.id = event_id(self._source.recording, slot.lane, slot.ticket)
+        event.id = event_id(self.source.recording, slot.lane, slot.ticket)
         event.flags = flags
-        event.origin = self._source.string(origin) if origin else ""
+        event.origin = self.source.string(origin) if origin else ""
         event._payload = None
-        event._decoder = partial(schema.decode, slot.data[SLOT_HEADER_SIZE:], self._source.string)
+        event._decoder = partial(schema.decode, slot.data[SLOT_HEADER_SIZE:], self.source.string)
         event.__class__ = Event
         return event  # type: ignore[return-value]
 
@@ -83,9 +96,13 @@ class EventDecoder:
             for type_id in sorted(self._refused)
         ]
 
+    def schema(self, type_id: int) -> Schema | None:
+        """The schema of a type id; None where it is not declared."""
+        return self._types.get(type_id) or self._find(type_id)
+
     def type_of(self, type_id: int) -> type[PayloadType] | None:
         """The payload class of a type id; None where it is not declared."""
-        schema = self._types.get(type_id) or self._find(type_id)
+        schema = self.schema(type_id)
         return None if schema is None else schema.cls
 
     def _find(self, type_id: int) -> Schema | None:

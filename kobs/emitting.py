@@ -132,7 +132,9 @@ class Emitting:
             gate=self.gate.up,
             threads=self.threads,
             decide=self.gate.decide,
-            analyse=self._durations.of(schema.name),
+            analyse=(
+                self._durations.of(schema.name) if "duration_us" in schema.field_names else None
+            ),
         )
         self._rewirings.append(rewire)
         return made

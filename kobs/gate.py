@@ -12,6 +12,7 @@ from kobs.payloads import AnomalyDetected
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kobs._core._native import Detector as NativeDetector
     from kobs._core.contract import Ring
     from kobs.anomaly import Detector
     from kobs.emitters import Emitter
@@ -133,20 +134,31 @@ class Gate:
 
 
 class DurationWatch:
-    """Gives every duration to the detector and tells of anomalies as events of their own."""
+    """Gives every duration to the detector and tells of anomalies as events of their own.
+
+    With the C core the detector is the C core's, which does the same to the last bit and calls
+    back only to tell of an anomaly.
+    """
 
     def __init__(self, owner: Owner, threshold: float) -> None:
         self._owner = owner
         self._threshold = threshold
         self._detector: Detector | None = None
+        self._native: NativeDetector | None = None
         self._metrics: dict[tuple[str, str], str] = {}
 
     def forget(self) -> None:
         """Drop the baselines that were learned."""
         self._detector = None
+        if self._native is not None:
+            self._native.reset()
 
     def of(self, type_name: str) -> "Callable[[str, float, int], None]":
         """What the emitter of a payload type calls with (name, duration, event id)."""
+        if self._native is None and hasattr(self._owner.ring, "native"):
+            self._native = self._native_detector()
+        if self._native is not None:
+            return self._native.of(type_name)
 
         def analyse(name: str, duration_us: float, event: int) -> None:
             detector = self._detector
@@ -163,6 +175,21 @@ class DurationWatch:
                 )  # fmt: skip
 
         return analyse
+
+    def _native_detector(self) -> "NativeDetector | None":
+        from kobs._core import _native
+        from kobs.anomaly import Detector
+
+        return Detector(threshold=self._threshold).native(_native, self._tell)
+
+    def _tell(
+        self, type_name: str, name: str, value: float, expected: float, deviation: float,
+        count: int, event: int,
+    ) -> None:  # fmt: skip
+        metric = self._metrics.get((type_name, name)) or self._metric(type_name, name)
+        self._owner.emitter(AnomalyDetected)(
+            metric, value, expected, deviation, count, parent=event
+        )
 
     def _metric(self, type_name: str, name: str) -> str:
         metric = f"{type_name}.{name}.duration_us" if name else f"{type_name}.duration_us"

@@ -4,7 +4,10 @@ import heapq
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby, islice
+from operator import itemgetter
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import select
@@ -101,15 +104,20 @@ class Part:
 
     def events(self) -> Iterator[Event]:
         """What is there now, by time."""
+        for slots in self.portions():
+            for slot in slots:
+                event = self.decode(slot)
+                if event is not None:
+                    yield event
+
+    def portions(self) -> Iterator[list[RawSlot]]:
+        """The slots of what is there now, by time."""
         reader = self.attached.reader(oldest=True)
         left = reader.pending()
         idle = False
         while True:
             slots = reader.read(CHUNK)
-            for slot in slots:
-                event = self.decode(slot)
-                if event is not None:
-                    yield event
+            yield slots
             left -= len(slots)
             if slots and left > -CHUNK:
                 idle = False
@@ -147,6 +155,21 @@ class Recording:
         self.look()
         streams = [part.events() for part in self.parts.values()]
         return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_timestamp)
+
+    def portions(self) -> Iterator[tuple[Part, list[RawSlot]]]:
+        """The slots of what is there now, of all files, by time, as they follow one another in
+        one file; for kobs's own modules."""
+        self._refuse_closed()
+        self.look()
+        parts = list(self.parts.values())
+        if len(parts) == 1:
+            for slots in parts[0].portions():
+                yield parts[0], slots
+            return
+        merged = heapq.merge(*map(_timed, parts), key=_first)
+        for part, run in groupby(merged, key=_part):
+            while slots := [slot for _, _, slot in islice(run, CHUNK)]:
+                yield part, slots
 
     def snapshot(self) -> list[Event]:
         """`events()` as a list."""
@@ -368,3 +391,15 @@ def _terminated(part: Part, reader: Reader, types: set[int]) -> Iterator[tuple[i
 
 def _timestamp(event: Event) -> int:
     return event.timestamp_ns
+
+
+_timestamp_of = Struct("=8xQ").unpack_from
+_Timed = tuple[int, Part, RawSlot]
+_first: Callable[[_Timed], int] = itemgetter(0)
+_part: Callable[[_Timed], Part] = itemgetter(1)
+
+
+def _timed(part: Part) -> Iterator[_Timed]:
+    for slots in part.portions():
+        for slot in slots:
+            yield _timestamp_of(slot.data)[0], part, slot

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from kobs._core.contract import RawSlot
+
 def layout() -> dict[str, tuple[int, int]]: ...
 def now() -> int: ...
 def clock() -> str: ...
@@ -73,3 +75,46 @@ class Emitter:
     ) -> None: ...
     def __call__(self, *fields: Any, **header: Any) -> int: ...
     def rewire(self, ring: Ring, pid: int, /) -> None: ...
+
+class Analyser:
+    def __call__(
+        self, name: str, duration_us: float, event: int, *, now_ns: int | None = None
+    ) -> None: ...
+
+class Detector:
+    forgotten: int
+    rejected: int
+    suppressed: int
+    def __init__(
+        self,
+        *,
+        threshold: float,
+        threshold_squared: float,
+        min_samples: int,
+        reach: float,
+        generation: int,
+        interval_ns: int,
+        tell: Callable[[str, str, float, float, float, int, int], None],
+    ) -> None: ...
+    def of(self, type: str, /) -> Analyser: ...
+    def reset(self) -> None: ...
+    def baselines(self) -> dict[tuple[str, str], tuple[int, float, float]]: ...
+
+class Types:
+    def __init__(
+        self,
+        *,
+        recording: int,
+        find: Callable[[int], tuple[Any, ...] | None],
+        string: Callable[[int], str],
+        severities: tuple[str, ...],
+        categories: tuple[str, ...],
+    ) -> None: ...
+    def lines(
+        self,
+        slots: list[RawSlot],
+        offset_ns: int | None,
+        clock: Callable[[int], str] | None,
+        otherwise: Callable[[RawSlot], bytes | None],
+        /,
+    ) -> tuple[bytes, int, int]: ...

@@ -45,18 +45,34 @@ from kobs.fields import Enumeration, Float
 from kobs.schema import registered_types
 
 if TYPE_CHECKING:
-    from kobs.recording import Recording
+    from kobs._core.contract import RawSlot
+    from kobs.recording import Part, Recording
 
+_LARGEST = (1 << 63) - 1
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def export_jsonl(recording: "Recording", file: BinaryIO) -> int:
     """Write the events of a recording or session by time; return how many."""
     clock = wall_clock(recording)
+    offset = _offset_ns(recording)
     count = 0
-    for count, event in enumerate(recording.events(), 1):  # noqa: B007
-        file.write(line(event, clock).encode("ascii"))
-        file.write(b"\n")
+    for part, slots in recording.portions():
+        types = part.decoder.native
+
+        def in_python(slot: "RawSlot", part: "Part" = part) -> bytes | None:
+            event = part.decode(slot)
+            return None if event is None else f"{line(event, clock)}\n".encode("ascii")
+
+        if types is None or not -_LARGEST <= (offset or 0) <= _LARGEST:
+            made = [text for slot in slots if (text := in_python(slot)) is not None]
+            file.write(b"".join(made))
+            count += len(made)
+        else:
+            lines, written, undecoded = types.lines(slots, offset, clock, in_python)
+            file.write(lines)
+            count += written
+            part.undecoded += undecoded
     return count
 
 
@@ -160,17 +176,15 @@ Clock = Callable[[int], str]
 
 def wall_clock(recording: "Recording") -> "Clock | None":
     """Turns monotonic nanoseconds into wall time as text; None where that is not known."""
-    info = recording.session_info
-    monotonic = int(info.get("started_monotonic_ns") or 0)
-    wall = int(info.get("started_wall_ns") or 0)
-    if not wall:
+    offset = _offset_ns(recording)
+    if offset is None:
         return None
     from datetime import UTC, datetime
 
     seconds: dict[int, str] = {}
 
     def at(timestamp_ns: int) -> str:
-        second, rest = divmod(wall + timestamp_ns - monotonic, 1_000_000_000)
+        second, rest = divmod(timestamp_ns + offset, 1_000_000_000)
         text = seconds.get(second)
         if text is None:
             seconds.clear()
@@ -182,3 +196,10 @@ def wall_clock(recording: "Recording") -> "Clock | None":
         return f"{text}.{rest:09d}Z"
 
     return at
+
+
+def _offset_ns(recording: "Recording") -> int | None:
+    """Wall time minus monotonic time; None where it is not known."""
+    info = recording.session_info
+    wall = int(info.get("started_wall_ns") or 0)
+    return wall - int(info.get("started_monotonic_ns") or 0) if wall else None

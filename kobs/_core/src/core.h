@@ -180,6 +180,7 @@ typedef struct {
     PyObject *gate;    /* [bool] */
     PyObject *decide;  /* callable(severity, category, causality_id, sampled) -> flags, -1 to drop */
     PyObject *analyse; /* callable(name, duration_us, event), or NULL */
+    bool analyses; /* `analyse` is an `Analyser` */
     PyObject *explain; /* callable(error, values, pid, link, parent): raises what is wrong */
     PyObject *title;   /* name of the payload type */
     PyObject *const *header_names;
@@ -192,6 +193,21 @@ int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t 
               int64_t *entry);
 
 int kobs_add_emitter_type(PyObject *module);
+
+/* -- Detector (detector_type.c) --------------------------------------------------------------- */
+
+/* Give a duration to the detector of an `Analyser`; `name` may be NULL. -1 with an exception set by
+ * whoever was told of an anomaly. */
+int kobs_analyse(PyObject *analyser, PyObject *name, double duration_us, uint64_t event);
+
+/* Whether `analyse` is an `Analyser` of the module that `of` belongs to. */
+bool kobs_is_analyser(PyTypeObject *of, PyObject *analyse);
+
+int kobs_add_detector_types(PyObject *module);
+
+/* -- Types (types.c) ------------------------------------------------------------------------- */
+
+int kobs_add_types_type(PyObject *module);
 
 /* -- spans (span_type.c) -------------------------------------------------------------------- */
 
@@ -211,7 +227,7 @@ void kobs_clear_spans(span_state *);
 /* -- the module's state --------------------------------------------------------------------- */
 
 typedef struct {
-    PyTypeObject *ring_type, *emitter_type;
+    PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type;
     PyObject *header_names[10];
     span_state span;
 } core_state;

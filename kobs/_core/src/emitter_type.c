@@ -127,8 +127,15 @@ scope_name(emitter_object *self, PyObject *const *fields, uint32_t *to)
 }
 
 static int
-analyse(emitter_object *self, PyObject *const *fields, uint64_t event)
+analyse(emitter_object *self, PyObject *const *fields, const uint8_t *payload, uint64_t event)
 {
+    if (self->analyses) {
+        double duration_us;
+        memcpy(&duration_us, payload + self->fields[self->duration_field].offset, 8);
+        return kobs_analyse(self->analyse,
+                            self->name_field < 0 ? NULL : fields[self->name_field], duration_us,
+                            event);
+    }
     PyObject *id = PyLong_FromUnsignedLongLong(event);
     PyObject *name = self->name_field < 0 ? NULL : fields[self->name_field];
     PyObject *empty = name == NULL ? PyUnicode_New(0, 0) : NULL;
@@ -212,7 +219,7 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
         return -1;
     }
     if (self->analyse != NULL && *event != 0) {
-        return analyse(self, fields, *event);
+        return analyse(self, fields, body.payload, *event);
     }
     return 0;
 }
@@ -557,6 +564,10 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     }
     else if (self->duration_field < 0) {
         Py_CLEAR(self->analyse);
+    }
+    else {
+        self->analyses = self->analyse != NULL && kobs_is_analyser(type, self->analyse)
+                         && self->fields[self->duration_field].kind == KIND_FLOAT;
     }
     return (PyObject *)self;
 }

@@ -38,7 +38,8 @@ static PyMethodDef functions[] = {
 static int
 execute(PyObject *module)
 {
-    if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0) {
+    if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
+        || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0) {
         return -1;
     }
     return 0;
@@ -62,6 +63,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->ring_type);
     Py_VISIT(state->emitter_type);
+    Py_VISIT(state->analyser_type);
+    Py_VISIT(state->types_type);
     return kobs_visit_spans(&state->span, visit, arg);
 }
 
@@ -72,6 +75,8 @@ clear(PyObject *module)
 
     Py_CLEAR(state->ring_type);
     Py_CLEAR(state->emitter_type);
+    Py_CLEAR(state->analyser_type);
+    Py_CLEAR(state->types_type);
     kobs_clear_spans(&state->span);
     for (size_t index = 0; index < sizeof(state->header_names) / sizeof(PyObject *); index++) {
         Py_CLEAR(state->header_names[index]);
