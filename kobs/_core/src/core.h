@@ -95,6 +95,17 @@ typedef struct {
 int kobs_field_init(kobs_field *, PyObject *description);
 void kobs_field_clear(kobs_field *);
 
+/* The digits of an int, and how many they are; less than 0 for a negative one. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define KOBS_DIGITS(number) (((PyLongObject *)(number))->long_value.ob_digit)
+#define KOBS_DIGIT_COUNT(number)                                                                   \
+    ((1 - (Py_ssize_t)(((PyLongObject *)(number))->long_value.lv_tag & 3))                         \
+     * (Py_ssize_t)(((PyLongObject *)(number))->long_value.lv_tag >> 3))
+#else
+#define KOBS_DIGITS(number) (((PyLongObject *)(number))->ob_digit)
+#define KOBS_DIGIT_COUNT(number) Py_SIZE(number)
+#endif
+
 /* The value of an int of one digit, without a call; false for other ones. */
 static inline bool
 kobs_small_int(PyObject *value, int64_t *to)
@@ -130,6 +141,20 @@ kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
         *to = (uint64_t)small; /* a negative one is too large */
         return 0;
     }
+#if PyLong_SHIFT == 30
+    if (PyLong_Check(value)) {
+        /* Ids have three digits, too many for a quick call of Python's. */
+        const digit *digits = KOBS_DIGITS(value);
+        Py_ssize_t count = KOBS_DIGIT_COUNT(value);
+        if (count == 2 || (count == 3 && digits[2] < 16)) {
+            *to = digits[0] | (uint64_t)digits[1] << 30;
+            *to |= count == 3 ? (uint64_t)digits[2] << 60 : 0;
+            if (*to <= most) {
+                return 0;
+            }
+        }
+    }
+#endif
     return kobs_unsigned_anew(value, most, to);
 }
 
@@ -160,6 +185,7 @@ typedef struct {
     uint8_t severity, category, flags;
     uint32_t pid, tid;
     uint64_t causality_id, parent, span_id, link, timestamp_ns;
+    const uint8_t *json; /* what a JSON field holds, length first, written already; or NULL */
 } kobs_given;
 
 typedef struct {

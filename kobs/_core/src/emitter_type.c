@@ -189,6 +189,11 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
         return -1;
     }
     for (Py_ssize_t index = 0; index < self->field_count; index++) {
+        if (given->json != NULL && self->fields[index].kind == KIND_JSON) {
+            memcpy(body.payload + self->fields[index].offset, given->json,
+                   self->fields[index].size + 1u);
+            continue;
+        }
         if (kobs_field_write(&self->fields[index], fields[index], self->ring, body.payload, &flags)
             < 0) {
             return -1;
@@ -408,14 +413,6 @@ explain(emitter_object *self, PyObject *const *fields, PyObject *const *args, Py
     Py_XDECREF(traceback);
 }
 
-#if PY_VERSION_HEX >= 0x030C0000
-#define DIGITS(number) (((PyLongObject *)(number))->long_value.ob_digit)
-#define DIGIT_COUNT(number) ((int)(((PyLongObject *)(number))->long_value.lv_tag >> 3))
-#else
-#define DIGITS(number) (((PyLongObject *)(number))->ob_digit)
-#define DIGIT_COUNT(number) ((int)Py_SIZE(number))
-#endif
-
 /* The id as an int. Most callers drop it at once: then the same object is used for the next one,
  * as `enumerate` does with its tuples, which saves an allocation. */
 static PyObject *
@@ -425,9 +422,9 @@ event_number(emitter_object *self, uint64_t event)
     PyObject *answer = self->answer;
 
     if (answer != NULL && Py_REFCNT(answer) == 1 && event >> 60 == 0 && event >> 30 != 0
-        && DIGIT_COUNT(answer) == 2) {
-        DIGITS(answer)[0] = (digit)(event & PyLong_MASK);
-        DIGITS(answer)[1] = (digit)(event >> 30);
+        && KOBS_DIGIT_COUNT(answer) == 2) {
+        KOBS_DIGITS(answer)[0] = (digit)(event & PyLong_MASK);
+        KOBS_DIGITS(answer)[1] = (digit)(event >> 30);
         return Py_NewRef(answer);
     }
     answer = PyLong_FromUnsignedLongLong(event);

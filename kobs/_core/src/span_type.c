@@ -10,10 +10,12 @@ typedef struct {
     PyObject *name, *kind, *category, *pid, *slow_ms, *given; /* as they were asked for */
     PyObject *cause, *collector, *attributes, *previous, *status, *duration_us;
     unsigned long long began_ns, event;
+    uint64_t causality_id, span_id; /* where it began in C */
+    uint8_t category_number;        /* 255: not known here */
     long long entry; /* in the in-flight table; -1: none, -2: left out by sampling */
 } span_object;
 
-enum { LEFT_OUT = -2, INLINE_ATTRIBUTES = 104 };
+enum { LEFT_OUT = -2, INLINE_ATTRIBUTES = 104, NOT_KNOWN = 255 };
 
 static span_state *
 state_of(span_object *self)
@@ -26,15 +28,11 @@ state_of(span_object *self)
 /* -- what both ends need --------------------------------------------------------------------- */
 
 static int
-category_of(span_object *self, kobs_given *header)
+take_pid(span_object *self, kobs_given *header)
 {
     uint64_t number;
 
-    if (kobs_unsigned(self->category, 15, &number) < 0) {
-        return -1;
-    }
-    header->category = (uint8_t)number;
-    header->given |= GIVEN_CATEGORY;
+    header->category = self->category_number;
     if (self->pid != Py_None) {
         if (kobs_unsigned(self->pid, UINT32_MAX, &number) < 0) {
             return -1;
@@ -136,7 +134,7 @@ record_begin(span_object *self, span_state *state, const place *at, uint64_t spa
 {
     PyObject *fields[] = {self->name, self->kind, at->span};
     kobs_given header = {
-        .given = GIVEN_CAUSALITY | GIVEN_PARENT | GIVEN_SPAN | GIVEN_TIME,
+        .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_CATEGORY,
         .causality_id = at->causality_id,
         .parent = at->parent,
         .span_id = span_id,
@@ -146,7 +144,7 @@ record_begin(span_object *self, span_state *state, const place *at, uint64_t spa
     uint64_t event = 0;
     int64_t entry = -1;
 
-    if (category_of(self, &header) < 0
+    if (take_pid(self, &header) < 0
         || kobs_emit(state->began, fields, &header, &event, &entry) < 0) {
         Py_CLEAR(self->collector);
         tell_mistake(self, state->collector);
@@ -173,7 +171,8 @@ begin(span_object *self)
     PyObject *outer = NULL, *own = NULL, *number = NULL;
     place at = {0};
 
-    if (self->began_ns != 0 || self->cause != NULL || state->collector == NULL
+    if (self->began_ns != 0 || self->cause != NULL || self->category_number == NOT_KNOWN
+        || state->collector == NULL
         || (self->given != Py_None && self->given != state->collector)
         || PyList_GET_ITEM(state->gate, 0) != Py_False) {
         return 0;
@@ -211,6 +210,8 @@ begin(span_object *self)
     if (set_cause(state, own) < 0 || PyDict_SetItem(state->open_spans, number, (PyObject *)self) < 0) {
         goto leave;
     }
+    self->causality_id = at.causality_id;
+    self->span_id = span_id;
     self->cause = Py_NewRef(own);
     self->previous = Py_NewRef(outer);
     done = 1;
@@ -255,22 +256,23 @@ slow_us(span_object *self, span_state *state)
 }
 
 static int
-record_end(span_object *self, span_state *state, PyObject *attributes, uint64_t ended_ns,
+record_end(span_object *self, span_state *state, const uint8_t *attributes, uint64_t ended_ns,
            double duration_us)
 {
-    PyObject *fields[] = {self->name, self->duration_us, self->status, attributes};
+    PyObject *fields[] = {self->name, self->duration_us, self->status, state->nothing};
     kobs_given header = {
-        .given = GIVEN_CAUSALITY | GIVEN_PARENT | GIVEN_SPAN | GIVEN_TIME,
+        .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_CATEGORY,
+        .causality_id = self->causality_id,
         .parent = self->event,
+        .span_id = self->span_id,
         .timestamp_ns = ended_ns,
         .flags = KOBS_FLAG_END,
+        .json = attributes,
     };
     uint64_t event;
     int64_t none;
 
-    if (category_of(self, &header) < 0
-        || kobs_unsigned(PyTuple_GET_ITEM(self->cause, 0), UINT64_MAX, &header.causality_id) < 0
-        || kobs_unsigned(PyTuple_GET_ITEM(self->cause, 2), UINT64_MAX, &header.span_id) < 0) {
+    if (take_pid(self, &header) < 0) {
         return -1;
     }
     if (self->entry >= 0) {
@@ -320,19 +322,16 @@ static int
 end(span_object *self, PyObject *error)
 {
     span_state *state = state_of(self);
-    PyObject *attributes = self->attributes;
-    uint8_t text[INLINE_ATTRIBUTES + 1];
+    uint8_t attributes[INLINE_ATTRIBUTES + 1];
 
     if (self->began_ns == 0 || self->cause == NULL || error != Py_None || self->collector == NULL
-        || self->collector != state->collector || self->entry == LEFT_OUT
+        || self->collector != state->collector || self->entry == LEFT_OUT || self->span_id == 0
         || !PyTuple_Check(self->cause) || PyTuple_GET_SIZE(self->cause) != 6
         || PyList_GET_ITEM(state->gate, 0) != Py_False) {
         return 0;
     }
-    if (attributes == NULL || attributes == Py_None) {
-        attributes = state->nothing;
-    }
-    else if (!kobs_json_write(attributes, INLINE_ATTRIBUTES, text)) {
+    bool any = self->attributes != NULL && self->attributes != Py_None;
+    if (!kobs_json_write(any ? self->attributes : state->nothing, INLINE_ATTRIBUTES, attributes)) {
         return 0;
     }
     uint64_t ended_ns = kobs_now();
@@ -422,6 +421,12 @@ span_make(PyTypeObject *type, PyObject *const *args, size_t flagged, PyObject *k
     self->given = Py_NewRef(args[5]);
     self->status = Py_NewRef(state_of(self)->unset);
     self->entry = -1;
+    uint64_t category;
+    if (kobs_unsigned(self->category, 15, &category) < 0) {
+        PyErr_Clear();
+        category = NOT_KNOWN;
+    }
+    self->category_number = (uint8_t)category;
     return (PyObject *)self;
 }
 
@@ -566,6 +571,15 @@ kobs_wire_spans(PyObject *module, PyObject *args)
         return NULL;
     }
     bool none = collector == Py_None || trace_high == NULL;
+    if (!none) {
+        kobs_field *last = &((emitter_object *)ended)->fields[3];
+        if (((emitter_object *)began)->field_count != 3
+            || ((emitter_object *)ended)->field_count != 4 || last->kind != KIND_JSON
+            || last->size != INLINE_ATTRIBUTES) {
+            PyErr_SetString(PyExc_ValueError, "not the types of a span's begin and end");
+            return NULL;
+        }
+    }
     PyObject *old = state->collector; /* let go of last: what goes with it may come back here */
     Py_XINCREF(old);
     Py_XSETREF(state->began, none ? NULL : (emitter_object *)Py_NewRef(began));
