@@ -8,6 +8,7 @@ PYTEST_ARGS ?= -n 2
 FUZZ_SECONDS ?= 60
 TEST_PYTHONS ?= 3.11 3.12 3.13
 CORE := setup.py $(wildcard kobs/_core/src/*)
+SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench clean
@@ -53,6 +54,7 @@ bench: $(VENV)/.dev ## what an event costs here, beside its floor
 	$(BIN)/python benchmarks/hot_path.py
 
 clean: ## remove what the commands made
+	rm -f kobs/_core/_native.*.so
 	rm -rf $(VENV) .venv-* .demo .e2e build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -64,11 +66,13 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs, rich and pytest into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cli,pytest]'
+	@$(SAY_CORE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs and its development tools into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@$(SAY_CORE)
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.fuzz: $(VENV)/.dev

@@ -9,8 +9,10 @@ import hypothesis
 import pytest
 
 from kobs import global_collector
+from kobs._core import select
 from kobs.collector import clear_collector
 from kobs.context import cause, origin
+from kobs.errors import CoreUnavailableError
 
 # How long an example takes is up to who else uses the machine.
 hypothesis.settings.register_profile(
@@ -35,6 +37,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         del os.environ["PYTHONPYCACHEPREFIX"]
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a C compiler there is no C core to test; `KOBS_BUILD_CORE=1` says there must be."""
+    if os.environ.get("KOBS_BUILD_CORE") == "1":
+        return
+    try:
+        select("c")
+    except CoreUnavailableError as error:
+        for item in items:
+            if item.get_closest_marker("c_core"):
+                item.add_marker(pytest.mark.skip(reason=str(error)))
 
 
 @pytest.fixture(autouse=True)

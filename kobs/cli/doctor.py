@@ -85,7 +85,7 @@ def examine(*, measure: bool = True) -> dict[str, Any]:
 
 
 def _core(found: dict[str, Any]) -> dict[str, Any]:
-    from kobs._core import CORES, select
+    from kobs._core import CORES, fallen_back, select
 
     asked = os.environ.get("KOBS_CORE")
     available = {}
@@ -98,14 +98,30 @@ def _core(found: dict[str, Any]) -> dict[str, Any]:
         chosen = select().name
     except KobsError as error:
         found["problems"].append(str(error))
-        return {"name": None, "why": str(error), "available": available}
+        return {"name": None, "why": str(error), "available": available, "clock": None}
     if asked:
         why = f"KOBS_CORE={asked} asks for it"
     elif chosen == "c":
         why = "the fastest there is"
     else:
-        why = "the C core is not built here"
-    return {"name": chosen, "why": why, "available": available}
+        why = fallen_back[0] if fallen_back else "the C core is not to be had"
+    return {"name": chosen, "why": why, "available": available, "clock": _clock(chosen)}
+
+
+_CLOCKS = {
+    "tsc": "the processor's counter (invariant), set by the monotonic clock every millisecond",
+    "clock_gettime": "the monotonic clock, by clock_gettime (the counter is not invariant)",
+    "monotonic_ns": "the monotonic clock, by time.monotonic_ns",
+}
+
+
+def _clock(core: str) -> str:
+    """Where events get their time from."""
+    if core != "c":
+        return "monotonic_ns"
+    from kobs._core import _native
+
+    return _native.clock()
 
 
 def _cost(found: dict[str, Any]) -> dict[str, Any] | None:
@@ -257,6 +273,8 @@ def show(out: Screen, found: dict[str, Any]) -> None:
     if cost is not None:
         _fact(out, "cost", f"{figures.duration(cost['ns_per_event'] / 1000)} for an event of four "
                            "fields, measured here just now")  # fmt: skip
+    if core["clock"]:
+        _fact(out, "clock", _CLOCKS[core["clock"]])
     _fact(out, "sessions", f"{sessions['root']}")
     _fact(out, "", f"{figures.count(sessions['count'], 'session')}, "
                    f"{figures.size(sessions['bytes'])}; "

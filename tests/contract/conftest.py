@@ -10,7 +10,7 @@ import pytest
 from kobs._core import select
 from kobs._core.contract import Core, RawSlot, Ring
 
-CORES = ["python", "c"]
+CORES = ["python", pytest.param("c", marks=pytest.mark.c_core)]
 
 
 @pytest.fixture(params=CORES)
