@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from kobs._core import _native, layout
-from kobs._core.attached import attach
-from kobs._core.contract import Publisher
+from kobs._core.contract import Publisher, RawSlot, Reader
 from kobs._core.lanes import Lane, payload_packer
 from kobs._core.layout import Counters, Header
+from kobs._core.native_reader import attach, lane_of
 from kobs._core.python import COUNTED, PythonRing, prepare
 from kobs.errors import CoreUnavailableError
 
@@ -95,6 +95,23 @@ class NativeRing(PythonRing):
             return native_publish(lane, pack(*body))
 
         return publish
+
+    def _make_reader(self, entry: int | None) -> Reader:
+        memory, segmented = self._memory, self._segments is not None
+        lanes = tuple(
+            lane_of(
+                view, (memory, lane.head_word * 8), None if segmented else (memory, lane.base * 8)
+            )
+            for lane, view in zip(self.lanes, self._views(), strict=True)
+        )
+        if entry is None:
+            return _native.Reader(lanes, RawSlot)
+        return _native.Reader(
+            lanes,
+            RawSlot,
+            note=(memory, (self._entry_word(entry) + 1) * 8),
+            on_close=lambda: self._unregister(entry),
+        )
 
     def count(self, cause: str, by: int = 1) -> None:
         if by > 0:

@@ -137,6 +137,11 @@ int kobs_emit(emitter_object *, PyObject *const *fields, const kobs_given *, uin
 
 int kobs_add_emitter_type(PyObject *module);
 
+/* -- Reader (reader_type.c), floors to measure against (bench_ring.c) ------------------------- */
+
+int kobs_add_reader_type(PyObject *module);
+int kobs_add_bench_ring(PyObject *module);
+
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 
 PyObject *kobs_layout_table(void);
