@@ -3,10 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kobs._core import layout, memory, regions
-from kobs._core.contract import AttachedRing, LossCounts, OpenEvent
+from kobs._core.contract import AttachedRing, LossCounts, OpenEvent, Reader
 from kobs._core.layout import LANES, PAGE, SLOT_SIZE, Counters, Header
 from kobs._core.reader import LaneView, Place, RingReader
 from kobs._core.segments import SegmentFinder
@@ -21,6 +21,11 @@ _PRODUCERS = 1024
 
 def attach(path: str) -> AttachedRing:
     """Open a recording's file for reading; see `contract.Core.attach`."""
+    return open_file(path, AttachedFile)
+
+
+def open_file(path: str, made: "type[AttachedFile]") -> AttachedRing:
+    """As `attach`, with readers of one core's or the other's making."""
     path = os.fspath(path)
     try:
         with open(path, "rb") as file:
@@ -39,7 +44,7 @@ def attach(path: str) -> AttachedRing:
     else:
         view = _padded(path, _whole_slots(header, size), total)
         damage.append(_missing(header, size))
-    return AttachedFile(path, header, view, damage)
+    return made(path, header, view, damage)
 
 
 def _checked_header(path: str, front: bytes, size: int) -> Header:
@@ -91,6 +96,11 @@ def _checked_header(path: str, front: bytes, size: int) -> Header:
                 f"lanes[{lane}].offset",
                 header.lanes[lane].offset,
                 expected.lanes[lane].offset,
+            )
+        first_ticket = header.first_tickets[lane]
+        if first_ticket > layout.MAX_TICKET:
+            raise _corrupted(
+                path, f"first_tickets[{lane}]", first_ticket, f"at most {layout.MAX_TICKET}"
             )
     first = header.lanes[layout.MAIN_LANE].offset
     if size < first:
@@ -224,12 +234,10 @@ class AttachedFile:
         """How many events had a ticket, over both lanes."""
         return sum(max(0, self._head(lane) - self._first[lane]) for lane in range(LANES))
 
-    def reader(self, *, oldest: bool = True) -> RingReader:
+    def reader(self, *, oldest: bool = True) -> Reader:
         """A reader over the recording, all its segments; a live one is followed."""
-        reader = RingReader(
-            [self._view(lane) for lane in range(LANES)],
-            settled=not self._live,
-            before_read=self._check_size if self._whole else None,
+        reader = self._make_reader(
+            settled=not self._live, before_read=self._check_size if self._whole else None
         )
         if oldest:
             reader.seek_oldest()
@@ -242,6 +250,10 @@ class AttachedFile:
         self._finder = SegmentFinder(self._info, self.path, self._memory, self._first)
 
     # How
+
+    def _make_reader(self, *, settled: bool, before_read: Callable[[], None] | None) -> Reader:
+        views = [self._view(lane) for lane in range(LANES)]
+        return RingReader(views, settled=settled, before_read=before_read)
 
     def _view(self, lane: int) -> LaneView:
         info = self._info.lanes[lane]
@@ -266,7 +278,8 @@ class AttachedFile:
         settled = self._settled_heads.get(lane)
         if settled is not None:
             return settled
-        return int(self._words[self._info.counters.offset // 8 + lane * 8])
+        head = int(self._words[self._info.counters.offset // 8 + lane * 8])
+        return min(head, layout.MAX_TICKET)
 
     def _unfinished(self) -> int:
         """How many tickets may have been taken by the C core and never written: one a thread, and
@@ -309,7 +322,7 @@ class AttachedFile:
                     self._damage.append(
                         f"the head counter of lane {lane} says {head:,}, its slots {newest:,}"
                     )
-            self._settled_heads[lane] = newest
+            self._settled_heads[lane] = min(newest, layout.MAX_TICKET)
 
     def _check_size(self) -> None:
         """Reading mapped memory behind a file's end is a SIGBUS, so look before each read."""

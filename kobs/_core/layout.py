@@ -45,6 +45,9 @@ READER_ENTRIES = 32
 SCHEMA_REGION = 96 * 1024
 STRING_REGION = 256 * 1024
 
+MAX_TICKET = (1 << 63) - 1 - (1 << 32)
+"""A stamp has room for 2^63 tickets; readers take a head that claims more than this for damage."""
+
 FLAG_TRUNCATED = 1
 """Text in the payload was cut."""
 FLAG_PARTIAL = 2

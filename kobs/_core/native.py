@@ -7,11 +7,12 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any
 
-from kobs._core import _native, layout
-from kobs._core.attached import attach
-from kobs._core.contract import BeginPublisher, Publisher
+import kobs._core._native as _native
+from kobs._core import layout
+from kobs._core.contract import BeginPublisher, Publisher, RawSlot, Reader
 from kobs._core.lanes import Lane, payload_packer
 from kobs._core.layout import Counters, Header
+from kobs._core.native_reader import attach, lane_of
 from kobs._core.python import COUNTED, PythonRing, prepare
 from kobs.errors import CoreUnavailableError
 
@@ -105,6 +106,23 @@ class NativeRing(PythonRing):
             return native_begin(name, lane, pack(*body))
 
         return begin
+
+    def _make_reader(self, entry: int | None) -> Reader:
+        memory, segmented = self._memory, self._segments is not None
+        lanes = tuple(
+            lane_of(
+                view, (memory, lane.head_word * 8), None if segmented else (memory, lane.base * 8)
+            )
+            for lane, view in zip(self.lanes, self._views(), strict=True)
+        )
+        if entry is None:
+            return _native.Reader(lanes, RawSlot)
+        return _native.Reader(
+            lanes,
+            RawSlot,
+            note=(memory, (self._entry_word(entry) + 1) * 8),
+            on_close=lambda: self._unregister(entry),
+        )
 
     def count(self, cause: str, by: int = 1) -> None:
         if by > 0:

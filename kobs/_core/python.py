@@ -268,16 +268,7 @@ class PythonRing:
 
     def reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
         self._check_open()
-        views = self._views()
-        if not lossless:
-            reader = RingReader(views)
-        else:
-            entry = self._register()
-            reader = RingReader(
-                views,
-                on_move=lambda cursors: self._note(entry, cursors),
-                on_close=lambda: self._unregister(entry),
-            )
+        reader = self._make_reader(self._register() if lossless else None)
         if oldest:
             reader.seek_oldest()
         else:
@@ -285,6 +276,16 @@ class PythonRing:
         if lossless:
             self._withdraw()
         return reader
+
+    def _make_reader(self, entry: int | None) -> Reader:
+        """A reader; `entry` is a lossless one's in the reader table."""
+        if entry is None:
+            return RingReader(self._views())
+        return RingReader(
+            self._views(),
+            on_move=lambda cursors: self._note(entry, cursors),
+            on_close=lambda: self._unregister(entry),
+        )
 
     def _withdraw(self) -> None:
         """Take back what was granted to producers: a lossless reader came that is behind it."""

@@ -249,6 +249,10 @@ class RingReader:
         return tuple(lane.position() for lane in self._lanes)
 
     def seek(self, position: tuple[int, ...]) -> None:
+        if len(position) != len(self._lanes):
+            raise ValueError(
+                f"seek(position): expected {len(self._lanes)} tickets, got {len(position)}"
+            )
         for lane, ticket in zip(self._lanes, position, strict=True):
             lane.move(max(ticket, lane.view.first))
             lane.lost = 0

@@ -220,6 +220,11 @@ int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t 
 
 int kobs_add_emitter_type(PyObject *module);
 
+/* -- Reader (reader_type.c), floors to measure against (bench_ring.c) ------------------------- */
+
+int kobs_add_reader_type(PyObject *module);
+int kobs_add_bench_ring(PyObject *module);
+
 /* -- Detector (detector_type.c) --------------------------------------------------------------- */
 
 /* Give a duration to the detector of an `Analyser`; `name` may be NULL. -1 with an exception set by

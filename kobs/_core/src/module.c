@@ -39,7 +39,8 @@ static int
 execute(PyObject *module)
 {
     if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
-        || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0) {
+        || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0
+        || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0) {
         return -1;
     }
     return 0;
