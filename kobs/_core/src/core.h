@@ -16,8 +16,18 @@
 #define KOBS_FREE_THREADED 0
 #endif
 
+/* Where threads are not kept apart by the interpreter: one at a time in what an object guards. */
+#if KOBS_FREE_THREADED
+#define KOBS_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object);
+#define KOBS_UNLOCK() Py_END_CRITICAL_SECTION();
+#else
+#define KOBS_LOCK(object) {
+#define KOBS_UNLOCK() }
+#endif
+
 typedef struct {
-    PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type;
+    PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
+        *found_type;
     PyObject *header_names[10];
 } core_state;
 
@@ -152,6 +162,11 @@ int kobs_add_detector_types(PyObject *module);
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
+
+/* -- Sample (sample_type.c), Condition and Found (scan_type.c) -------------------------------- */
+
+int kobs_add_sample_type(PyObject *module);
+int kobs_add_scan_types(PyObject *module);
 
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 

@@ -25,7 +25,8 @@ static int
 execute(PyObject *module)
 {
     if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
-        || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0) {
+        || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0
+        || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0) {
         return -1;
     }
     return 0;
@@ -51,6 +52,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->emitter_type);
     Py_VISIT(state->analyser_type);
     Py_VISIT(state->types_type);
+    Py_VISIT(state->sample_type);
+    Py_VISIT(state->found_type);
     return 0;
 }
 
@@ -63,6 +66,8 @@ clear(PyObject *module)
     Py_CLEAR(state->emitter_type);
     Py_CLEAR(state->analyser_type);
     Py_CLEAR(state->types_type);
+    Py_CLEAR(state->sample_type);
+    Py_CLEAR(state->found_type);
     return 0;
 }
 
