@@ -168,6 +168,13 @@ int kobs_add_types_type(PyObject *module);
 int kobs_add_sample_type(PyObject *module);
 int kobs_add_scan_types(PyObject *module);
 
+/* -- what it costs (bench.c): nanoseconds an operation, of as many -------------------------------- */
+
+PyObject *kobs_bench_observe(PyObject *module, PyObject *rounds);
+PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
+PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
+PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
+
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 
 PyObject *kobs_layout_table(void);

@@ -18,6 +18,14 @@ static PyMethodDef functions[] = {
     {"layout", layout, METH_NOARGS,
      PyDoc_STR("The structures as they were compiled: {'Header.magic': (offset, size), ...}.")},
     {"now", now, METH_NOARGS, PyDoc_STR("Monotonic time in nanoseconds.")},
+    {"bench_observe", kobs_bench_observe, METH_O,
+     PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
+    {"bench_filter", kobs_bench_filter, METH_O,
+     PyDoc_STR("bench_filter(n) -> ns\n\nWhat it costs to look whether an event matches.")},
+    {"bench_serialise", kobs_bench_serialise, METH_O,
+     PyDoc_STR("bench_serialise(n) -> ns\n\nWhat it costs to write an event as JSON.")},
+    {"bench_query", kobs_bench_query, METH_O,
+     PyDoc_STR("bench_query(n) -> ns\n\nWhat a query over n events with percentiles costs.")},
     {NULL, NULL, 0, NULL},
 };
 

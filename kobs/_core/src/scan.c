@@ -165,24 +165,35 @@ name_matches(condition_object *self, kobs_scan *scan, const kobs_type *type, con
     }
 }
 
-static inline bool
-header_matches(const condition_object *self, const uint64_t *words)
-{
-    unsigned severity = words[7] >> 16 & 15, category = words[7] >> 20 & 15;
-
-    return severity >= self->severity && (self->categories >> category & 1)
-           && words[1] >= self->since && words[1] <= self->until
-           && is_among(&self->pids, (uint32_t)words[6]) && is_among(&self->tids, words[6] >> 32)
-           && is_among(&self->chains, words[2]);
-}
-
-/* -- scanning -------------------------------------------------------------------------------- */
-
 static inline uint64_t
 load(const uint64_t *word)
 {
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
+
+static bool
+numbers_match(const condition_object *self, const uint64_t *slot)
+{
+    uint64_t ids = load(slot + 6);
+
+    return is_among(&self->pids, (uint32_t)ids) && is_among(&self->tids, ids >> 32)
+           && is_among(&self->chains, load(slot + 2));
+}
+
+static inline bool
+header_matches(const condition_object *self, const uint64_t *slot, unsigned severity,
+               unsigned category)
+{
+    if (severity < self->severity || !(self->categories >> category & 1)) {
+        return false;
+    }
+    if (self->windowed && (load(slot + 1) < self->since || load(slot + 1) > self->until)) {
+        return false;
+    }
+    return !self->numbered || numbers_match(self, slot);
+}
+
+/* -- scanning -------------------------------------------------------------------------------- */
 
 static bool
 make_room(kobs_scan *scan)
@@ -199,20 +210,40 @@ make_room(kobs_scan *scan)
     return true;
 }
 
-static bool
-count_event(kobs_scan *scan, const uint64_t *words)
+static inline bool
+count_event(kobs_scan *scan, const uint64_t *slot, uint8_t level)
 {
-    unsigned severity = words[7] >> 16 & 15, category = words[7] >> 20 & 15;
+    if (scan->levels[level]++ == 0) {
+        scan->level_order[scan->level_count++] = level;
+    }
+    return (!scan->by_pid || kobs_tally_add(&scan->pids, (uint32_t)slot[6]))
+           && (!scan->by_type || kobs_tally_add(&scan->types, kobs_slot_type(slot)));
+}
 
-    scan->matching++;
-    if (scan->severities[severity]++ == 0) {
-        scan->severity_order[scan->severity_count++] = (uint8_t)severity;
+uint64_t
+kobs_scan_matching(const kobs_scan *scan)
+{
+    uint64_t count = 0;
+
+    for (unsigned each = 0; each < scan->level_count; each++) {
+        count += scan->levels[scan->level_order[each]];
     }
-    if (scan->categories[category]++ == 0) {
-        scan->category_order[scan->category_count++] = (uint8_t)category;
+    return count;
+}
+
+/* A float that need not be aligned, of words that may change meanwhile. */
+static inline double
+load_float(const uint64_t *slot, unsigned offset)
+{
+    unsigned word = offset / 8, shift = offset % 8 * 8;
+    uint64_t bits = load(slot + word) >> shift;
+    double value;
+
+    if (shift != 0 && word + 1 < KOBS_SLOT_WORDS) {
+        bits |= load(slot + word + 1) << (64 - shift);
     }
-    return (!scan->by_pid || kobs_tally_add(&scan->pids, (uint32_t)words[6]))
-           && (!scan->by_type || kobs_tally_add(&scan->types, kobs_slot_type(words)));
+    memcpy(&value, &bits, sizeof(value));
+    return value;
 }
 
 static inline bool
@@ -222,74 +253,78 @@ overwritten(const uint64_t *slot, uint64_t ticket)
     return load(slot) != kobs_finished(ticket);
 }
 
-int
-kobs_scan_slot(condition_object *self, kobs_scan *scan, const uint64_t *slot, unsigned lane,
-               uint64_t ticket, bool live)
+/* The conditions that are not in the header: 1, 0, -1 with an exception set. */
+static inline int
+rest_matches(condition_object *self, kobs_scan *scan, const kobs_type *type, double duration,
+             const uint64_t *words)
 {
-    uint64_t own[KOBS_SLOT_WORDS], *words = own;
-    types_object *types = self->types;
-
-    words[0] = kobs_finished(ticket);
-    for (unsigned word = 1; word < KOBS_SLOT_HEADER_SIZE / 8; word++) {
-        words[word] = load(slot + word);
-    }
-    const kobs_type *type = kobs_type_of(types, kobs_slot_type(words));
-    if (type == NULL && PyErr_Occurred()) {
-        return -1;
-    }
-    if (type == NULL || (words[7] >> 16 & 15) >= types->severities
-        || (words[7] >> 20 & 15) >= types->categories) {
-        scan->undecoded += !live || !overwritten(slot, ticket);
-        return 0;
-    }
-    bool matches = header_matches(self, words);
-    const kobs_column *timing = scan->durations || self->timed ? type->durations : NULL;
-    bool keep = scan->kept_count < scan->keep;
-    if (matches && (keep || self->names != NULL || timing != NULL)) {
-        if (keep) {
-            if (scan->kept_words + KOBS_SLOT_WORDS + 2 > scan->kept_room && !make_room(scan)) {
-                return -1;
-            }
-            words = scan->kept + scan->kept_words + 2;
-            memcpy(words, own, KOBS_SLOT_HEADER_SIZE);
-        }
-        unsigned first = KOBS_SLOT_HEADER_SIZE / 8, last = type->words;
-        if (!keep && self->names == NULL) { /* the duration alone, which need not be aligned */
-            first = timing->offset / 8;
-            last = (timing->offset + 15u) / 8 < KOBS_SLOT_WORDS ? (timing->offset + 15u) / 8
-                                                                : KOBS_SLOT_WORDS;
-        }
-        for (unsigned word = first; word < last; word++) {
-            words[word] = load(slot + word);
-        }
-    }
-    if (live && overwritten(slot, ticket)) {
-        return 0;
-    }
-    scan->seen++;
-    if (!matches) {
-        return 0;
-    }
     int found = type_matches(self, type);
-    double duration = 0.0;
-    if (found > 0 && timing != NULL) {
-        if (!timing->known || timing->kind != KIND_FLOAT) {
-            scan->given_up = true;
-            return 0;
-        }
-        memcpy(&duration, (const uint8_t *)words + timing->offset, sizeof(duration));
-        duration = type->factor == 1.0 ? duration : duration * type->factor;
-    }
+
     if (found > 0 && self->timed) {
-        found = timing != NULL && duration >= self->slower;
+        found = type->durations != NULL && duration >= self->slower;
     }
     if (found > 0 && self->names != NULL) {
         found = name_matches(self, scan, type, (const uint8_t *)words);
     }
-    if (found <= 0) {
-        return found;
+    return found;
+}
+
+static inline int
+scan_slot(condition_object *self, kobs_scan *scan, const uint64_t *slot, unsigned lane,
+          uint64_t ticket, bool live)
+{
+    uint64_t own[KOBS_SLOT_WORDS], *words = own;
+    uint64_t kind = load(slot + 7);
+    unsigned severity = kind >> 16 & 15, category = kind >> 20 & 15;
+    const kobs_type *type = kobs_type_of(self->types, (uint16_t)kind);
+
+    if (type == NULL || severity >= self->types->severities
+        || category >= self->types->categories) {
+        if (type == NULL && PyErr_Occurred()) {
+            return -1;
+        }
+        scan->undecoded += !live || !overwritten(slot, ticket);
+        return 0;
     }
-    if (!count_event(scan, words)) {
+    if (!header_matches(self, slot, severity, category)) {
+        scan->seen += !live || !overwritten(slot, ticket);
+        return 0;
+    }
+    /* What else is needed is copied, and looked at once it is known to be of one event. */
+    const kobs_column *timing = scan->durations || self->timed ? type->durations : NULL;
+    bool keep = scan->kept_count < scan->keep;
+    double duration = timing != NULL ? load_float(slot, timing->offset) : 0.0;
+    unsigned last = keep || self->names != NULL ? type->words : 0;
+    if (keep) {
+        if (scan->kept_words + KOBS_SLOT_WORDS + 2 > scan->kept_room && !make_room(scan)) {
+            return -1;
+        }
+        words = scan->kept + scan->kept_words + 2;
+    }
+    for (unsigned word = 0; word < last; word++) {
+        words[word] = load(slot + word);
+    }
+    words[6] = load(slot + 6);
+    words[7] = kind;
+    if (live && overwritten(slot, ticket)) {
+        return 0;
+    }
+    scan->seen++;
+    if (timing != NULL) {
+        if (timing->kind != KIND_FLOAT || !timing->known) {
+            int found = type_matches(self, type);
+            scan->given_up |= found > 0;
+            return found < 0 ? -1 : 0;
+        }
+        duration = type->factor == 1.0 ? duration : duration * type->factor;
+    }
+    if (self->deeper) {
+        int found = rest_matches(self, scan, type, duration, words);
+        if (found <= 0) {
+            return found;
+        }
+    }
+    if (!count_event(scan, words, (uint8_t)(kind >> 16))) {
         return -1;
     }
     if (scan->durations && timing != NULL && !kobs_sample_add(&scan->sample, duration)) {
@@ -303,6 +338,13 @@ kobs_scan_slot(condition_object *self, kobs_scan *scan, const uint64_t *slot, un
         scan->kept_count++;
     }
     return 0;
+}
+
+int
+kobs_scan_slot(condition_object *self, kobs_scan *scan, const uint64_t *slot, unsigned lane,
+               uint64_t ticket, bool live)
+{
+    return scan_slot(self, scan, slot, lane, ticket, live);
 }
 
 typedef struct {
@@ -356,14 +398,20 @@ kobs_scan_ring(condition_object *self, kobs_scan *scan, kobs_ring *ring,
     }
     while (count > 0) {
         unsigned next = count == 2 && waiting[1]->timestamp_ns < waiting[0]->timestamp_ns;
-        place *from = waiting[next];
-        const uint64_t *slot = (const uint64_t *)&from->slots[from->at & from->mask];
-
-        if (kobs_scan_slot(self, scan, slot, from->lane->number, from->at, true) < 0) {
-            return -1;
-        }
-        from->at++;
-        if (!settle(from)) {
+        place from = *waiting[next];
+        /* As long as this lane is the one whose turn it is; of two at once the first. */
+        uint64_t until = count == 2 ? waiting[1 - next]->timestamp_ns : UINT64_MAX;
+        bool more;
+        do {
+            const uint64_t *slot = (const uint64_t *)&from.slots[from.at & from.mask];
+            if (scan_slot(self, scan, slot, from.lane->number, from.at, true) < 0) {
+                return -1;
+            }
+            from.at++;
+            more = settle(&from);
+        } while (more && (from.timestamp_ns < until || (next == 0 && from.timestamp_ns == until)));
+        *waiting[next] = from;
+        if (!more) {
             waiting[0] = waiting[1 - next];
             count--;
         }

@@ -19,6 +19,7 @@ typedef struct {
     types_object *types;
     unsigned severity, categories; /* at least; a bit each */
     uint64_t since, until;
+    bool windowed, numbered, deeper; /* there is a time; there are numbers; there is more */
     kobs_numbers pids, tids, chains;
     PyObject *type_names, *names; /* frozensets, or NULL */
     bool timed;                   /* `slower` counts */
@@ -77,10 +78,10 @@ kobs_tally_add(kobs_tally *tally, uint64_t key)
 typedef struct {
     size_t keep; /* matching slots to copy at most */
     bool durations, by_pid, by_type;
-    uint64_t seen, matching, undecoded;
-    uint64_t severities[16], categories[16];
-    uint8_t severity_order[16], category_order[16];
-    unsigned severity_count, category_count;
+    uint64_t seen, undecoded;
+    uint64_t levels[256];     /* matching, by severity | category << 4 */
+    uint8_t level_order[256]; /* in which they came */
+    unsigned level_count;
     kobs_tally pids, types;
     kobs_sample sample;
     uint64_t *kept; /* of each: words | lane << 32, ticket, the words */
@@ -94,6 +95,9 @@ int kobs_scan_slot(condition_object *, kobs_scan *, const uint64_t *slot, unsign
 
 /* Look at all there is in a ring from these tickets on, merged by time. */
 int kobs_scan_ring(condition_object *, kobs_scan *, kobs_ring *, const uint64_t start[KOBS_LANES]);
+
+/* How many matched. */
+uint64_t kobs_scan_matching(const kobs_scan *);
 
 void kobs_scan_free(kobs_scan *);
 

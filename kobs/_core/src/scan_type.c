@@ -34,11 +34,22 @@ found_dealloc(found_object *self)
     Py_DECREF(type);
 }
 
+/* [(value, count), ...] of four bits of the level, in the order in which they came. */
 static PyObject *
-pairs_of(const uint8_t *order, unsigned count, const uint64_t *counts)
+by_level(const kobs_scan *scan, unsigned shift)
 {
-    PyObject *found = PyList_New(count);
+    uint64_t counts[16] = {0};
+    uint8_t order[16];
+    unsigned count = 0;
 
+    for (unsigned each = 0; each < scan->level_count; each++) {
+        unsigned level = scan->level_order[each], value = level >> shift & 15;
+        if (counts[value] == 0) {
+            order[count++] = (uint8_t)value;
+        }
+        counts[value] += scan->levels[level];
+    }
+    PyObject *found = PyList_New(count);
     for (unsigned each = 0; found != NULL && each < count; each++) {
         PyObject *pair = Py_BuildValue("IK", (unsigned)order[each],
                                        (unsigned long long)counts[order[each]]);
@@ -54,13 +65,19 @@ pairs_of(const uint8_t *order, unsigned count, const uint64_t *counts)
 static PyObject *
 found_by_severity(found_object *self, void *Py_UNUSED(closure))
 {
-    return pairs_of(self->scan.severity_order, self->scan.severity_count, self->scan.severities);
+    return by_level(&self->scan, 0);
 }
 
 static PyObject *
 found_by_category(found_object *self, void *Py_UNUSED(closure))
 {
-    return pairs_of(self->scan.category_order, self->scan.category_count, self->scan.categories);
+    return by_level(&self->scan, 4);
+}
+
+static PyObject *
+found_count(found_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(kobs_scan_matching(&self->scan));
 }
 
 static PyObject *
@@ -137,8 +154,6 @@ static PyMethodDef found_methods[] = {
 };
 
 static PyMemberDef found_members[] = {
-    {"count", T_ULONGLONG, offsetof(found_object, scan.matching), READONLY,
-     PyDoc_STR("How many slots match.")},
     {"seen", T_ULONGLONG, offsetof(found_object, scan.seen), READONLY,
      PyDoc_STR("How many events were looked at.")},
     {"undecoded", T_ULONGLONG, offsetof(found_object, scan.undecoded), READONLY,
@@ -154,6 +169,7 @@ static PyMemberDef found_members[] = {
 };
 
 static PyGetSetDef found_getters[] = {
+    {"count", (getter)found_count, NULL, PyDoc_STR("How many slots match."), NULL},
     {"by_severity", (getter)found_by_severity, NULL, PyDoc_STR("[(severity, count), ...]"), NULL},
     {"by_category", (getter)found_by_category, NULL, PyDoc_STR("[(category, count), ...]"), NULL},
     {"by_pid", (getter)found_by_pid, NULL, PyDoc_STR("[(pid, count), ...]"), NULL},
@@ -248,6 +264,11 @@ condition_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         || take_set(type_names, &self->type_names) < 0 || take_set(names, &self->names) < 0) {
         Py_CLEAR(self);
     }
+    else {
+        self->windowed = since != 0 || until != UINT64_MAX;
+        self->numbered = self->pids.count >= 0 || self->tids.count >= 0 || self->chains.count >= 0;
+        self->deeper = self->type_names != NULL || self->names != NULL || self->timed;
+    }
     return (PyObject *)self;
 }
 
@@ -282,7 +303,7 @@ matches(condition_object *self, PyObject *slot, bool *given_up)
         return -1;
     }
     *given_up = scan.given_up;
-    return scan.matching > 0;
+    return scan.level_count > 0;
 }
 
 PyDoc_STRVAR(matches_doc, "matches(slot) -> bool | None\n\nWhether a `RawSlot` matches; None where "
