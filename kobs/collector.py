@@ -4,6 +4,7 @@ import _thread
 import os
 import weakref
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs import config
@@ -21,6 +22,7 @@ from kobs.ids import mint_id
 from kobs.stream import StreamStats, Subscriber
 
 if TYPE_CHECKING:
+    from kobs._core._native import Ring as NativeRing
     from kobs.metrics import MetricsCollector, MetricsSnapshot
     from kobs.query import Query, QueryResult
     from kobs.sampling import Sampler
@@ -119,6 +121,11 @@ class Collector(Emitting):
         """Run a query over what is in the ring now, or over what is new to a subscriber."""
         if subscriber is not None:
             return query.run(list(subscriber), lost=subscriber.lost)
+        native = getattr(self.ring, "native", None)
+        if native is not None:
+            result = self._scanned(query, native)
+            if result is not None:
+                return result
         produced = self.ring.produced() - self._base.produced
         events = self.snapshot()
         return query.run(events, lost=self._missed(produced, len(events)))
@@ -271,6 +278,23 @@ class Collector(Emitting):
         that never got as far."""
         losses = self.losses()
         return max(0, produced - seen) + losses.discarded + losses.too_big + losses.errors
+
+    def _scanned(self, query: "Query", native: "NativeRing") -> "QueryResult | None":
+        """A query that the C core answers straight from the ring; None where it cannot."""
+        from kobs._analysis.scanned import Scan
+
+        self.gate.refuse_closed()
+        base = self._base
+        now_ns = monotonic_ns()
+        scan = Scan(query, self._decoder, native)
+        found = scan.found(now_ns, base.position or (0, 0))
+        if found is None:
+            return None
+        before = base.losses
+        lost = max(0, found.produced - base.produced - found.seen)
+        lost += max(0, found.discarded - before.discarded)
+        lost += max(0, found.too_big - before.too_big) + max(0, found.errors - before.errors)
+        return scan.result(found, now_ns, lost)
 
     def _zero(self) -> "_Mark":
         return _Mark(None, 0, LossCounts(*(0 for _ in LossCounts._fields)))

@@ -1,11 +1,16 @@
 """Which events a subscriber sees."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kobs._core.contract import RawSlot
 from kobs.events import Event
 from kobs.levels import Category, Severity
 from kobs.schema import PayloadType
+
+if TYPE_CHECKING:
+    from kobs._core._native import Condition
+    from kobs.decoder import EventDecoder
 
 Predicate = Callable[[Event], bool]
 
@@ -51,6 +56,18 @@ class EventFilter:
         made._predicates = (*self._predicates, predicate)
         return made
 
+    def native(self, decoder: "EventDecoder") -> "Condition | None":
+        """All conditions but those of `where`, for the C core; None where it cannot tell. For
+        kobs's own modules."""
+        from kobs._analysis.scanned import native_condition
+
+        return native_condition(decoder, severity=self._severity, among=self._allowed)
+
+    @property
+    def predicates(self) -> tuple[Predicate, ...]:
+        """The conditions of `where`."""
+        return self._predicates
+
     def matches(self, event: Event) -> bool:
         """The event meets every condition."""
         if event.severity < self._severity:
@@ -77,3 +94,28 @@ class EventFilter:
         parts += [f"{name} in {sorted(map(str, few))}" for name, few in self._allowed.items()]
         parts += [f"where {predicate!r}" for predicate in self._predicates]
         return f"EventFilter({', '.join(parts)})"
+
+
+class SlotFilter:
+    """Makes events of slots that pass a filter; with the C core no event is made of one that
+    does not."""
+
+    def __init__(self, event_filter: EventFilter | None, decoder: "EventDecoder") -> None:
+        self._filter = event_filter
+        self._decode = decoder.decode
+        self._native = None if event_filter is None else event_filter.native(decoder)
+
+    def __call__(self, slot: RawSlot) -> Event | None:
+        """The event of a slot; None where it does not pass, or makes no sense."""
+        event_filter = self._filter
+        if event_filter is None:
+            return self._decode(slot)
+        verdict = None if self._native is None else self._native.matches(slot)
+        if verdict is False:
+            return None
+        event = self._decode(slot)
+        if event is None:
+            return None
+        if verdict is None:
+            return event if event_filter.matches(event) else None
+        return event if all(says(event) for says in event_filter.predicates) else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kobs._analysis.aggregations import (
     Accumulator,
@@ -34,12 +34,17 @@ from kobs._analysis.conditions import (
     slower_than,
     where,
 )
+from kobs._analysis.scanned import native_condition
 from kobs._analysis.stats import DurationStats, Stats
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.levels import Category, Severity
 from kobs.payloads import MemoryPressure, SyscallExit
 from kobs.schema import PayloadType
+
+if TYPE_CHECKING:
+    from kobs._core._native import Condition as NativeCondition
+    from kobs.decoder import EventDecoder
 
 __all__ = [
     "Aggregation",
@@ -199,16 +204,53 @@ class Query:
             for _, accumulator in accumulators:
                 accumulator.add(matching)
             kept += matching if room is None else matching[: max(0, room - len(kept))]
-        if self._order is not None:
-            key, descending = self._order
-            kept.sort(key=key, reverse=descending)
-            if self._limit is not None:
-                del kept[self._limit :]
-        return QueryResult(kept, count, _results(accumulators), lost)
+        return QueryResult(self.returned(kept), count, _results(accumulators), lost)
 
     def matches(self, event: Event, *, now_ns: int | None = None) -> bool:
         """The event meets every condition."""
         return bool(self.limit(1).run((event,), now_ns=now_ns).count)
+
+    # -- for kobs's own modules: running in C -----------------------------------------------
+
+    @property
+    def aggregations(self) -> tuple[Aggregation, ...]:
+        """What is to be said about all that match."""
+        return self._aggregations
+
+    @property
+    def predicates(self) -> tuple[Callable[[Event], bool], ...]:
+        """The conditions that only Python knows."""
+        return self._where
+
+    @property
+    def order(self) -> tuple[Callable[[Event], Any], bool] | None:
+        """How to sort what is returned, and whether the greatest comes first."""
+        return self._order
+
+    @property
+    def most(self) -> int | None:
+        """How many events are returned at most."""
+        return self._limit
+
+    @property
+    def looks_back(self) -> bool:
+        """What matches depends on the moment that it runs."""
+        return any(isinstance(edge, timedelta) for edge in self._window)
+
+    def native(self, decoder: "EventDecoder", now_ns: int) -> "NativeCondition | None":
+        """All conditions but the predicates, for the C core; None where it cannot tell."""
+        since, until = self._edges(now_ns)
+        return native_condition(
+            decoder, severity=self._severity, among=self._among, since=since, until=until,
+            slower=self._slower,
+        )  # fmt: skip
+
+    def returned(self, matching: list[Event]) -> list[Event]:
+        """Of all that match, or as many as are needed, those to return, in their order."""
+        if self._order is not None:
+            key, descending = self._order
+            matching = sorted(matching, key=key, reverse=descending)
+        return matching if self._limit is None else matching[: self._limit]
 
     # -- below: how -------------------------------------------------------------------------
 
@@ -217,10 +259,7 @@ class Query:
         conditions: list[Condition] = []
         if self._severity:
             conditions.append(at_least(self._severity))
-        since, until = (
-            now_ns - nanoseconds(edge) if isinstance(edge, timedelta) else edge
-            for edge in self._window
-        )
+        since, until = self._edges(now_ns)
         if since is not None:
             conditions.append(no_earlier_than(since))
         if until is not None:
@@ -230,6 +269,13 @@ class Query:
             conditions.append(slower_than(self._slower))
         conditions += [where(predicate) for predicate in self._where]
         return conditions
+
+    def _edges(self, now_ns: int) -> tuple[int | None, int | None]:
+        since, until = self._window
+        return (
+            now_ns - nanoseconds(since) if isinstance(since, timedelta) else since,
+            now_ns - nanoseconds(until) if isinstance(until, timedelta) else until,
+        )
 
     def _only(self, attribute: str, values: Iterable[Any]) -> "Query":
         made = self._copy()

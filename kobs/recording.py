@@ -178,16 +178,19 @@ class Recording:
     def query(self, query: "Query") -> "QueryResult":
         """Run a query over the events; `since` counts back from the end of the recording, or
         from now while it is written."""
-        events = self.snapshot()
-        if self.running:
-            now_ns = time.monotonic_ns()
+        self._refuse_closed()
+        self.look()
+        parts = list(self.parts.values())
+        if len(parts) == 1 and parts[0].decoder.native is not None:
+            slots = [slot for portion in parts[0].portions() for slot in portion]
+            result = self._scanned(query, parts[0], slots)
+            if result is not None:
+                return result
+            events = [event for slot in slots if (event := parts[0].decode(slot)) is not None]
         else:
-            ends = [part.attached.refreshed_monotonic_ns for part in self.parts.values()]
-            now_ns = max([*ends, *(event.timestamp_ns for event in events[-1:])], default=0)
-        losses = self.losses()
-        lost = max(0, self.produced() - len(events))
-        lost += losses.discarded + losses.too_big + losses.errors
-        return query.run(events, now_ns=now_ns, lost=lost)
+            events = self.snapshot()
+        now_ns = self._moment(events[-1].timestamp_ns if events else 0)
+        return query.run(events, now_ns=now_ns, lost=self._missed(len(events)))
 
     def subscribe(
         self, event_filter: EventFilter | None = None, *, oldest: bool = False
@@ -330,6 +333,35 @@ class Recording:
             except RecordingError as error:
                 # It may be one that is just being made: the next look tries again.
                 self._bad[path] = str(error).removeprefix(os.path.dirname(path) + os.sep)
+
+    def _moment(self, last_ns: int) -> int:
+        """What `since` counts back from, where the last event is of `last_ns`."""
+        if self.running:
+            return time.monotonic_ns()
+        ends = [part.attached.refreshed_monotonic_ns for part in self.parts.values()]
+        return max([last_ns, *ends])
+
+    def _missed(self, seen: int) -> int:
+        losses = self.losses()
+        lost = max(0, self.produced() - seen)
+        return lost + losses.discarded + losses.too_big + losses.errors
+
+    def _scanned(self, query: "Query", part: Part, slots: list[RawSlot]) -> "QueryResult | None":
+        """A query that the C core answers straight from the slots; None where it cannot."""
+        from kobs._analysis.scanned import Scan
+
+        last = 0
+        if query.looks_back:
+            before = part.undecoded
+            last = next((e.timestamp_ns for slot in slots[::-1] if (e := part.decode(slot))), 0)
+            part.undecoded = before  # they are counted below
+        now_ns = self._moment(last)
+        scan = Scan(query, part.decoder, slots)
+        found = scan.found(now_ns)
+        if found is None:
+            return None
+        part.undecoded += found.undecoded
+        return scan.result(found, now_ns, self._missed(found.seen))
 
     def _process(self, attached: AttachedRing, codes: dict[int, int]) -> ProcessRecord:
         closed = attached.closed

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kobs._core.contract import Reader
+from kobs._core.contract import RawSlot, Reader
 from kobs.decoder import EventDecoder
 from kobs.errors import ClosedError, ConfigError
 from kobs.events import Event
-from kobs.filters import EventFilter
+from kobs.filters import EventFilter, SlotFilter
 from kobs.schema import PayloadType
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Subscriber:
         self._reader = reader
         self._decoder = decoder
         self._filter = event_filter
-        self._waiting: deque[Event] = deque()
+        self._passing = SlotFilter(event_filter, decoder)
+        self._waiting: deque[RawSlot] = deque()
         self._closed = False
         self.lossless = lossless
         """It holds up a collector with `overflow="discard"`."""
@@ -78,8 +79,8 @@ class Subscriber:
             raise ClosedError("this subscriber is closed; subscribe again to read on")
         while True:
             while self._waiting:
-                event = self._waiting.popleft()
-                if self._filter is None or self._filter.matches(event):
+                event = self._passing(self._waiting.popleft())
+                if event is not None:
                     self.consumed += 1
                     return event
             if not self._fill():
@@ -88,6 +89,7 @@ class Subscriber:
     def filter(self, event_filter: EventFilter) -> "Subscriber":
         """See only events that match from here on; the same subscriber, for chaining."""
         self._filter = event_filter
+        self._passing = SlotFilter(event_filter, self._decoder)
         return self
 
     def follow(self, timeout: float | None = None) -> Iterator[Event]:
@@ -119,19 +121,19 @@ class Subscriber:
         self._waiting.clear()
         self._reader = reader
         self._decoder = decoder
+        self._passing = SlotFilter(self._filter, decoder)
 
     def _fill(self, limit: int = _CHUNK) -> int:
         slots = self._reader.read(limit)
-        decode = self._decoder.decode
-        self._waiting.extend(event for slot in slots if (event := decode(slot)) is not None)
+        self._waiting.extend(slots)
         return len(slots)
 
     def __iter__(self) -> Iterator[Event]:
         remaining = self._reader.pending()  # what comes meanwhile is not "now": this ends
         while not self._closed:
             while self._waiting:
-                event = self._waiting.popleft()
-                if self._filter is None or self._filter.matches(event):
+                event = self._passing(self._waiting.popleft())
+                if event is not None:
                     self.consumed += 1
                     yield event
             if remaining <= 0:

@@ -143,13 +143,16 @@ class Aggregation:
 class QueryResult:
     """What a query found."""
 
-    __slots__ = ("aggregations", "count", "events", "lost")
+    __slots__ = ("_events", "aggregations", "count", "lost")
 
     def __init__(
-        self, events: list[Event], count: int, aggregations: dict[str, Any], lost: int = 0
+        self,
+        events: list[Event] | Callable[[], list[Event]],
+        count: int,
+        aggregations: dict[str, Any],
+        lost: int = 0,
     ) -> None:
-        self.events = events
-        """The matching events, in the order asked for, at most `limit`."""
+        self._events = events
         self.count = count
         """How many events match, whatever the limit."""
         self.aggregations = aggregations
@@ -158,6 +161,13 @@ class QueryResult:
         self.lost = lost
         """Events that the source had lost before the query ran: what they would have added is
         not known."""
+
+    @property
+    def events(self) -> list[Event]:
+        """The matching events, in the order asked for, at most `limit`."""
+        if not isinstance(self._events, list):
+            self._events = self._events()
+        return self._events
 
     @property
     def complete(self) -> bool:

@@ -2,8 +2,14 @@
 
 from collections.abc import Iterable
 from math import isfinite, nan
+from typing import TYPE_CHECKING
 
 from kobs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from kobs._core._native import Sample
 
 
 class Stats:
@@ -16,7 +22,7 @@ class Stats:
     finite are left out and counted in `rejected`.
     """
 
-    __slots__ = ("_sorted", "_values", "count", "rejected", "total")
+    __slots__ = ("_sample", "_sorted", "_values", "count", "rejected", "total")
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         kept = list(values)
@@ -25,7 +31,8 @@ class Stats:
         if not isfinite(total):  # rare, so looked for only where the sum tells
             kept = [value for value in kept if isfinite(value)]
             total = sum(kept)
-        self._values = kept
+        self._sample: Sample | None = None
+        self._values: list[float] | None = kept
         self._sorted = False
         self.count = len(kept)
         """How many values."""
@@ -33,6 +40,18 @@ class Stats:
         """Values left out for not being finite."""
         self.total = float(total)
         """Their sum."""
+
+    @classmethod
+    def of_sample(cls, sample: "Sample") -> "Self":
+        """Of values that the C core has."""
+        made = cls.__new__(cls)
+        made._sample = sample
+        made._values = None
+        made._sorted = False
+        made.count = sample.count
+        made.rejected = sample.rejected
+        made.total = sample.total
+        return made
 
     @property
     def mean(self) -> float:
@@ -71,7 +90,9 @@ class Stats:
         """
         if not 0 <= q <= 100:
             raise ConfigError(f"percentile({q!r}): expected a number from 0 to 100")
-        values = self._values
+        if self._sample is not None and isinstance(q, int | float):
+            return self._sample.percentile(q)
+        values = self._list()
         if not values:
             return nan
         if not self._sorted:
@@ -92,13 +113,19 @@ class Stats:
             **{name: None if number != number else number for name, number in numbers.items()},
         }
 
+    def _list(self) -> list[float]:
+        if self._values is None:
+            assert self._sample is not None
+            self._values = self._sample.values()
+        return self._values
+
     def __bool__(self) -> bool:
         return self.count > 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Stats):
             return NotImplemented
-        return sorted(self._values) == sorted(other._values)
+        return sorted(self._list()) == sorted(other._list())
 
     __hash__ = None  # type: ignore[assignment]
 

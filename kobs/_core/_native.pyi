@@ -1,10 +1,12 @@
 """The extension module: see the C sources in `src`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from kobs._core.contract import RawSlot
 from kobs._core.reader import Place
+
+_Made = TypeVar("_Made")
 
 def layout() -> dict[str, tuple[int, int]]: ...
 def now() -> int: ...
@@ -31,6 +33,10 @@ def bench_clock(count: int, /) -> float: ...
 def bench_tsc(count: int, /) -> float: ...
 def bench_fetch_add(count: int, /) -> float: ...
 def bench_cas(count: int, /) -> float: ...
+def bench_observe(n: int, /) -> float: ...
+def bench_filter(n: int, /) -> float: ...
+def bench_serialise(n: int, /) -> float: ...
+def bench_query(n: int, /) -> float: ...
 
 class Ring:
     def __init__(
@@ -158,3 +164,59 @@ class Reader:
     def seek(self, position: tuple[int, ...]) -> None: ...
     def pending(self) -> int: ...
     def close(self) -> None: ...
+
+class Sample:
+    count: int
+    rejected: int
+    total: float
+    def __init__(self, values: list[float], /) -> None: ...
+    def percentile(self, q: float, /) -> float: ...
+    def values(self) -> list[float]: ...
+
+class Found:
+    @property
+    def count(self) -> int: ...
+    seen: int
+    undecoded: int
+    durations: Sample
+    produced: int
+    discarded: int
+    too_big: int
+    errors: int
+    @property
+    def by_severity(self) -> list[tuple[int, int]]: ...
+    @property
+    def by_category(self) -> list[tuple[int, int]]: ...
+    @property
+    def by_pid(self) -> list[tuple[int, int]]: ...
+    @property
+    def by_type(self) -> list[tuple[str, int]]: ...
+    def slots(self, make: Callable[[int, int, bytes], _Made], /) -> list[_Made]: ...
+
+class Condition:
+    def __init__(
+        self,
+        types: Types,
+        severity: int,
+        categories: int,
+        since: int,
+        until: int,
+        pids: tuple[int, ...] | None,
+        tids: tuple[int, ...] | None,
+        chains: tuple[int, ...] | None,
+        type_names: frozenset[str] | None,
+        names: frozenset[str] | None,
+        slower: float | None,
+        /,
+    ) -> None: ...
+    def matches(self, slot: RawSlot, /) -> bool | None: ...
+    def scan(
+        self,
+        source: Ring | list[RawSlot],
+        start: tuple[int, ...],
+        keep: int,
+        durations: bool,
+        by_pid: bool,
+        by_type: bool,
+        /,
+    ) -> Found | None: ...

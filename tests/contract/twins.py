@@ -1,9 +1,11 @@
 """Slots of every payload type, with whatever bytes: what both cores are asked about."""
 
+import os
 import struct
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Any
+from unittest import mock
 
 from hypothesis import strategies as st
 
@@ -87,7 +89,11 @@ class Source:
 
 
 def decoder() -> EventDecoder:
-    return EventDecoder(Source())
+    """One that has the C core, whichever is asked for elsewhere."""
+    with mock.patch.dict(os.environ, {"KOBS_CORE": "c"}):
+        made = EventDecoder(Source())
+        assert made.native is not None
+    return made
 
 
 TYPES = {cls.__kobs_schema__.type_id: cls.__kobs_schema__ for cls in registered_types().values()}

@@ -16,6 +16,15 @@
 #define KOBS_FREE_THREADED 0
 #endif
 
+/* Where threads are not kept apart by the interpreter: one at a time in what an object guards. */
+#if KOBS_FREE_THREADED
+#define KOBS_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object);
+#define KOBS_UNLOCK() Py_END_CRITICAL_SECTION();
+#else
+#define KOBS_LOCK(object) {
+#define KOBS_UNLOCK() }
+#endif
+
 extern struct PyModuleDef kobs_module;
 
 /* -- Ring (ring_type.c) --------------------------------------------------------------------- */
@@ -240,6 +249,18 @@ int kobs_add_detector_types(PyObject *module);
 
 int kobs_add_types_type(PyObject *module);
 
+/* -- Sample (sample_type.c), Condition and Found (scan_type.c) -------------------------------- */
+
+int kobs_add_sample_type(PyObject *module);
+int kobs_add_scan_types(PyObject *module);
+
+/* -- what it costs (bench.c): nanoseconds an operation, of as many -------------------------------- */
+
+PyObject *kobs_bench_observe(PyObject *module, PyObject *rounds);
+PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
+PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
+PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
+
 /* -- spans (span_type.c) -------------------------------------------------------------------- */
 
 typedef struct {
@@ -258,7 +279,8 @@ void kobs_clear_spans(span_state *);
 /* -- the module's state --------------------------------------------------------------------- */
 
 typedef struct {
-    PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type;
+    PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
+        *found_type;
     PyObject *header_names[10];
     span_state span;
 } core_state;

@@ -31,14 +31,6 @@ typedef struct {
     PyObject *empty;
 } analyser_object;
 
-#if KOBS_FREE_THREADED
-#define LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define UNLOCK() Py_END_CRITICAL_SECTION()
-#else
-#define LOCK(object) {
-#define UNLOCK() }
-#endif
-
 /* -- the table ------------------------------------------------------------------------------- */
 
 static bool
@@ -200,9 +192,9 @@ analyse(analyser_object *self, PyObject *name, double value, uint64_t event, con
             return -1;
         }
     }
-    LOCK(self->owner)
+    KOBS_LOCK(self->owner)
     done = look_at(self, name, value, now_ns, &found);
-    UNLOCK()
+    KOBS_UNLOCK()
     if (done > 0) {
         done = tell(self->owner, self->type, name, value, &found, event);
     }
@@ -399,9 +391,9 @@ PyDoc_STRVAR(reset_doc, "reset()\n\nForget all that was learned.");
 static PyObject *
 detector_reset(detector_object *self, PyObject *Py_UNUSED(none))
 {
-    LOCK(self)
+    KOBS_LOCK(self)
     forget_all(self);
-    UNLOCK()
+    KOBS_UNLOCK()
     Py_RETURN_NONE;
 }
 

@@ -32,6 +32,14 @@ static PyMethodDef functions[] = {
     {"wire_spans", kobs_wire_spans, METH_VARARGS,
      PyDoc_STR("wire_spans(collector, began, ended, gate, trace_high)\n\n"
                "The collector whose spans are recorded without Python; None: no one's.")},
+    {"bench_observe", kobs_bench_observe, METH_O,
+     PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
+    {"bench_filter", kobs_bench_filter, METH_O,
+     PyDoc_STR("bench_filter(n) -> ns\n\nWhat it costs to look whether an event matches.")},
+    {"bench_serialise", kobs_bench_serialise, METH_O,
+     PyDoc_STR("bench_serialise(n) -> ns\n\nWhat it costs to write an event as JSON.")},
+    {"bench_query", kobs_bench_query, METH_O,
+     PyDoc_STR("bench_query(n) -> ns\n\nWhat a query over n events with percentiles costs.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -40,7 +48,8 @@ execute(PyObject *module)
 {
     if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
         || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0
-        || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0) {
+        || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
+        || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0) {
         return -1;
     }
     return 0;
@@ -66,6 +75,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->emitter_type);
     Py_VISIT(state->analyser_type);
     Py_VISIT(state->types_type);
+    Py_VISIT(state->sample_type);
+    Py_VISIT(state->found_type);
     return kobs_visit_spans(&state->span, visit, arg);
 }
 
@@ -78,6 +89,8 @@ clear(PyObject *module)
     Py_CLEAR(state->emitter_type);
     Py_CLEAR(state->analyser_type);
     Py_CLEAR(state->types_type);
+    Py_CLEAR(state->sample_type);
+    Py_CLEAR(state->found_type);
     kobs_clear_spans(&state->span);
     for (size_t index = 0; index < sizeof(state->header_names) / sizeof(PyObject *); index++) {
         Py_CLEAR(state->header_names[index]);

@@ -4,8 +4,6 @@
 
 #include <math.h>
 
-enum { NUMBER = 24 }; /* room that an integer needs */
-
 bool
 kobs_text_grow(kobs_text *text, size_t size)
 {
@@ -30,25 +28,60 @@ static const char pairs[] = "00010203040506070809101112131415161718192021222324"
                             "50515253545556575859606162636465666768697071727374"
                             "75767778798081828384858687888990919293949596979899";
 
+static inline unsigned
+digits_of(uint64_t number)
+{
+    static const uint64_t powers[] = {
+        0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000,
+        100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
+        10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000u,
+    };
+    unsigned about = (64u - (unsigned)__builtin_clzll(number | 1)) * 1233 >> 12;
+
+    return about + (number >= powers[about]);
+}
+
 static inline char *
 put_unsigned(char *at, uint64_t number)
 {
-    char digits[NUMBER], *start = digits + NUMBER;
-
+    if (number < 10) {
+        *at = (char)('0' + number);
+        return at + 1;
+    }
+    char *end = at + digits_of(number), *to = end;
     while (number >= 100) {
-        start -= 2;
-        memcpy(start, pairs + 2 * (number % 100), 2);
+        to -= 2;
+        memcpy(to, pairs + 2 * (number % 100), 2);
         number /= 100;
     }
     if (number >= 10) {
-        start -= 2;
-        memcpy(start, pairs + 2 * number, 2);
+        memcpy(to - 2, pairs + 2 * number, 2);
     }
     else {
-        *--start = (char)('0' + number);
+        to[-1] = (char)('0' + number);
     }
-    size_t length = (size_t)(digits + NUMBER - start);
-    memcpy(at, start, length);
+    return end;
+}
+
+/* A few bytes, without a call. */
+static inline char *
+put_few(char *at, const char *from, size_t length)
+{
+    if (length >= 16 && length <= 32) {
+        memcpy(at, from, 16);
+        memcpy(at + length - 16, from + length - 16, 16);
+    }
+    else if (length >= 8 && length <= 16) {
+        memcpy(at, from, 8);
+        memcpy(at + length - 8, from + length - 8, 8);
+    }
+    else if (length >= 4 && length < 8) {
+        memcpy(at, from, 4);
+        memcpy(at + length - 4, from + length - 4, 4);
+    }
+    else {
+        memcpy(at, from, length);
+    }
     return at + length;
 }
 
@@ -132,8 +165,7 @@ put_bytes(kobs_text *out, PyObject *made)
     if (!kobs_text_room(out, length)) {
         return false;
     }
-    memcpy(out->at, PyBytes_AS_STRING(made), length);
-    out->at += length;
+    out->at = put_few(out->at, PyBytes_AS_STRING(made), length);
     return true;
 }
 
@@ -339,8 +371,7 @@ put_column(types_object *self, kobs_text *out, const kobs_column *column, const 
     if (!kobs_text_room(out, column->label_length + 40)) {
         return false;
     }
-    memcpy(out->at, column->label, column->label_length);
-    out->at += column->label_length;
+    out->at = put_few(out->at, column->label, column->label_length);
     switch (column->kind) {
     case KIND_UNSIGNED:
         memcpy(&number, at, column->size);
@@ -410,14 +441,22 @@ put_time(kobs_text *out, kobs_wall *wall, uint64_t timestamp_ns)
     static const int64_t billion = 1000000000, last = 253402300799; /* of the year 9999 */
     __int128 moment = (__int128)wall->offset_ns + timestamp_ns;
 
-    if (moment < 0 || moment / billion > last) {
+    if (moment < 0 || moment >= ((__int128)last + 1) * billion) {
         PyObject *text = PyObject_CallFunction(wall->clock, "K", (unsigned long long)timestamp_ns);
         PyObject *made = text == NULL ? NULL : kobs_json_text(text);
         Py_XDECREF(text);
         return put_new_bytes(out, made);
     }
-    int64_t second = (int64_t)(moment / billion);
-    unsigned rest = (unsigned)(moment % billion);
+    int64_t second;
+    unsigned rest;
+    if (moment <= INT64_MAX) { /* without a call */
+        second = (int64_t)moment / billion;
+        rest = (unsigned)((int64_t)moment % billion);
+    }
+    else {
+        second = (int64_t)(moment / billion);
+        rest = (unsigned)(moment % billion);
+    }
     if (second != wall->second) {
         write_second(wall->text, second);
         wall->second = second;
@@ -465,7 +504,7 @@ kobs_write_line(types_object *self, kobs_text *out, const uint64_t *words, unsig
     char *at = out->at;
     PUT("{\"id\":");
     at = put_unsigned(at, id);
-    memcpy(at, type->label, type->label_length);
+    memcpy(at, type->label, type->label_length <= KOBS_LABEL ? KOBS_LABEL : type->label_length);
     at = put_unsigned(at + type->label_length, words[1]);
     PUT(",\"severity\":");
     memcpy(at, self->levels[severity], 24);

@@ -112,7 +112,7 @@ kobs_string_json(types_object *self, uint64_t id)
 static char *
 keep_text(PyObject *text, size_t *length)
 {
-    char *kept = text == NULL ? NULL : PyMem_Malloc((size_t)PyBytes_GET_SIZE(text) + 1);
+    char *kept = text == NULL ? NULL : PyMem_Calloc(1, (size_t)PyBytes_GET_SIZE(text) + KOBS_LABEL);
 
     if (kept != NULL) {
         *length = (size_t)PyBytes_GET_SIZE(text);

@@ -6,6 +6,8 @@
 
 #include "core.h"
 
+enum { KOBS_LABEL = 64 }; /* bytes that can be read of any label */
+
 typedef struct {
     kobs_kind kind;
     bool known;           /* false: Python is to look at it */

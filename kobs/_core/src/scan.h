@@ -1,0 +1,107 @@
+/* Which slots match a condition, and what they amount to. The Python twins are kobs/filters.py and
+ * kobs/query.py with kobs/_analysis. */
+
+#ifndef KOBS_SCAN_H
+#define KOBS_SCAN_H
+
+#include "types.h"
+
+#include "sample.h"
+
+/* Numbers of which one is to match; all do where there are none. */
+typedef struct {
+    uint64_t *numbers;
+    Py_ssize_t count; /* -1: any number */
+} kobs_numbers;
+
+typedef struct {
+    PyObject_HEAD
+    types_object *types;
+    unsigned severity, categories; /* at least; a bit each */
+    uint64_t since, until;
+    bool windowed, numbered, deeper; /* there is a time; there are numbers; there is more */
+    kobs_numbers pids, tids, chains;
+    PyObject *type_names, *names; /* frozensets, or NULL */
+    bool timed;                   /* `slower` counts */
+    double slower;                /* microseconds at least */
+    uint8_t *by_type;             /* by index of the type: 0 not known, 1 yes, 2 no */
+    size_t type_room;
+    uint8_t *by_name;             /* the same by id of a string */
+    size_t name_room;
+} condition_object;
+
+typedef struct {
+    PyObject_HEAD
+    kobs_sample sample;
+} sample_object;
+
+/* Counts by a number, in the order in which the numbers came. */
+typedef struct {
+    uint64_t *keys, *counts;
+    uint32_t *index; /* of a key plus one, by hash */
+    size_t count, room;
+} kobs_tally;
+
+bool kobs_tally_grow(kobs_tally *);
+void kobs_tally_free(kobs_tally *);
+
+static inline size_t
+kobs_tally_place(const kobs_tally *tally, uint64_t key)
+{
+    size_t mask = 4 * tally->room - 1, at = (size_t)(key * 0x9E3779B97F4A7C15ull >> 32) & mask;
+
+    while (tally->index[at] != 0 && tally->keys[tally->index[at] - 1] != key) {
+        at = (at + 1) & mask;
+    }
+    return at;
+}
+
+static inline bool
+kobs_tally_add(kobs_tally *tally, uint64_t key)
+{
+    if (tally->count == tally->room && !kobs_tally_grow(tally)) {
+        return false;
+    }
+    size_t at = kobs_tally_place(tally, key);
+    if (tally->index[at] == 0) {
+        tally->keys[tally->count] = key;
+        tally->counts[tally->count++] = 1;
+        tally->index[at] = (uint32_t)tally->count;
+    }
+    else {
+        tally->counts[tally->index[at] - 1]++;
+    }
+    return true;
+}
+
+/* What a scan is to find out, and what it found. */
+typedef struct {
+    size_t keep; /* matching slots to copy at most */
+    bool durations, by_pid, by_type;
+    uint64_t seen, undecoded;
+    uint64_t levels[256];     /* matching, by severity | category << 4 */
+    uint8_t level_order[256]; /* in which they came */
+    unsigned level_count;
+    kobs_tally pids, types;
+    kobs_sample sample;
+    uint64_t *kept; /* of each: words | lane << 32, ticket, the words */
+    size_t kept_words, kept_room, kept_count;
+    bool given_up;  /* there is something that Python is to look at */
+} kobs_scan;
+
+/* Look at one slot; `live` where it may be overwritten meanwhile. -1 with an exception set. */
+int kobs_scan_slot(condition_object *, kobs_scan *, const uint64_t *slot, unsigned lane,
+                   uint64_t ticket, bool live);
+
+/* Look at all there is in a ring from these tickets on, merged by time. */
+int kobs_scan_ring(condition_object *, kobs_scan *, kobs_ring *, const uint64_t start[KOBS_LANES]);
+
+/* How many matched. */
+uint64_t kobs_scan_matching(const kobs_scan *);
+
+void kobs_scan_free(kobs_scan *);
+
+/* A `Sample` of the values, which it takes over. */
+PyObject *kobs_make_sample(PyTypeObject *, kobs_sample *);
+
+#endif
