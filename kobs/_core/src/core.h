@@ -146,8 +146,9 @@ kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
 {
     int64_t small;
 
-    if (PyLong_Check(value) && kobs_small_int(value, &small) && (uint64_t)small <= most) {
-        *to = (uint64_t)small; /* a negative one is too large */
+    if (PyLong_Check(value) && kobs_small_int(value, &small) && small >= 0
+        && (uint64_t)small <= most) {
+        *to = (uint64_t)small;
         return 0;
     }
 #if PyLong_SHIFT == 30

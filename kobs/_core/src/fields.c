@@ -23,7 +23,11 @@ kobs_unsigned_anew(PyObject *value, uint64_t most, uint64_t *to)
     *to = PyLong_AsUnsignedLongLong(number);
     Py_DECREF(number);
     if (*to == (uint64_t)-1 && PyErr_Occurred()) {
-        return -1;
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return kobs_refuse_range();
     }
     return *to > most ? kobs_refuse_range() : 0;
 }
