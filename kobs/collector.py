@@ -320,6 +320,7 @@ class Collector(Emitting):
             self.session = None
             self.ring = self._make_ring(None, old.trace_high, parent)
         getattr(old, "abandon", lambda: None)()
+        self.gate.rewire()
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()
         self._metrics = None

@@ -131,7 +131,7 @@ class Emitting:
             begins=begins,
             gate=self.gate.up,
             threads=self.threads,
-            decide=self.gate.decide,
+            decide=self.gate.decider(),
             analyse=(
                 self._durations.of(schema.name) if "duration_us" in schema.field_names else None
             ),

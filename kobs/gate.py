@@ -12,7 +12,7 @@ from kobs.payloads import AnomalyDetected
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kobs._core._native import Detector as NativeDetector
+    from kobs._core._native import Decider as NativeDecider, Detector as NativeDetector
     from kobs._core.contract import Ring
     from kobs.anomaly import Detector
     from kobs.emitters import Emitter
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 CHAINS_REMEMBERED = 4096
 """Chains whose decision is known; the oldest are forgotten, and decided again by their id."""
+CHAIN_LIMIT = 10_000
+"""Events of one chain that are kept whatever their severity; see `sampling.ChainThinner`."""
+CHECK_EVERY = 64
+"""After this many decisions an adaptive sampler looks whether it is time to measure."""
 
 DROP = -1
 
@@ -50,6 +54,7 @@ class Gate:
         self._adaptive = adaptive
         self._sampler: Sampler | None = None
         self._thinner: ChainThinner | None = None
+        self._native: NativeDecider | None = None
         self._decided: dict[int, bool] = {}
         self._closed = False
         self.up = [False]
@@ -68,6 +73,8 @@ class Gate:
                 calibration=self._owner.calibrate,
             )
             self._thinner = ChainThinner()
+            self._sampler.changed = self._decide_anew
+            self._decide_anew()
         return self._sampler
 
     @property
@@ -87,6 +94,8 @@ class Gate:
     def close(self) -> None:
         """Let nothing through any more."""
         self._closed = True
+        if self._native is not None:
+            self._native.close()
         self.set()
 
     def refuse_closed(self) -> None:
@@ -97,6 +106,19 @@ class Gate:
     def forget(self) -> None:
         """Drop the decisions that were taken."""
         self._decided.clear()
+        if self._native is not None:
+            self._native.forget()
+
+    def decider(self) -> "Callable[[int, int, int, bool | None], int]":
+        """`decide`, or what does the same in the C core and calls back only to learn a rate that
+        has changed, and to measure."""
+        return self._native_decider() or self.decide
+
+    def rewire(self) -> None:
+        """In a forked child: count in its ring, and have chance be another."""
+        ring = getattr(self._owner.ring, "native", None)
+        if self._native is not None and ring is not None:
+            self._native.rewire(ring, mint_id())
 
     def decide(self, severity: int, category: int, causality_id: int, sampled: bool | None) -> int:
         """Flags to add to the event's, or `DROP` (counted).
@@ -104,6 +126,9 @@ class Gate:
         `sampled` is the ambient chain's decision, None where there is none. Raises
         `ClosedError` after `close`.
         """
+        native = self._native_decider()
+        if native is not None:
+            return native(severity, category, causality_id, sampled)
         self.refuse_closed()
         if sampled is None or not causality_id:  # a parent alone is no chain, and decides nothing
             sampled = self.sampled(causality_id, category)
@@ -122,6 +147,9 @@ class Gate:
 
     def sampled(self, causality_id: int, category: int) -> bool:
         """A chain's decision, taken once; without a chain, an event's."""
+        native = self._native_decider()
+        if native is not None:
+            return native.sampled(causality_id, category)
         if not causality_id:
             return self.sampler.keeps(mint_id(), category)
         known = self._decided.get(causality_id)
@@ -131,6 +159,35 @@ class Gate:
                 self._decided.pop(next(iter(self._decided)), None)
             self._decided[causality_id] = known
         return known
+
+    def _native_decider(self) -> "NativeDecider | None":
+        if self._native is None:
+            ring = getattr(self._owner.ring, "native", None)
+            if ring is None:
+                return None
+            from kobs._core import _native
+
+            self._native = _native.Decider(
+                ring=ring,
+                bound=lambda category: self.sampler.bound(category),
+                measure=lambda: self.sampler.measure(),
+                refuse=self.refuse_closed,
+                check_every=CHECK_EVERY,
+                remembered=CHAINS_REMEMBERED,
+                limit=CHAIN_LIMIT,
+                generation=CHAINS_REMEMBERED // 2,
+                chance=mint_id(),
+                adaptive=self._adaptive,
+            )
+            if self._sampler is not None:
+                self._decide_anew()
+            if self._closed:
+                self._native.close()
+        return self._native
+
+    def _decide_anew(self) -> None:
+        if self._native is not None and self._sampler is not None:
+            self._native.update(self._sampler.adaptive)
 
 
 class DurationWatch:

@@ -12,6 +12,7 @@ from time import perf_counter, process_time
 
 from kobs.config import sampling_rate
 from kobs.errors import ConfigError
+from kobs.gate import CHAIN_LIMIT, CHAINS_REMEMBERED, CHECK_EVERY
 from kobs.ids import mint_id
 from kobs.levels import Category, Severity
 
@@ -21,10 +22,6 @@ LOWEST_RATE = 0.01
 """Adaptation does not go below this: a hundredth of a percent of the chains is always seen."""
 DEFAULT_COST_NS = 1000.0
 """What an event is taken to cost until `calibrate` has measured it."""
-CHAIN_LIMIT = 10_000
-"""Events of one chain that are kept whatever their severity; see `ChainThinner`."""
-
-_CHECK_EVERY = 64
 _SPAN = 1 << 64
 _MASK = _SPAN - 1
 
@@ -65,12 +62,14 @@ class Sampler:
         cpu_time: Callable[[], float] = process_time,
         calibration: Callable[[], Callable[[], object]] | None = None,
     ) -> None:
+        self.changed: Callable[[], None] | None = None
+        """Called when decisions are others from here on; for kobs's own modules."""
+        self._bounds: dict[int, int] = {}
         self._rate = sampling_rate(rate, "rate")
         self._category_rates: dict[int, float] = {}
         for category, percent in (category_rates or {}).items():
             self.set_category_rate(category, percent)
-        self.adaptive = adaptive
-        """It measures its own overhead. `update_overhead` works in either case."""
+        self._adaptive = adaptive
         self.target = _number(target, "target", above=0.0, most=100.0)
         self.cost_ns = _number(cost_ns, "cost_ns", above=0.0, most=1e9)
         self.overhead = 0.0
@@ -81,8 +80,17 @@ class Sampler:
         self._cpu_time = cpu_time
         self._calibration = calibration
         self._last = (cpu_time(), self._total())
-        self._until_check = _CHECK_EVERY
-        self._bounds: dict[int, int] = {}
+        self._until_check = CHECK_EVERY
+
+    @property
+    def adaptive(self) -> bool:
+        """It measures its own overhead. `update_overhead` works in either case."""
+        return self._adaptive
+
+    @adaptive.setter
+    def adaptive(self, adaptive: bool) -> None:
+        self._adaptive = adaptive
+        self._decide_anew()
 
     @property
     def rate(self) -> float:
@@ -92,7 +100,7 @@ class Sampler:
     @rate.setter
     def rate(self, percent: float) -> None:
         self._rate = sampling_rate(percent, "rate")
-        self._bounds = {}
+        self._decide_anew()
 
     @property
     def category_rates(self) -> dict[Category, float]:
@@ -111,7 +119,7 @@ class Sampler:
         else:
             where = f"category_rates[{known.name}]"
             self._category_rates[known] = sampling_rate(percent, where)
-        self._bounds = {}
+        self._decide_anew()
 
     # -- deciding ---------------------------------------------------------------------------
 
@@ -124,16 +132,26 @@ class Sampler:
 
     def keeps(self, causality_id: int, category: int = -1) -> bool:
         """The decision for a chain."""
-        if self.adaptive:
+        if self._adaptive:
             self._until_check -= 1
             if self._until_check <= 0:
-                self._until_check = _CHECK_EVERY
+                self._until_check = CHECK_EVERY
                 self.measure()
         bound = self._bounds.get(category)
         if bound is None:
-            rate = self._adapted(self._category_rates.get(category, self._rate))
-            bound = self._bounds[category] = round(_SPAN * rate / 100)
+            bound = self.bound(category)
         return bound == _SPAN or spread_bits(causality_id) < bound
+
+    def bound(self, category: int) -> int:
+        """The share of chains that is kept, of 2**64; for kobs's own modules."""
+        rate = self._adapted(self._category_rates.get(category, self._rate))
+        bound = self._bounds[category] = round(_SPAN * rate / 100)
+        return bound
+
+    def _decide_anew(self) -> None:
+        self._bounds = {}
+        if self.changed is not None:
+            self.changed()
 
     # -- adapting ---------------------------------------------------------------------------
 
@@ -184,7 +202,7 @@ class Sampler:
             self._scale = min(1.0, self._scale * min(2.0, room))
         else:
             return
-        self._bounds = {}
+        self._decide_anew()
 
     def _adapted(self, rate: float) -> float:
         return rate if self._scale == 1.0 else max(min(rate, LOWEST_RATE), rate * self._scale)
@@ -204,7 +222,7 @@ class ChainThinner:
     count from 0 if they speak again.
     """
 
-    def __init__(self, limit: int = CHAIN_LIMIT, *, chains: int = 4096) -> None:
+    def __init__(self, limit: int = CHAIN_LIMIT, *, chains: int = CHAINS_REMEMBERED) -> None:
         self.limit = _whole(limit, "limit", 1)
         self.dropped = 0
         """Events dropped so far."""

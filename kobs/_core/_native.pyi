@@ -220,3 +220,28 @@ class Condition:
         by_type: bool,
         /,
     ) -> Found | None: ...
+
+class Decider:
+    dropped: int
+    def __init__(
+        self,
+        *,
+        ring: Ring,
+        bound: Callable[[int], int],
+        measure: Callable[[], object],
+        refuse: Callable[[], None],
+        check_every: int,
+        remembered: int,
+        limit: int,
+        generation: int,
+        chance: int,
+        adaptive: bool,
+    ) -> None: ...
+    def __call__(
+        self, severity: int, category: int, causality_id: int, sampled: bool | None, /
+    ) -> int: ...
+    def sampled(self, causality_id: int, category: int, /) -> bool: ...
+    def update(self, adaptive: bool, /) -> None: ...
+    def forget(self) -> None: ...
+    def close(self) -> None: ...
+    def rewire(self, ring: Ring, chance: int, /) -> None: ...

@@ -217,6 +217,7 @@ typedef struct {
     PyObject *decide;  /* callable(severity, category, causality_id, sampled) -> flags, -1 to drop */
     PyObject *analyse; /* callable(name, duration_us, event), or NULL */
     bool analyses; /* `analyse` is an `Analyser` */
+    bool decides;  /* `decide` is a `Decider` */
     PyObject *explain; /* callable(error, values, pid, link, parent): raises what is wrong */
     PyObject *title;   /* name of the payload type */
     PyObject *const *header_names;
@@ -245,6 +246,17 @@ int kobs_analyse(PyObject *analyser, PyObject *name, double duration_us, uint64_
 bool kobs_is_analyser(PyTypeObject *of, PyObject *analyse);
 
 int kobs_add_detector_types(PyObject *module);
+
+/* -- Decider (decider_type.c) ------------------------------------------------------------------ */
+
+/* Flags to add to an event's, -1 to drop it, -2 with an exception set. `sampled` may be NULL. */
+int kobs_decide(PyObject *decider, unsigned severity, unsigned category, uint64_t causality_id,
+                PyObject *sampled);
+
+/* Whether `decide` is a `Decider` of the module that `of` belongs to. */
+bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
+
+int kobs_add_decider_type(PyObject *module);
 
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
@@ -281,7 +293,7 @@ void kobs_clear_spans(span_state *);
 
 typedef struct {
     PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
-        *found_type;
+        *found_type, *decider_type;
     PyObject *header_names[10];
     span_state span;
 } core_state;

@@ -76,6 +76,9 @@ static int
 decide(emitter_object *self, unsigned severity, unsigned category, uint64_t causality_id,
        PyObject *sampled)
 {
+    if (self->decides) {
+        return kobs_decide(self->decide, severity, category, causality_id, sampled);
+    }
     PyObject *answer = PyObject_CallFunction(self->decide, "IIKO", severity, category,
                                              (unsigned long long)causality_id,
                                              sampled == NULL ? Py_None : sampled);
@@ -552,6 +555,7 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->context.origin_used = Py_NewRef(origin_used);
     self->gate = Py_NewRef(gate);
     self->decide = Py_NewRef(decide_);
+    self->decides = kobs_is_decider(type, decide_);
     self->analyse = analyse_ == Py_None ? NULL : Py_NewRef(analyse_);
     self->explain = Py_NewRef(explain_);
     if (take_fields(self, fields, size) < 0 || find_field(self, name_field, &self->name_field) < 0

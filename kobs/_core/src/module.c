@@ -49,7 +49,8 @@ execute(PyObject *module)
     if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
         || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0
         || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
-        || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0) {
+        || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
+        || kobs_add_decider_type(module) < 0) {
         return -1;
     }
     return 0;
@@ -75,6 +76,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->emitter_type);
     Py_VISIT(state->analyser_type);
     Py_VISIT(state->types_type);
+    Py_VISIT(state->decider_type);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
     return kobs_visit_spans(&state->span, visit, arg);
@@ -89,6 +91,7 @@ clear(PyObject *module)
     Py_CLEAR(state->emitter_type);
     Py_CLEAR(state->analyser_type);
     Py_CLEAR(state->types_type);
+    Py_CLEAR(state->decider_type);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
     kobs_clear_spans(&state->span);
