@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 TEST_PYTHONS ?= 3.11 3.12 3.13
+BENCH ?= build/benchmarks/result.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench bench-quick clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,8 +42,11 @@ docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.vocabularies
 
-bench: $(VENV)/.dev ## what an event costs here, beside its floor
-	$(BIN)/python benchmarks/hot_path.py
+bench: $(VENV)/.dev ## every figure of the design, beside peers and floors, in one run
+	$(BIN)/python -m benchmarks --json $(BENCH)
+
+bench-quick: $(VENV)/.dev ## the same, rough
+	$(BIN)/python -m benchmarks --quick --json $(BENCH)
 
 clean: ## remove what the commands made
 	rm -rf $(VENV) .venv-* .demo .e2e build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
