@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 FUZZ_SECONDS ?= 60
 TEST_PYTHONS ?= 3.11 3.12 3.13
+BENCH ?= build/benchmarks/result.json
 CORE := setup.py $(wildcard kobs/_core/src/*)
 SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench bench-quick clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,8 +51,11 @@ docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.vocabularies
 
-bench: $(VENV)/.dev ## what an event costs here, beside its floor
-	$(BIN)/python benchmarks/hot_path.py
+bench: $(VENV)/.dev ## every figure of the design, beside peers and floors, in one run
+	$(BIN)/python -m benchmarks --json $(BENCH)
+
+bench-quick: $(VENV)/.dev ## the same, rough
+	$(BIN)/python -m benchmarks --quick --json $(BENCH)
 
 clean: ## remove what the commands made
 	rm -f kobs/_core/_native.*.so

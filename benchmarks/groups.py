@@ -1,0 +1,107 @@
+"""Which subjects are measured side by side, and for how long. A row compares within a group."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import NamedTuple
+
+from benchmarks.environments import python_of, version_of
+from benchmarks.measure import Effort, Series, Task
+from benchmarks.peers import PEERS
+from benchmarks.subject import Absent, Subject
+from benchmarks.subjects import busy, calls, floors, growth, inside, processes, spans
+
+
+class Group(NamedTuple):
+    """Subjects that are measured in turn."""
+
+    name: str
+    ours: tuple[str, ...]
+    """Measured on each core."""
+    others: tuple[str, ...]
+    """The same whatever the core."""
+    full: Effort
+    quick: Effort | None
+    """None: a quick run leaves it out."""
+
+
+OURS = {
+    name: (module.__name__, subject)
+    for module in (calls, spans, inside, growth, processes, busy)
+    for name, subject in module.SUBJECTS.items()
+}
+FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
+PUBLISHING = ("publish", "publish_block")
+SPANS = ("otel_span", "ddtrace_span", "logfire_span", "viz_event")
+CALLS = (
+    "functools_wraps", "logging_null", "logging_file", "wrapt", "viz_instant", "viz_traced",
+    "structlog_info",
+)  # fmt: skip
+STARTS = ("import_kobs", "import_collector")
+
+GROUPS = (
+    Group("calls", (*calls.SUBJECTS, *PUBLISHING), (*floors.SUBJECTS, *CALLS),
+          Effort(7, 21, 0.002), Effort(3, 11, 0.001)),
+    Group("spans", tuple(spans.SUBJECTS), SPANS, Effort(7, 21, 0.002), Effort(3, 11, 0.001)),
+    Group("inside", tuple(name for name in inside.SUBJECTS if name not in PUBLISHING), (),
+          Effort(5, 11, 0.002), Effort(2, 7, 0.001)),
+    Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
+    Group("pytest", tuple(name for name in processes.SUBJECTS if name.startswith("pytest_")), (),
+          Effort(9, 1, 0.0), Effort(2, 1, 0.0)),
+    Group("10,000 events a second", tuple(busy.SUBJECTS), (),
+          Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
+    Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 11, 0.002), None),
+)  # fmt: skip
+BUSY_LOOPS = 5
+"""Half a second a value: it waits for most of it."""
+
+
+def tasks(
+    group: Group, cores: Mapping[str, object], peers: Mapping[str, str], folder: str
+) -> list[Task]:
+    """The tasks of a group. `peers`: subjects to the Python that has them."""
+    made = []
+    for name in group.others:
+        if name in FLOORS:
+            module, subject = FLOORS[name]
+            made.append(Task(name, module, name, type(subject)))
+        elif name in processes.SUBJECTS:
+            made.append(Task(name, processes.__name__, name, type(processes.SUBJECTS[name])))
+        elif name in peers:
+            module, subject = peer_subjects()[name]
+            made.append(Task(name, module, name, type(subject), python=peers[name]))
+    for name in group.ours:
+        module, subject = OURS[name]
+        for core in cores:
+            environment = {"KOBS_CORE": core, "BENCH_FOLDER": folder}
+            loops = BUSY_LOOPS if name in busy.SUBJECTS else 0
+            task = Task(f"{core}:{name}", module, name, type(subject), environment=environment)
+            task.loops = loops
+            made.append(task)
+    return made
+
+
+def peer_subjects() -> dict[str, tuple[str, Subject]]:
+    """Every peer's subjects: the module, and how it is measured."""
+    modules = [import_module(f"benchmarks.peers.{peer.module}") for peer in PEERS]
+    return {name: (m.__name__, s) for m in modules for name, s in m.SUBJECTS.items()}
+
+
+def peers(series: Series, *, wanted: bool = True) -> tuple[dict[str, str], dict[str, str]]:
+    """The Python of each peer's subjects, and each peer's version. What cannot be had, or is not
+    `wanted`, is said in the series; the standard library is always there."""
+    pythons: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    for peer in PEERS:
+        subjects = import_module(f"benchmarks.peers.{peer.module}").SUBJECTS
+        try:
+            if peer.requirement and not wanted:
+                raise Absent("left out (--no-peers)")
+            python = python_of(peer)
+            versions[peer.module] = version_of(python, peer)
+        except Absent as error:
+            versions[peer.module] = str(error)
+            for name in subjects:
+                series.leave_out(name, str(error))
+            continue
+        pythons |= dict.fromkeys(subjects, python)
+    return pythons, versions

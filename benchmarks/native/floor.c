@@ -1,0 +1,105 @@
+/* The floors that a recorder in C stands on: a call that does nothing, a clock, an atomic, and the
+ * store of a slot. Each loop returns the seconds that it took; nothing can be left out of it. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if defined(__x86_64__) || defined(__i386__)
+#include <x86intrin.h>
+#define HAS_TSC 1
+#else
+#define HAS_TSC 0
+#endif
+
+#define SLOT 192
+#define SLOTS 65536
+
+static double
+now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static PyObject *
+empty(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Py_RETURN_NONE;
+}
+
+#define LOOP(name, before, body)                                                                  \
+    static PyObject *name(PyObject *self, PyObject *argument)                                     \
+    {                                                                                             \
+        long long loops = PyLong_AsLongLong(argument);                                            \
+        if (loops == -1 && PyErr_Occurred())                                                      \
+            return NULL;                                                                          \
+        before;                                                                                   \
+        double began = now();                                                                     \
+        for (long long i = 0; i < loops; i++) {                                                   \
+            body;                                                                                 \
+            __asm__ volatile("" ::: "memory");                                                    \
+        }                                                                                         \
+        return PyFloat_FromDouble(now() - began);                                                 \
+    }
+
+static atomic_uint_fast64_t cell;
+
+LOOP(clock_gettime_, struct timespec t, clock_gettime(CLOCK_MONOTONIC, &t))
+#if HAS_TSC
+LOOP(rdtsc, volatile uint64_t sink, sink = __rdtsc())
+#endif
+LOOP(fetch_add, (void)0, atomic_fetch_add_explicit(&cell, 1, memory_order_relaxed))
+LOOP(compare_exchange, uint_fast64_t seen = atomic_load(&cell),
+     atomic_compare_exchange_strong_explicit(&cell, &seen, seen + 1, memory_order_acq_rel,
+                                             memory_order_relaxed))
+
+/* One cache line of header and what a small payload takes of the second, all around a ring of the
+ * default size: it does not stay in the cache. */
+static PyObject *
+store_slot(PyObject *self, PyObject *argument)
+{
+    static char *ring;
+    char event[80];
+    long long loops = PyLong_AsLongLong(argument);
+    if (loops == -1 && PyErr_Occurred())
+        return NULL;
+    if (ring == NULL) {
+        if ((ring = malloc((size_t)SLOT * SLOTS)) == NULL)
+            return PyErr_NoMemory();
+        memset(ring, 1, (size_t)SLOT * SLOTS);
+    }
+    memset(event, 2, sizeof event);
+    double began = now();
+    for (long long i = 0; i < loops; i++) {
+        memcpy(ring + (size_t)(i & (SLOTS - 1)) * SLOT, event, sizeof event);
+        __asm__ volatile("" ::: "memory");
+    }
+    return PyFloat_FromDouble(now() - began);
+}
+
+static PyMethodDef methods[] = {
+    {"empty", (PyCFunction)(void (*)(void))empty, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"clock_gettime", clock_gettime_, METH_O, NULL},
+#if HAS_TSC
+    {"rdtsc", rdtsc, METH_O, NULL},
+#endif
+    {"fetch_add", fetch_add, METH_O, NULL},
+    {"compare_exchange", compare_exchange, METH_O, NULL},
+    {"store_slot", store_slot, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "floor", .m_size = -1, .m_methods = methods,
+};
+
+PyMODINIT_FUNC
+PyInit_floor(void)
+{
+    return PyModule_Create(&module);
+}

@@ -1,0 +1,24 @@
+"""The peers, a module each. A module runs in an environment of its own (`environments.py`), with
+`pyperf` and the peer in it and no kobs; it is declared in `PEERS`."""
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """A project to measure beside."""
+
+    module: str
+    """In this package; also names its environment."""
+    requirement: str
+    """What pip installs; empty for the standard library, which needs no environment."""
+
+
+PEERS = (
+    Peer("stdlib", ""),
+    Peer("wrapt", "wrapt"),
+    Peer("opentelemetry", "opentelemetry-sdk"),
+    Peer("viztracer", "viztracer"),
+    Peer("ddtrace", "ddtrace"),
+    Peer("logfire", "logfire"),
+    Peer("structlog", "structlog"),
+)

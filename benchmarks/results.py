@@ -1,0 +1,204 @@
+"""From series to figures: values, ratios and verdicts. What comes out is JSON's own types."""
+
+from collections.abc import Mapping
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks.measure import Series
+from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, Row, Terms
+
+SCALE = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "MB": 1e-6, "%": 100.0}
+"""How many of a unit are in a second, a byte or a whole."""
+
+Figure = dict[str, float]
+"""`median`, and the quartiles `low` and `high`, over the rounds."""
+
+
+def figure(values: list[float]) -> Figure:
+    """Median and spread of a value a round."""
+    if len(values) < 2:
+        return {"median": values[0], "low": values[0], "high": values[0]}
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return {"median": median(values), "low": low, "high": high}
+
+
+class Summed:
+    """Sums of subjects, round by round, for one core."""
+
+    def __init__(self, series: Series, core: str) -> None:
+        self._series = series
+        self._core = core
+
+    def rounds(self, terms: Terms) -> list[float]:
+        """The sum in each round. Raises `KeyError` with the subject that is not there."""
+        columns = [
+            [often * value for value in self._values(subject)] for subject, often in terms.items()
+        ]
+        return [sum(row) for row in zip(*columns, strict=False)]
+
+    def overall(self, terms: Terms) -> float:
+        """The sum of the medians: for what was not measured side by side."""
+        return sum(often * median(self._values(subject)) for subject, often in terms.items())
+
+    def why_not(self, subject: str) -> str:
+        """Why a subject is not there."""
+        absent = self._series.absent
+        return absent.get(f"{self._core}:{subject}") or absent.get(subject) or "left out"
+
+    def _values(self, subject: str) -> list[float]:
+        values = self._series.values
+        found = values.get(f"{self._core}:{subject}") or values.get(subject)
+        if not found:
+            raise KeyError(subject)
+        return found
+
+
+def evaluate(row: Row, series: Series, core: str, features: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A row of the table."""
+    summed = Summed(series, core)
+    made: dict[str, Any] = {
+        "key": row.key,
+        "figure": row.figure,
+        "what": row.what,
+        "unit": row.unit,
+        "against": row.against,
+        "target": row.targets.get(core),
+        "targets": dict(row.targets),
+    }
+    if row.needs and row.needs not in features:
+        return made | {"verdict": "not in this core"}
+    try:
+        measured = summed.rounds(row.measured)
+    except KeyError as error:
+        return made | {"verdict": _missing(summed.why_not(str(error.args[0])))}
+    made["measured"] = figure([value * SCALE[row.unit] for value in measured])
+    held = made["measured"]
+    if row.reference:
+        try:
+            reference = summed.rounds(row.reference)
+        except KeyError as error:
+            subject = str(error.args[0])
+            reason = f"reference {subject} {summed.why_not(subject)}"
+            return made | {"verdict": _missing(reason)}
+        made["reference"] = figure([value * SCALE[row.unit] for value in reference])
+        pairs = zip(measured, reference, strict=False)
+        ratios = [ours / other for ours, other in pairs if other > 0]
+        if not ratios:  # noise ate what the reference adds
+            return made | {"verdict": _missing("reference within the noise")}
+        held = made["ratio"] = figure(ratios)
+    made |= _floor(row, summed, core)
+    return made | {"verdict": verdict(held, made["target"], row.slack)}
+
+
+def verdict(held: Figure, target: float | None, slack: float = 0.0) -> str:
+    """Whether it is at most the target: the quartiles have to agree on it. `slack` is what cannot
+    be told from a target of nothing."""
+    if target is None:
+        return "no target for this core"
+    if held["high"] <= target + slack:
+        return "reached"
+    return "not reached" if held["low"] > target + slack else "too close to tell"
+
+
+def _missing(reason: str) -> str:
+    return reason if reason == "not in this core" else f"not measured: {reason}"
+
+
+def _floor(row: Row, summed: Summed, core: str) -> dict[str, Any]:
+    """What the row stands on: how much that is, in what the target is in, and how near it is."""
+    terms = row.floors.get(core)
+    if not terms:
+        return {}
+    try:
+        floor = summed.overall(terms)
+        ours = summed.overall(row.measured)
+        reference = summed.overall(row.reference) if row.reference else None
+    except KeyError:
+        return {}
+    if floor <= 0 or (reference is not None and reference <= 0):  # noise ate it
+        return {}
+    unit = floor * SCALE[row.unit]
+    return {
+        "floor": {
+            "value": unit,
+            "held": unit if reference is None else floor / reference,
+            "times": ours / floor,
+            "terms": dict(terms),
+        }
+    }
+
+
+def collect(
+    series: Series,
+    cores: Mapping[str, tuple[str, ...]],
+    *,
+    machine: Mapping[str, str],
+    versions: Mapping[str, str],
+    scaling: Mapping[str, Any],
+    rounds: int,
+) -> dict[str, Any]:
+    """The whole result. `cores`: the features of each core that was measured."""
+    return {
+        "schema": 1,
+        "machine": dict(machine),
+        "rounds": rounds,
+        "cores": {core: list(features) for core, features in cores.items()},
+        "peers": dict(versions),
+        "rows": {
+            core: [evaluate(row, series, core, features) for row in ROWS]
+            for core, features in cores.items()
+        },
+        "beside": {core: _beside(series, core) for core in cores},
+        "floors": _simple(series, "", FLOORS),
+        "others": {core: _simple(series, core, OTHERS) for core in cores},
+        "growth": {core: _growth(series, core) for core in cores},
+        "scaling": dict(scaling),
+        "series": series.values,
+        "absent": series.absent,
+    }
+
+
+def _beside(series: Series, core: str) -> list[dict[str, Any]]:
+    summed = Summed(series, core)
+    made = []
+    for row in PEER_ROWS:
+        line: dict[str, Any] = {"what": row.what, "ours": row.ours}
+        made.append(line)
+        subject = next(iter(row.measured))
+        try:
+            line["ns"] = figure([value * 1e9 for value in summed.rounds(row.measured)])
+        except KeyError:
+            line["absent"] = summed.why_not(subject)
+            continue
+        try:
+            ours = summed.overall(row.kobs)
+        except KeyError:
+            continue
+        line["ours_ns"] = ours * 1e9
+        if ours > 0:  # noise may eat a difference
+            line["times"] = summed.overall(row.measured) / ours
+    return made
+
+
+def _simple(series: Series, core: str, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    summed = Summed(series, core)
+    made = []
+    for subject, what in names.items():
+        line: dict[str, Any] = {"key": subject, "what": what}
+        try:
+            line["ns"] = figure([value * 1e9 for value in summed.rounds({subject: 1})])
+        except KeyError:
+            line["absent"] = summed.why_not(subject)
+        made.append(line)
+    return made
+
+
+def _growth(series: Series, core: str) -> dict[str, dict[str, Figure]]:
+    """By what grows and how much of it there is."""
+    made: dict[str, dict[str, Figure]] = {}
+    for key, values in series.values.items():
+        owner, _, name = key.partition(":")
+        what, dot, amount = name.partition(".")
+        if owner == core and dot:
+            made.setdefault(what, {})[amount] = figure([value * 1e9 for value in values])
+    return made

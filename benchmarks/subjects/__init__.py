@@ -1,0 +1,1 @@
+"""What is measured of kobs, of Python, and of the machine."""
