@@ -9,7 +9,7 @@ TEST_PYTHONS ?= 3.11 3.12 3.13
 BENCH ?= build/benchmarks/result.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench bench-quick clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup docs bench bench-quick bench-docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,12 +41,16 @@ e2e-setup:
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.vocabularies
+	$(BIN)/python -m tools.figures
 
 bench: $(VENV)/.dev ## every figure of the design, beside peers and floors, in one run
 	$(BIN)/python -m benchmarks --json $(BENCH)
 
 bench-quick: $(VENV)/.dev ## the same, rough
 	$(BIN)/python -m benchmarks --quick --json $(BENCH)
+
+bench-docs: $(VENV)/.dev ## put the last `make bench` into docs/reference/figures.md
+	$(BIN)/python -m tools.figures $(BENCH)
 
 clean: ## remove what the commands made
 	rm -rf $(VENV) .venv-* .demo .e2e build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
