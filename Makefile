@@ -12,7 +12,7 @@ CORE := setup.py $(wildcard kobs/_core/src/*)
 SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench bench-quick clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench bench-quick bench-docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,12 +50,16 @@ fuzz: $(VENV)/.fuzz ## read damaged recordings for FUZZ_SECONDS (60) with the co
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.vocabularies
+	$(BIN)/python -m tools.figures
 
 bench: $(VENV)/.dev ## every figure of the design, beside peers and floors, in one run
 	$(BIN)/python -m benchmarks --json $(BENCH)
 
 bench-quick: $(VENV)/.dev ## the same, rough
 	$(BIN)/python -m benchmarks --quick --json $(BENCH)
+
+bench-docs: $(VENV)/.dev ## put the last `make bench` into docs/reference/figures.md
+	$(BIN)/python -m tools.figures $(BENCH)
 
 clean: ## remove what the commands made
 	rm -f kobs/_core/_native.*.so

@@ -40,16 +40,16 @@ STARTS = ("import_kobs", "import_collector")
 
 GROUPS = (
     Group("calls", (*calls.SUBJECTS, *PUBLISHING), (*floors.SUBJECTS, *CALLS),
-          Effort(7, 21, 0.002), Effort(3, 11, 0.001)),
-    Group("spans", tuple(spans.SUBJECTS), SPANS, Effort(7, 21, 0.002), Effort(3, 11, 0.001)),
+          Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
+    Group("spans", tuple(spans.SUBJECTS), SPANS, Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("inside", tuple(name for name in inside.SUBJECTS if name not in PUBLISHING), (),
-          Effort(5, 11, 0.002), Effort(2, 7, 0.001)),
+          Effort(5, 51, 0.0003), Effort(2, 11, 0.0003)),
     Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
     Group("pytest", tuple(name for name in processes.SUBJECTS if name.startswith("pytest_")), (),
-          Effort(9, 1, 0.0), Effort(2, 1, 0.0)),
+          Effort(7, 1, 0.0), Effort(2, 1, 0.0)),
     Group("10,000 events a second", tuple(busy.SUBJECTS), (),
           Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
-    Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 11, 0.002), None),
+    Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 51, 0.0003), None),
 )  # fmt: skip
 BUSY_LOOPS = 5
 """Half a second a value: it waits for most of it."""

@@ -2,8 +2,8 @@
 that what a row compares was measured within seconds of each other and the machine's drift cancels.
 
 Each measurement is a process of `pyperf`: the first finds how many loops a value takes, the others
-use as many. Values are many and short, shorter than what a scheduler gives at once: where others
-use the machine too, most values are whole, and the median is one of those.
+use as many. Values are many and short, a tenth of what a scheduler gives at once: where others use
+the machine too, most values are whole, and the median is one of those.
 """
 
 import subprocess

@@ -18,7 +18,7 @@ from typing import Any
 BATCH = 100
 TICK_S = 0.001
 SETTLE_S = 0.05
-"""Longer than an unfinished slot stops a reader."""
+"""Longer than an unfinished slot stops a reader: one that finds nothing for so long is done."""
 
 
 def threads(producers: int, readers: int, seconds: float) -> dict[str, Any]:
@@ -62,10 +62,8 @@ def threads(producers: int, readers: int, seconds: float) -> dict[str, Any]:
     reading.clear()
     for thread in lookers:
         thread.join()
-    time.sleep(SETTLE_S)
     for one in subscribers:
-        while one.next() is not None:
-            pass
+        drain(one)
     produced = collector.stream_stats().events_produced
     losses = collector.losses()
     return {
@@ -78,6 +76,19 @@ def threads(producers: int, readers: int, seconds: float) -> dict[str, Any]:
         "lost": sum(one.lost for one in subscribers) / max(1, readers) / max(1, produced),
         "unaccounted": sum(abs(produced - one.consumed - one.lost) for one in subscribers),
     }
+
+
+def drain(subscriber: Any) -> int:
+    """Read what is left; how much that was."""
+    read = 0
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < SETTLE_S:
+        if subscriber.next() is None:
+            time.sleep(TICK_S)
+        else:
+            read += 1
+            quiet_since = time.monotonic()
+    return read
 
 
 def processes(number: int, rate: float, seconds: float) -> dict[str, Any]:
@@ -110,9 +121,7 @@ def processes(number: int, rate: float, seconds: float) -> dict[str, Any]:
                     read += 1
             took = time.perf_counter() - began
             live = read
-            time.sleep(SETTLE_S)
-            while subscriber.next() is not None:
-                read += 1
+            read += drain(subscriber)
             made = [results.get(timeout=10) for _ in workers]
             lost = subscriber.lost
         for worker in workers:
