@@ -153,7 +153,8 @@ METHODS: dict[str, Callable[[], Baseline]] = {"zscore": ZScore, "ewma": Ewma, "m
 def distance(value: float, expected: float, spread: float) -> float:
     """How far `value` is from what was expected, in standard deviations, never below 0."""
     least = max(_RESOLUTION * abs(expected), _SMALLEST_SPREAD)
-    return min(LARGEST_DEVIATION, abs(value - expected) / max(spread, least))
+    # In this order a mean that values near the largest number have made nan gives the largest.
+    return min(LARGEST_DEVIATION, abs(value - expected) / max(least, spread))
 
 
 def _median(values: list[float]) -> float:

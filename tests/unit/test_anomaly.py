@@ -125,6 +125,12 @@ class TestVerdict:
         assert detector.observe("m", 100.0) is None
         assert detector.observe("m", 500.0) is not None
 
+    @pytest.mark.parametrize("extreme", [1.9e154, 1e308, math.inf])
+    def test_values_that_squares_overflow_of_stop_nothing(self, extreme: float) -> None:
+        detector = Detector(min_samples=2, threshold=0.5, interval_s=0)
+        values = [8.0, 1.9e154, extreme, -extreme, 8.0, 8.0]
+        assert all(found.deviation <= 1e6 for found in feed(detector, "m", values))
+
 
 class TestWhatAnomaliesTeach:
     def test_one_outlier_does_not_make_the_next_look_normal(self) -> None:
