@@ -16,8 +16,18 @@
 #define KOBS_FREE_THREADED 0
 #endif
 
+/* What observed callables need (observed.h). */
+typedef struct {
+    PyTypeObject *function, *running, *coroutine, *generator, *awaitable_generator,
+        *async_generator, *async_step;
+    PyObject *class_name, *doc_name, *module_name, *wrapped_name; /* "__class__" and so on */
+    PyObject *send_name, *throw_name, *close_name;
+    PyObject *get_hooks, *set_hooks; /* of sys, for async generators */
+} observed_state;
+
 typedef struct {
     PyTypeObject *ring_type, *emitter_type;
+    observed_state observed;
     PyObject *header_names[10];
 } core_state;
 
@@ -136,6 +146,13 @@ typedef struct {
 int kobs_emit(emitter_object *, PyObject *const *fields, const kobs_given *, uint64_t *event);
 
 int kobs_add_emitter_type(PyObject *module);
+
+/* -- observed callables (observed*.c) --------------------------------------------------------- */
+
+extern PyMethodDef kobs_observed_functions[];
+int kobs_add_observed(PyObject *module);
+int kobs_visit_observed(observed_state *, visitproc, void *);
+void kobs_clear_observed(observed_state *);
 
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 

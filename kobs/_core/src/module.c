@@ -24,7 +24,8 @@ static PyMethodDef functions[] = {
 static int
 execute(PyObject *module)
 {
-    if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0) {
+    if (kobs_add_ring_type(module) < 0 || kobs_add_emitter_type(module) < 0
+        || kobs_add_observed(module) < 0) {
         return -1;
     }
     return 0;
@@ -48,7 +49,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->ring_type);
     Py_VISIT(state->emitter_type);
-    return 0;
+    return kobs_visit_observed(&state->observed, visit, arg);
 }
 
 static int
@@ -58,6 +59,7 @@ clear(PyObject *module)
 
     Py_CLEAR(state->ring_type);
     Py_CLEAR(state->emitter_type);
+    kobs_clear_observed(&state->observed);
     return 0;
 }
 
