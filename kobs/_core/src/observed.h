@@ -120,8 +120,10 @@ int kobs_call_begin(kobs_call *);
 
 /* From here to `leave` the call runs: timed, in its scope, seen by watches. `leave` keeps the
  * exception that is set. 0, or -1 with an exception set, which goes to the caller. */
-int kobs_call_enter(kobs_call *);
-int kobs_call_leave(kobs_call *);
+static inline int kobs_call_enter(kobs_call *);
+static inline int kobs_call_leave(kobs_call *);
+int kobs_call_enter_all(kobs_call *);
+int kobs_call_leave_all(kobs_call *);
 
 /* It returned `result`. 0, or -1 with an exception set, which goes to the caller. */
 int kobs_call_returned(kobs_call *, PyObject *result);
@@ -161,8 +163,34 @@ struct observed_object {
     kobs_style style;
     Py_ssize_t emissions, scope; /* the emission that opens a scope, -1 for none */
     bool measured, shared, keeps_state;
+    PyTypeObject *emitter_type; /* borrowed: the module's, as this one's type is */
     PyObject *weakrefs;
 };
+
+static inline int
+kobs_call_enter(kobs_call *call)
+{
+    if (call->observed->shared || call->observed->scope >= 0) {
+        return kobs_call_enter_all(call);
+    }
+    if (call->observed->measured) {
+        call->began_ns = kobs_now();
+    }
+    return 0;
+}
+
+static inline int
+kobs_call_leave(kobs_call *call)
+{
+    if (call->observed->measured) {
+        call->ended_ns = kobs_now();
+        call->elapsed_ns += call->ended_ns - call->began_ns;
+    }
+    if (call->observed->shared || call->observed->scope >= 0) {
+        return kobs_call_leave_all(call);
+    }
+    return 0;
+}
 
 /* Call the original. */
 PyObject *kobs_call_original(observed_object *, PyObject *const *args, size_t count,

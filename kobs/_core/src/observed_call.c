@@ -246,7 +246,7 @@ in_scope(kobs_call *call, const char *what)
 }
 
 int
-kobs_call_enter(kobs_call *call)
+kobs_call_enter_all(kobs_call *call)
 {
     observed_object *observed = call->observed;
 
@@ -266,15 +266,11 @@ kobs_call_enter(kobs_call *call)
 }
 
 int
-kobs_call_leave(kobs_call *call)
+kobs_call_leave_all(kobs_call *call)
 {
     observed_object *observed = call->observed;
     PyObject *type, *error, *traceback;
 
-    if (observed->measured) {
-        call->ended_ns = kobs_now();
-        call->elapsed_ns += call->ended_ns - call->began_ns;
-    }
     if (call->running != NULL) {
         unlink_running(call->running);
     }

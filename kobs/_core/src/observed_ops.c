@@ -77,8 +77,26 @@ put_header(kobs_given *given, int index, PyObject *value)
     return 0;
 }
 
-/* 1: emitted, 0: something does not fit (an exception is set), -1: this is none for C. */
-static int
+/* A value that needs no reference of its own while the call lasts; NULL for any other. */
+static inline PyObject *
+borrowed_value(const kobs_node *node, const kobs_call *call)
+{
+    switch (node->kind) {
+    case NODE_CONSTANT:
+        return node->object;
+    case NODE_PARAMETER:
+        return node->index < call->count ? call->args[node->index] : NULL;
+    case NODE_RESULT:
+        return call->result;
+    default:
+        return NULL;
+    }
+}
+
+typedef enum { EMITTED, REFUSED, FAILED } outcome;
+
+/* REFUSED: something does not fit, and nothing was recorded. With an exception set unless EMITTED. */
+static outcome
 emit_natively(const kobs_op *op, const kobs_call *call, emitter_object *emitter,
               PyObject *const *values)
 {
@@ -91,63 +109,61 @@ emit_natively(const kobs_op *op, const kobs_call *call, emitter_object *emitter,
     }
     for (Py_ssize_t index = 0; index < op->count; index++) {
         int target = op->targets[index];
-        if (target >= emitter->field_count) {
-            return -1;
-        }
-        if (target >= 0) {
+        if (target >= 0 && target < emitter->field_count) {
             fields[target] = values[index];
         }
-        else if (put_header(&given, -1 - target, values[index]) < 0) {
-            return 0;
+        else if (target >= 0 || put_header(&given, -1 - target, values[index]) < 0) {
+            return REFUSED;
         }
     }
     for (Py_ssize_t index = 0; index < emitter->field_count; index++) {
         if (fields[index] == NULL) {
-            return -1;
+            return REFUSED;
         }
     }
     if (call->ended_ns != 0) {
         given.given |= GIVEN_TIME;
         given.timestamp_ns = call->ended_ns;
     }
-    if (kobs_emit(emitter, fields, &given, &event) < 0) {
-        return event != 0 ? -2 : 0;
+    if (kobs_emit(emitter, fields, &given, &event) == 0) {
+        return EMITTED;
     }
-    return 1;
+    return event != 0 ? FAILED : REFUSED;
 }
 
 /* 0, or -1 with an exception set. */
 static int
 emit(const kobs_op *op, const kobs_call *call, PyObject *channel)
 {
-    core_state *state = PyType_GetModuleState(Py_TYPE(call->observed));
-    PyObject *values[MAX_VALUES], *made;
-    Py_ssize_t count = 0;
-    int done = -1;
+    PyObject *values[MAX_VALUES], *owned[MAX_VALUES], *made;
+    Py_ssize_t kept = 0;
+    outcome done = FAILED;
 
-    while (count < op->count) {
-        if ((values[count] = kobs_node_value(&op->values[count], call)) == NULL) {
-            goto end;
+    for (Py_ssize_t index = 0; index < op->count; index++) {
+        values[index] = borrowed_value(&op->values[index], call);
+        if (values[index] == NULL) {
+            values[index] = owned[kept] = kobs_node_value(&op->values[index], call);
+            if (values[index] == NULL) {
+                goto end;
+            }
+            kept++;
         }
-        count++;
     }
-    if (Py_TYPE(channel) == state->emitter_type) {
+    if (Py_TYPE(channel) == call->observed->emitter_type) {
         done = emit_natively(op, call, (emitter_object *)channel, values);
-        if (done == 1 || done == -2) {
-            done = done == 1 ? 0 : -1;
+        if (done != REFUSED) {
             goto end;
         }
-        /* Nothing was recorded: a call from Python says which value it was, and why. */
-        PyErr_Clear();
+        PyErr_Clear(); /* a call from Python says which value it was, and why */
     }
     made = PyObject_Vectorcall(channel, values, (size_t)op->positional, op->keywords);
-    done = made == NULL ? -1 : 0;
+    done = made == NULL ? FAILED : EMITTED;
     Py_XDECREF(made);
 end:
-    while (count > 0) {
-        Py_DECREF(values[--count]);
+    while (kept > 0) {
+        Py_DECREF(owned[--kept]);
     }
-    return done;
+    return done == EMITTED ? 0 : -1;
 }
 
 /* The Python code of an emission: function(collector, channel, state, result, error, elapsed_ns,

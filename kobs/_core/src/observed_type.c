@@ -288,6 +288,7 @@ function_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->measured = measured;
     self->shared = shared;
     self->keeps_state = keeps_state;
+    self->emitter_type = ((core_state *)PyType_GetModuleState(type))->emitter_type;
     if (take_style(self, style) < 0 || kobs_parameters_init(&self->parameters, parameters) < 0
         || take_instance(self, instance) < 0 || kobs_ops_init(&self->before, before) < 0
         || kobs_ops_init(&self->returned, returned) < 0 || kobs_ops_init(&self->raised, raised) < 0

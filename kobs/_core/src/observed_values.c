@@ -447,8 +447,13 @@ slower(const kobs_node *node, const kobs_call *call)
     if (limit == NULL) {
         return NULL;
     }
+    int beyond = 1;
+    long long whole = PyLong_CheckExact(limit) ? PyLong_AsLongLongAndOverflow(limit, &beyond) : 0;
     if (PyFloat_CheckExact(limit)) {
         made = PyBool_FromLong((double)call->elapsed_ns >= PyFloat_AS_DOUBLE(limit) * 1e6);
+    }
+    else if (beyond == 0 && whole < INT64_MAX / 1000000) {
+        made = PyBool_FromLong(whole < 0 || call->elapsed_ns >= (uint64_t)whole * 1000000u);
     }
     else {
         PyObject *factor = PyLong_FromLong(1000000);
