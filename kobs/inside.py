@@ -8,7 +8,8 @@ again. What only the call's result can say in full is held until the call return
 Nothing of this costs a call that has no watch inside: a watch that has something to tell looks at
 the stack for the wrappers that are running. That also keeps threads and tasks apart, and leaves
 nothing in the program's context. What is noted of a running call is in `notes`, by the identity
-of its frame; a wrapper tests whether that is empty.
+of its frame; a wrapper tests whether that is empty. Observed calls of the C core have no frame:
+it lists those that run in a thread, and they carry their notes.
 """
 
 import os
@@ -16,7 +17,7 @@ import sys
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kobs.context import Cause, cause
 from kobs.payloads import (
@@ -58,7 +59,6 @@ SHARED: "frozenset[type[PayloadType]]" = frozenset(
 
 PROCESS_ENDS = (ProcessCreated, ProcessTerminated)
 
-_CO_COROUTINE = 0x80
 _REMEMBERED = 4096
 
 said: "set[type[PayloadType]]" = set()
@@ -141,26 +141,85 @@ notes: dict[int, Note] = {}
 """By identity of the wrapper's frame; empty unless a watch told something in a running call."""
 
 
+class Running(Protocol):
+    """A running observed call."""
+
+    note: Note | None
+
+    @property
+    def site(self) -> "Site":
+        """What was called."""
+        ...
+
+    @property
+    def collector(self) -> "Collector":
+        """Where its events go."""
+        ...
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by parameter."""
+        ...
+
+
+running_natively: Callable[[], list[Any]] = list
+"""The running calls of this thread that have no frame, innermost first; set by the C core."""
+
+
+class _Frame:
+    """A running call by the frame of its wrapper."""
+
+    __slots__ = ("_frame", "collector", "site")
+
+    def __init__(self, frame: FrameType, site: "Site", collector: "Collector") -> None:
+        self._frame = frame
+        self.site = site
+        self.collector = collector
+
+    @property
+    def note(self) -> Note | None:
+        return notes.get(id(self._frame))
+
+    @note.setter
+    def note(self, note: Note) -> None:
+        notes[id(self._frame)] = note
+
+    def arguments(self) -> dict[str, Any]:
+        return self._frame.f_locals
+
+
+def _running() -> Iterator[Any]:
+    """The running calls of this thread (`Running`)."""
+    yield from running_natively()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == FILENAME:
+            values = frame.f_locals
+            site = getattr(values.get("_kobs_failed"), "__self__", None)
+            if site is not None and "_kobs_route" in values:
+                yield _Frame(frame, site, values.get("_kobs_c"))  # type: ignore[arg-type]
+        frame = frame.f_back
+
+
 class Inside:
     """A running observed call, as seen from within: one of its emissions."""
 
-    __slots__ = ("_frame", "_index", "_site")
+    __slots__ = ("_call", "_index", "_site")
 
-    def __init__(self, frame: FrameType, site: "Site", index: int) -> None:
-        self._frame = frame
-        self._site = site
+    def __init__(self, call: Running, index: int) -> None:
+        self._call = call
+        self._site = call.site
         self._index = index
 
     @property
     def claimed(self) -> bool:
         """An event was told for this emission already."""
-        note = notes.get(id(self._frame))
+        note = self._call.note
         return note is not None and self._index in note.told
 
     def words(self) -> dict[str, Any]:
         """The fields that the call gives, as far as they are known before it returns."""
         names, function = self._site.words(self._index)
-        values = self._frame.f_locals
+        values = self._call.arguments()
         found: dict[str, Any] = function(*(values[name] for name in names))
         return found
 
@@ -178,7 +237,10 @@ class Inside:
             before.tell()
 
     def _note(self) -> Note:
-        return notes.setdefault(id(self._frame), Note())
+        note = self._call.note
+        if note is None:
+            note = self._call.note = Note()
+        return note
 
 
 def calls_saying(
@@ -190,19 +252,14 @@ def calls_saying(
     they end; with `fits` only those whose words it finds right."""
     if said.isdisjoint(types):
         return
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename == FILENAME:
-            values = frame.f_locals
-            site = getattr(values.get("_kobs_failed"), "__self__", None)
-            if site is not None and values.get("_kobs_c") is collector:
-                for index, emission in enumerate(site.emissions):
-                    if emission.type in types and emission.when != "call":
-                        inside = Inside(frame, site, index)
-                        if fits is None or fits(inside.words()):
-                            yield inside
-                            break
-        frame = frame.f_back
+    for call in _running():
+        if call.collector is collector:
+            for index, emission in enumerate(call.site.emissions):
+                if emission.type in types and emission.when != "call":
+                    inside = Inside(call, index)
+                    if fits is None or fits(inside.words()):
+                        yield inside
+                        break
 
 
 def call_saying(
@@ -253,13 +310,19 @@ class OfProcess:
     """Channel of an emission about the begin or end of a process, which may have been seen in
     another thread or task than the observed call's: it knows them by pid."""
 
-    __slots__ = ("_collector", "_created", "_emitter")
+    __slots__ = ("_collector", "_created", "_emitter", "_suspends")
 
     def __init__(
-        self, type: "type[PayloadType]", emitter: Callable[..., int], collector: "Collector"
+        self,
+        type: "type[PayloadType]",
+        emitter: Callable[..., int],
+        collector: "Collector",
+        *,
+        suspends: bool,
     ) -> None:
         self._created = type is ProcessCreated
         self._emitter = emitter
+        self._suspends = suspends
         self._collector = id(collector)
 
     def __call__(self, *fields: Any, **more: Any) -> int:
@@ -273,8 +336,7 @@ class OfProcess:
         if collector != self._collector:
             return False
         # By this thread: before the call began, unless in another task while this one waited.
-        task = sys._getframe(2).f_code.co_flags & _CO_COROUTINE
-        if thread == get_ident() and not task:
+        if thread == get_ident() and not self._suspends:
             return False
         _created.pop(pid, None)
         return True
@@ -292,14 +354,16 @@ def take(frame: FrameType, site: "Site", channels: tuple[Any, ...]) -> tuple[Any
     note = notes.pop(id(frame), None)
     if note is None:
         return (None, *channels)
-    return (
-        note,
-        *(
-            Told(note, index, emission.type, channel)
-            if index in note.told or emission.type in note.held
-            else channel
-            for index, (emission, channel) in enumerate(zip(site.emissions, channels, strict=True))
-        ),
+    return (note, *aware(note, site, channels))
+
+
+def aware(note: Note, site: "Site", channels: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The channels of a call that know what was told inside."""
+    return tuple(
+        Told(note, index, emission.type, channel)
+        if index in note.told or emission.type in note.held
+        else channel
+        for index, (emission, channel) in enumerate(zip(site.emissions, channels, strict=True))
     )
 
 
@@ -367,6 +431,8 @@ def restore(held: Held, then: Cause) -> None:
 
 def _after_fork() -> None:
     notes.clear()
+    for call in running_natively():
+        call.note = None
     _created.clear()
     _ended.clear()
 

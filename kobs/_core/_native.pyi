@@ -245,3 +245,46 @@ class Decider:
     def forget(self) -> None: ...
     def close(self) -> None: ...
     def rewire(self, ring: Ring, chance: int, /) -> None: ...
+
+class function:
+    """An observed callable. In all but its type it is what it stands for."""
+
+    def __init__(
+        self,
+        *,
+        original: Any,
+        site: Any,
+        style: str,
+        parameters: tuple[Any, ...],
+        instance: tuple[Any, ...] | None,
+        before: tuple[tuple[Any, ...], ...],
+        returned: tuple[tuple[Any, ...], ...],
+        raised: tuple[tuple[Any, ...], ...],
+        emissions: int,
+        scope: int,
+        measured: bool,
+        shared: bool,
+        keeps_state: bool,
+        through: type | None,
+        name: str,
+        end_noted: Callable[[Any, Any, tuple[Any, ...]], tuple[Any, ...]],
+        leave_noted: Callable[[Any, Any, tuple[Any, ...]], None],
+    ) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+class Running:
+    note: Any
+    @property
+    def site(self) -> Any: ...
+    @property
+    def collector(self) -> Any: ...
+    def arguments(self) -> dict[str, Any]: ...
+
+def wire(
+    observed: function,
+    route: tuple[Any, ...] | None,
+    lookup: Callable[[object], tuple[Any, ...] | None] | None,
+    /,
+) -> None: ...
+def site_of(object: object, /) -> Any: ...
+def running() -> list[Running]: ...

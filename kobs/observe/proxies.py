@@ -5,13 +5,13 @@ plain functions. Importing wrapt takes 65 ms, so this module is imported on firs
 import copy
 from collections.abc import Callable
 from functools import partial
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import wrapt
 
 from kobs.errors import ObserveError
-from kobs.observe.sites import Site, is_proxy, with_collector
+from kobs.observe.sites import Site, is_function, is_proxy, with_collector
 from kobs.observe.targets import c_method_target, target_of
 from kobs.observe.vocabulary import Vocabulary
 
@@ -88,7 +88,7 @@ def proxy(
             continue
         static = isinstance(value, staticmethod)
         function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-        if type(function) is FunctionType:
+        if is_function(function):
             target = target_of(
                 function, owner=cls.__name__, name=name, bound=not static, scope=wish.scope
             )

@@ -1,7 +1,7 @@
 """Sites: the wrapped methods of a process, and where the events of each go.
 
-A wrapper holds its route in a closure cell: None where no collector takes its events, so that
-a call then costs one test. Routes are laid anew when a collector comes or goes, not looked up
+A wrapper holds its route, in a closure cell or in C: None where no collector takes its events, so
+that a call then costs one test. Routes are laid anew when a collector comes or goes, not looked up
 on every call. Only where an instance has a collector of its own is there a look-up a call.
 """
 
@@ -10,16 +10,18 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 from types import CellType, FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from kobs import collector as collectors, handover, inside
+from kobs._core import select
 from kobs.errors import ClosedError, ObserveError
 from kobs.observe.emissions import Emission
 from kobs.observe.generate import Words, build, words
 from kobs.observe.parameters import PREFIX
-from kobs.observe.targets import Target
+from kobs.observe.targets import BY_WRAPT, GENERATOR, PLAIN, Target
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
@@ -62,30 +64,49 @@ class Site:
         self.retired = False
         self._told: set[int] = set()
         self._default_route: Route | None = None
-        names = {"original": original, "route": None, "lookup": None, "failed": self.failed}
-        names.update(extra or {})
-        self.wrapper: FunctionType = build(target, emissions, names, original)
-        cells = cells_of(self.wrapper)
-        self._route = cells[PREFIX + "route"]
-        self._lookup = cells.get(PREFIX + "lookup")
+        self._looks_up = target.looks_up and target.this is not None
+        self.wrapper: Any = None
+        """What stands in the original's place: a function, or one of the C core's."""
+        self._wire: Callable[[Route | None, Callable[[object], Route | None] | None], None]
+        if target.way != BY_WRAPT and select().name == "c":
+            self._build_natively(original, owner)
+        else:
+            self._generate(original, extra or {})
         with _lock:
             _sites.add(self)
             self.refresh()
         inside.said.update(each.type for each in emissions if each.type in inside.SHARED)
 
+    def _generate(self, original: Any, extra: dict[str, Any]) -> None:
+        names = {"original": original, "route": None, "lookup": None, "failed": self.failed}
+        names.update(extra)
+        self.wrapper = build(self._target, self.emissions, names, original)
+        cells = cells_of(self.wrapper)
+        route, look_up = cells[PREFIX + "route"], cells.get(PREFIX + "lookup")
+
+        def wire(to: Route | None, lookup: Callable[[object], Route | None] | None) -> None:
+            if look_up is not None:
+                look_up.cell_contents = lookup
+            route.cell_contents = to
+
+        self._wire = wire
+
+    def _build_natively(self, original: Any, owner: type | None) -> None:
+        from kobs.observe import native
+
+        self.wrapper = native.build(self, original, self._target, self.emissions, owner)
+        self._wire = partial(native.wire, self.wrapper)
+
     def refresh(self) -> None:
         """Lay the route anew: a collector came or went."""
         if self.retired:
-            self._route.cell_contents = None
+            self._wire(None, None)
             return
         default = self._default_route = self._default()
-        if _bindings and self._lookup is not None:
-            self._lookup.cell_contents = self._of_instance
-            self._route.cell_contents = default or _LOOK_UP
+        if _bindings and self._looks_up:
+            self._wire(default or _LOOK_UP, self._of_instance)
         else:
-            if self._lookup is not None:
-                self._lookup.cell_contents = None
-            self._route.cell_contents = default
+            self._wire(default, None)
 
     def retire(self) -> None:
         """Emit nothing from here on, wherever the wrapper still is."""
@@ -134,7 +155,8 @@ class Site:
         return route
 
     def _route_to(self, collector: "Collector") -> Route:
-        return (collector, *(channel(emission, collector) for emission in self.emissions))
+        suspends = self._target.style not in (PLAIN, GENERATOR)
+        return (collector, *(channel(each, collector, suspends) for each in self.emissions))
 
 
 class Sender:
@@ -189,15 +211,15 @@ class Receiver:
         handover.adopt(sent, event)
 
 
-def channel(emission: Emission, collector: "Collector") -> Any:
-    """What a wrapper calls to make the event."""
+def channel(emission: Emission, collector: "Collector", suspends: bool) -> Any:
+    """What a wrapper calls to make the event. `suspends`: other tasks may run during a call."""
     emitter = collector.emitter(emission.type)
     if emission.sends is not None:
         return Sender(emission, emitter, handover.store_of(collector))
     if emission.receives is not None:
         return Receiver(emission, emitter, handover.store_of(collector))
     if inside.watched and emission.type in inside.PROCESS_ENDS:
-        return inside.OfProcess(emission.type, emitter, collector)
+        return inside.OfProcess(emission.type, emitter, collector, suspends=suspends)
     return emitter
 
 
@@ -272,10 +294,20 @@ def _drop_unused() -> None:
 def site_of(function: object) -> Site | None:
     """The site of a wrapper; None for any other object."""
     if type(function) is not FunctionType:
-        return None
+        native = sys.modules.get("kobs.observe.native")
+        found: Site | None = native.site_of(function) if native is not None else None
+        return found
     failed = cells_of(function).get(PREFIX + "failed")
     site = getattr(failed.cell_contents, "__self__", None) if failed is not None else None
     return site if isinstance(site, Site) else None
+
+
+def is_function(value: object) -> TypeGuard[FunctionType]:
+    """A plain function, or one of the C core's that stands for a function."""
+    native = sys.modules.get("kobs.observe.native")
+    return type(value) is FunctionType or (
+        native is not None and type(value) is native.Observed and isinstance(value, FunctionType)
+    )
 
 
 def sites_of(cls: type) -> list[Site]:

@@ -10,6 +10,10 @@ CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x100, 0x200
 
 PLAIN, COROUTINE, GENERATOR, ASYNC_GENERATOR = "plain", "coroutine", "generator", "async generator"
 
+DIRECT, INHERITED, BY_WRAPT = "direct", "inherited", "by wrapt"
+"""How a wrapper is called, and calls: in place of the original; going on along the instance's
+resolution order; by wrapt, with what it wraps among its arguments."""
+
 
 class Target(NamedTuple):
     """What a wrapper is written for."""
@@ -32,6 +36,7 @@ class Target(NamedTuple):
     """The first `when="call"` emission and the first at the end open and close a scope."""
     looks_up: bool = True
     """The instance may have a collector of its own."""
+    way: str = DIRECT
 
 
 def style_of(function: object) -> str:
@@ -100,6 +105,7 @@ def inherited_target(
         style=style_of(function),
         scope=scope,
         looks_up=bound,
+        way=INHERITED,
     )
     return target, {"super": super, "class": cls}
 
@@ -146,4 +152,5 @@ def wrapped_target(cls: type, name: str, value: Any, scope: bool) -> Target:
         call=f"{wrapped}(*{args}, **{kwargs})",
         style=style_of(value),
         scope=scope,
+        way=BY_WRAPT,
     )

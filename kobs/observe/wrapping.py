@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from kobs.errors import ObserveError
 from kobs.observe.emissions import MARK, Emission, marked_function
-from kobs.observe.sites import ABSENT, Site, is_proxy, site_of, sites_of
+from kobs.observe.sites import ABSENT, Site, is_function, is_proxy, site_of, sites_of
 from kobs.observe.targets import inherited_target, target_of, wrapped_target
 from kobs.observe.vocabulary import Rule, Vocabulary, vocabulary, vocabulary_of_class
 
@@ -188,7 +188,7 @@ def _observe(
 ) -> Any:
     if isinstance(target, type):
         return _observe_class(target, words, collector, methods)
-    if type(target) is FunctionType:
+    if is_function(target):
         return _observe_function(target, words, collector)
     from kobs.observe.proxies import proxy
 
@@ -214,8 +214,9 @@ def _observe_function(
         )
     target = target_of(function, owner="", name=function.__name__, bound=False, scope=scope)
     site = Site(function, target, emissions, owner=None, collector=collector)
-    site.replaced, site.installed = function, site.wrapper
-    return site.wrapper
+    wrapper: FunctionType = site.wrapper
+    site.replaced, site.installed = function, wrapper
+    return wrapper
 
 
 def _observe_class(
@@ -299,7 +300,7 @@ def _wrapped(
     bound = not isinstance(value, staticmethod)
     if inherited:
         target, extra = inherited_target(cls, name, function, bound, wish.scope)
-    elif type(function) is FunctionType:
+    elif is_function(function):
         target = target_of(function, owner=cls.__name__, name=name, bound=bound, scope=wish.scope)
         extra = {}
     else:
@@ -322,7 +323,7 @@ def _wrapped_property(
         function = getattr(value, part)
         emissions = tuple(getattr(function, MARK, ()))
         if emissions:
-            if type(function) is not FunctionType:
+            if not is_function(function):
                 raise ObserveError(f"{cls.__name__}.{name}: its {rebuild} is no plain function")
             target = target_of(function, owner=cls.__name__, name=name, bound=True)
             site = Site(function, target, emissions, owner=cls, collector=collector)

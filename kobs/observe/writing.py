@@ -5,8 +5,8 @@ to; what is emitted before, at a return and at an error is the same lines in eac
 """
 
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from kobs.errors import ObserveError
 from kobs.inside import SHARED, leave, notes, take
@@ -15,6 +15,22 @@ from kobs.observe.extractors import NOTHING
 from kobs.observe.parameters import PREFIX
 from kobs.observe.stepping import NO_SCOPE, Scope, first_step, suspend, without_own_frames
 from kobs.observe.targets import ASYNC_GENERATOR, COROUTINE, GENERATOR, PLAIN, Target
+
+
+class Piece(NamedTuple):
+    """One emission at one moment of a call."""
+
+    emission: int
+    lines: list[str]
+    """All of it, guarded."""
+    given: str | None = None
+    """Where the channel is called and no more: with which arguments."""
+    condition: str | None = None
+    """And if."""
+    kept: str = ""
+    """A name that lives from before the call to its end: what a send announced, a scope."""
+    slot: int = -1
+    """The emission that it belongs to."""
 
 
 class Writer:
@@ -271,58 +287,76 @@ class Writer:
         return found
 
     def _before(self) -> list[str]:
-        lines: list[str] = []
-        for index, emission in enumerate(self.emissions):
-            if index == self.begin:
-                lines += self._scope_begin(index, emission)
-            elif emission.when == "call":
-                lines += self._emit(index, emission, self._code(), "call")
-            elif emission.sends is not None:
-                lines += self._announce(index, emission)
-        return lines
+        lines = flat(self.before())
+        # where the call is stepped through, each step enters the scope
+        plain = self.target.scope and self.target.style == PLAIN
+        return [*lines, "_kobs_s.enter()"] if plain else lines
 
     def _returned(self) -> list[str]:
-        lines: list[str] = []
-        for index, emission in enumerate(self.emissions):
-            if emission.when in ("return", "exit"):
-                lines += self._emit(index, emission, self._code(result="_kobs_r"), "return")
-        return self._once(lines)
+        return self._once(flat(self.returned()))
 
     def _raised(self) -> list[str]:
-        lines: list[str] = []
+        return self._once(flat(self.raised()))
+
+    def before(self) -> Iterator[Piece]:
+        """What is done before the call."""
+        for index, emission in enumerate(self.emissions):
+            if index == self.begin:
+                yield self._scope_begin(index, emission)
+            elif emission.when == "call":
+                yield self._emit(index, emission, self._code())
+            elif self._announced(emission):
+                yield self._announce(index, emission)
+
+    def returned(self) -> Iterator[Piece]:
+        """What is done after it returned."""
+        for index, emission in enumerate(self.emissions):
+            if emission.when in ("return", "exit"):
+                yield self._emit(index, emission, self._code(result="_kobs_r"))
+
+    def raised(self) -> Iterator[Piece]:
+        """What is done after it raised."""
         for index, emission in enumerate(self.emissions):
             if emission.when in ("raise", "exit"):
-                lines += self._emit(index, emission, self._code(error="_kobs_x"), "raise")
+                yield self._emit(index, emission, self._code(error="_kobs_x"))
             elif self._announced(emission):
-                lines += self._guarded(index, [f"_kobs_{index}.withdraw(_kobs_k{index})"])
+                kept = f"_kobs_k{index}"
+                lines = self._guarded(index, [f"_kobs_{index}.withdraw({kept})"])
+                yield Piece(index, lines, kept=kept, slot=index)
             elif index == self.end:
-                lines.append("_kobs_s.abandon()")
-        return self._once(lines)
+                yield Piece(index, ["_kobs_s.abandon()"], kept="_kobs_s", slot=self.begin)
 
-    def _emit(self, index: int, emission: Emission, code: "_Code", moment: str) -> list[str]:
+    def _emit(self, index: int, emission: Emission, code: "_Code") -> Piece:
         about = Moment(method=self.target.name, duration=code.duration, error=code.error)
         values = ", ".join(emission.arguments(code, about))
         header = emission.header_arguments(code)
         channel = f"_kobs_{index}"
+        given = ", ".join([*([values] if values else []), *header])
+        condition = emission.condition(code, about)
+        announced = self._announced(emission)
+        plain = False
         if index == self.end:
             payload = f"{code.constant(emission.type)}({values})"
             call = f"_kobs_s.end({', '.join([payload, *header])})"
+        elif emission.sends is not None:
+            sent = f"_kobs_k{index}" if announced else f"{channel}.send({emission.key(code)})"
+            call = f"{channel}.sent({', '.join([sent, given])})"
+        elif emission.receives is not None:
+            call = f"{channel}.received({', '.join([emission.key(code), given])})"
         else:
-            given = ", ".join([*([values] if values else []), *header])
-            if emission.sends is not None:
-                sent = f"_kobs_k{index}"
-                if not self._announced(emission):
-                    sent = f"{channel}.send({emission.key(code)})"
-                call = f"{channel}.sent({', '.join([sent, given])})"
-            elif emission.receives is not None:
-                call = f"{channel}.received({', '.join([emission.key(code), given])})"
-            else:
-                call = f"{channel}({given})"
-        condition = emission.condition(code, about)
+            plain = True
+            call = f"{channel}({given})"
         lines = [f"if {condition}: {call}"] if condition else [call]
-        if condition and self._announced(emission):
+        if condition and announced:
             lines.append(f"else: {channel}.withdraw(_kobs_k{index})")
-        return self._guarded(index, lines)
+        lines = self._guarded(index, lines)
+        if plain:
+            return Piece(index, lines, given, condition)
+        if index == self.end:
+            return Piece(index, lines, kept="_kobs_s", slot=self.begin)
+        if announced:
+            return Piece(index, lines, kept=f"_kobs_k{index}", slot=index)
+        return Piece(index, lines)
 
     def _announced(self, emission: Emission) -> bool:
         """The key of a send is known before the call: it is announced then, so that no receiver
@@ -335,16 +369,13 @@ class Writer:
             return False
         return True
 
-    def _announce(self, index: int, emission: Emission) -> list[str]:
-        if not self._announced(emission):
-            return []
-        key = emission.key(self._code())
-        return [
-            f"_kobs_k{index} = None",
-            *self._guarded(index, [f"_kobs_k{index} = _kobs_{index}.send({key})"]),
-        ]
+    def _announce(self, index: int, emission: Emission) -> Piece:
+        kept = f"_kobs_k{index}"
+        announcing = [f"{kept} = _kobs_{index}.send({emission.key(self._code())})"]
+        lines = [f"{kept} = None", *self._guarded(index, announcing)]
+        return Piece(index, lines, kept=kept, slot=index)
 
-    def _scope_begin(self, index: int, emission: Emission) -> list[str]:
+    def _scope_begin(self, index: int, emission: Emission) -> Piece:
         self._fixed(Scope=Scope, no_scope=NO_SCOPE)
         code = self._code()
         about = Moment(method=self.target.name, duration=None, error=None)
@@ -354,8 +385,7 @@ class Writer:
             "_kobs_s = _kobs_no_scope",
             *self._guarded(index, [f"_kobs_s = _kobs_Scope({given})"]),
         ]
-        # where the call is stepped through, each step enters the scope
-        return [*lines, "_kobs_s.enter()"] if self.target.style == PLAIN else lines
+        return Piece(index, lines, kept="_kobs_s", slot=index)
 
     def _guarded(self, index: int, lines: list[str]) -> list[str]:
         """An error in here is kobs's own: counted, logged once, never the program's."""
@@ -468,6 +498,10 @@ class _AtCall(_Code):
 
 _OWN_NAME = ("name", "operation")
 """Fields that are the method's name where they are not given."""
+
+
+def flat(pieces: Iterable[Piece]) -> list[str]:
+    return [line for piece in pieces for line in piece.lines]
 
 
 def indent(lines: Iterable[str], levels: int = 1) -> list[str]:

@@ -25,6 +25,16 @@
 #define KOBS_UNLOCK() }
 #endif
 
+/* What observed callables need (observed.h). */
+typedef struct {
+    PyTypeObject *function, *running, *coroutine, *generator, *awaitable_generator,
+        *async_generator, *async_step;
+    PyObject *class_name, *doc_name, *module_name, *wrapped_name; /* "__class__" and so on */
+    PyObject *send_name, *throw_name, *close_name;
+    PyObject *get_hooks, *set_hooks; /* of sys, for async generators */
+} observed_state;
+
+
 extern struct PyModuleDef kobs_module;
 
 /* -- Ring (ring_type.c) --------------------------------------------------------------------- */
@@ -296,7 +306,15 @@ typedef struct {
         *found_type, *decider_type;
     PyObject *header_names[10];
     span_state span;
+    observed_state observed;
 } core_state;
+
+/* -- observed callables (observed*.c) --------------------------------------------------------- */
+
+extern PyMethodDef kobs_observed_functions[];
+int kobs_add_observed(PyObject *module);
+int kobs_visit_observed(observed_state *, visitproc, void *);
+void kobs_clear_observed(observed_state *);
 
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 

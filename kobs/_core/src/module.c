@@ -50,7 +50,8 @@ execute(PyObject *module)
         || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0
         || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
         || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
-        || kobs_add_decider_type(module) < 0) {
+        || kobs_add_decider_type(module) < 0
+        || kobs_add_observed(module) < 0) {
         return -1;
     }
     return 0;
@@ -79,7 +80,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->decider_type);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
-    return kobs_visit_spans(&state->span, visit, arg);
+    int stop = kobs_visit_spans(&state->span, visit, arg);
+    return stop ? stop : kobs_visit_observed(&state->observed, visit, arg);
 }
 
 static int
@@ -98,6 +100,7 @@ clear(PyObject *module)
     for (size_t index = 0; index < sizeof(state->header_names) / sizeof(PyObject *); index++) {
         Py_CLEAR(state->header_names[index]);
     }
+    kobs_clear_observed(&state->observed);
     return 0;
 }
 

@@ -1,0 +1,240 @@
+/* Observed callables: what their parts share. The Python twin is kobs/observe/generate.py, which
+ * writes a function instead; kobs/observe/native.py describes to these parts what it would write. */
+
+#ifndef KOBS_OBSERVED_H
+#define KOBS_OBSERVED_H
+
+#include "core.h"
+
+typedef struct observed_object observed_object;
+typedef struct running_object running_object;
+
+/* -- values (observed_values.c) ------------------------------------------------------------- */
+
+typedef enum {
+    NODE_CONSTANT,  /* object */
+    NODE_PARAMETER, /* the argument of the parameter `index` */
+    NODE_VARARGS,   /* what `*args` holds, from `index` on */
+    NODE_VARKW,     /* what `**kwargs` holds */
+    NODE_EXTRA,     /* `args[index]` of `*args`; where that has fewer, the child if there is one */
+    NODE_KEYWORD,   /* `kwargs[object]` of `**kwargs`; where it is not there, the child if any */
+    NODE_RESULT,    /* what the call returned, None where it has not */
+    NODE_ERROR,     /* what it raised, None where it has not */
+    NODE_ELAPSED,   /* nanoseconds it ran, divided by `index` (0: as they are) */
+    NODE_ATTRIBUTE, /* attribute `object` of the child */
+    NODE_ITEM,      /* item `object` of the child */
+    NODE_CALL,      /* `object(children...)` */
+    NODE_LENGTH,    /* of the child, 0 for what has none */
+    NODE_REACH,     /* first child, along the path `object`; where it breaks off, the second */
+    NODE_ERRNO,     /* of the child, which is an exception */
+    NODE_DICT,      /* the children under the keys in the tuple `object` */
+    NODE_SLOWER,    /* the call ran for at least the child's milliseconds */
+    NODE_ALL,       /* every child is true */
+} kobs_node_kind;
+
+/* An expression as a tree: where a value of an event comes from. */
+typedef struct kobs_node {
+    kobs_node_kind kind;
+    Py_ssize_t index, count;
+    PyObject *object;
+    struct kobs_node *children;
+} kobs_node;
+
+/* One emission at one moment of a call. */
+typedef struct {
+    Py_ssize_t emission;  /* which one of the call's */
+    PyObject *function;   /* Python code that does it all; NULL: what follows */
+    Py_ssize_t slot;      /* of `kobs_call.states`, for that code; -1 for none */
+    kobs_node *condition; /* NULL: always */
+    Py_ssize_t count, positional;
+    kobs_node *values;    /* the first `positional` by position, the others by the `keywords` */
+    PyObject *keywords;   /* tuple of str, or NULL */
+    int *targets;         /* where each goes in an `Emitter`: a field; below 0: -1 - header value */
+} kobs_op;
+
+typedef struct {
+    Py_ssize_t count;
+    kobs_op *ops;
+} kobs_ops;
+
+/* Parameters of what is observed. Defaults are the function's own, looked up when needed: so they
+ * are the right ones when somebody changes them. */
+typedef struct {
+    PyObject *names; /* tuple of positional and keyword-only ones */
+    Py_ssize_t positional, positional_only;
+    PyObject *varargs, *varkw; /* names, or NULL */
+    PyObject *function;        /* whose defaults they are, or NULL */
+} kobs_parameters;
+
+/* One call that is observed. */
+typedef struct {
+    observed_object *observed;
+    PyObject *const *args;
+    Py_ssize_t count;   /* of positional ones */
+    PyObject *keywords; /* names of those that follow, or NULL */
+    PyObject *route;    /* (collector, channel of the first emission, ...); owned */
+    PyObject **states;  /* an emission: what its code keeps from before the call; or NULL. Owned */
+    running_object *running;
+    PyObject *result, *error; /* borrowed, at the end */
+    uint64_t began_ns, ended_ns, elapsed_ns;
+} kobs_call;
+
+/* From (kind, index, object, children). */
+int kobs_node_init(kobs_node *, PyObject *description);
+void kobs_node_clear(kobs_node *);
+int kobs_node_visit(kobs_node *, visitproc, void *);
+
+/* The value; NULL with an exception set. */
+PyObject *kobs_node_value(const kobs_node *, const kobs_call *);
+
+int kobs_parameters_init(kobs_parameters *, PyObject *description);
+void kobs_parameters_clear(kobs_parameters *);
+int kobs_parameters_visit(kobs_parameters *, visitproc, void *);
+
+/* Whether the arguments are such that the function will run. */
+bool kobs_parameters_fit(const kobs_call *);
+
+/* The arguments by parameter, as they would be the locals of a function. */
+PyObject *kobs_arguments(const kobs_call *);
+
+/* -- emissions (observed_ops.c) ------------------------------------------------------------- */
+
+int kobs_ops_init(kobs_ops *, PyObject *descriptions);
+void kobs_ops_clear(kobs_ops *);
+int kobs_ops_visit(kobs_ops *, visitproc, void *);
+
+/* Do what is to be done at one moment. What goes wrong is kobs's own: told to the site and no more.
+ * -1 with an exception set only for what is no `Exception`, such as a KeyboardInterrupt. */
+int kobs_ops_run(const kobs_ops *, kobs_call *);
+
+/* The exception that is set is kobs's own: tell the site. 0; -1 where it is no `Exception`. */
+int kobs_failed(const kobs_call *, Py_ssize_t emission);
+
+/* -- a call (observed_call.c) ---------------------------------------------------------------- */
+
+/* Where the events go: 1 somewhere, 0 nowhere, -1 with an exception set. */
+int kobs_call_route(kobs_call *);
+
+/* Before the call. 0, or -1 with an exception set. */
+int kobs_call_begin(kobs_call *);
+
+/* From here to `leave` the call runs: timed, in its scope, seen by watches. `leave` keeps the
+ * exception that is set. 0, or -1 with an exception set, which goes to the caller. */
+static inline int kobs_call_enter(kobs_call *);
+static inline int kobs_call_leave(kobs_call *);
+int kobs_call_enter_all(kobs_call *);
+int kobs_call_leave_all(kobs_call *);
+
+/* It returned `result`. 0, or -1 with an exception set, which goes to the caller. */
+int kobs_call_returned(kobs_call *, PyObject *result);
+
+/* It raised the exception that is set, and stays set. */
+void kobs_call_raised(kobs_call *);
+
+/* Let go of what the call holds. */
+void kobs_call_clear(kobs_call *);
+
+PyObject *kobs_running(PyObject *module, PyObject *none);
+int kobs_add_running_type(PyObject *module);
+
+/* -- the callable (observed_type.c) ----------------------------------------------------------- */
+
+typedef enum {
+    STYLE_PLAIN,
+    STYLE_COROUTINE,
+    STYLE_GENERATOR,
+    STYLE_AWAITABLE_GENERATOR, /* by `types.coroutine` */
+    STYLE_ASYNC_GENERATOR,
+} kobs_style;
+
+struct observed_object {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *route;    /* NULL: nobody takes the events */
+    PyObject *original;
+    PyObject *lookup;   /* callable(this) -> route | None; NULL: no instance has one of its own */
+    PyObject *through;  /* the class that inherits it, and calls it through `super`; or NULL */
+    PyObject *name;     /* there */
+    PyObject *site;
+    PyObject *end_noted, *leave_noted; /* kobs.inside: an end inside of which a watch told something */
+    kobs_parameters parameters;
+    kobs_node *instance; /* the instance or class; NULL where there is none */
+    kobs_ops before, returned, raised;
+    kobs_style style;
+    Py_ssize_t emissions, scope; /* the emission that opens a scope, -1 for none */
+    bool measured, shared, keeps_state;
+    PyTypeObject *emitter_type; /* borrowed: the module's, as this one's type is */
+    PyObject *weakrefs;
+};
+
+static inline int
+kobs_call_enter(kobs_call *call)
+{
+    if (call->observed->shared || call->observed->scope >= 0) {
+        return kobs_call_enter_all(call);
+    }
+    if (call->observed->measured) {
+        call->began_ns = kobs_now();
+    }
+    return 0;
+}
+
+static inline int
+kobs_call_leave(kobs_call *call)
+{
+    if (call->observed->measured) {
+        call->ended_ns = kobs_now();
+        call->elapsed_ns += call->ended_ns - call->began_ns;
+    }
+    if (call->observed->shared || call->observed->scope >= 0) {
+        return kobs_call_leave_all(call);
+    }
+    return 0;
+}
+
+/* Call the original. */
+PyObject *kobs_call_original(observed_object *, PyObject *const *args, size_t count,
+                             PyObject *keywords);
+
+int kobs_add_function_type(PyObject *module);
+
+/* -- step by step (observed_steps.c, observed_async.c) ----------------------------------------- */
+
+/* What a call gives whose end comes later: stands for a coroutine, generator or async generator. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *inner;
+    kobs_call call;
+    PyObject **kept; /* the arguments; owned */
+    Py_ssize_t kept_count;
+    bool started, stepping;
+    bool silent;         /* nothing is to be told of it, or no more */
+    bool hooked;         /* async generators: the event loop knows of it */
+    PyObject *finalizer; /* async generators: the event loop's */
+    PyObject *weakrefs;
+} stepped_object;
+
+/* Stand for `inner` (stolen), what the call gave. Copies what it needs of the call. */
+PyObject *kobs_stepped(kobs_call *, PyObject *inner);
+
+/* Before a step: 1 where it is to be observed, 0 where not, -1 with an exception set. */
+int kobs_step_enter(stepped_object *);
+int kobs_step_leave(stepped_object *);
+
+/* The end of it: by a return of `result`, or by the exception that is set and stays set. */
+int kobs_step_returned(stepped_object *, PyObject *result);
+void kobs_step_raised(stepped_object *);
+
+/* Set a StopIteration with a value. */
+void kobs_stop_with(PyObject *value);
+
+/* The finalizer of an async generator that is left open. */
+void kobs_async_finalize(stepped_object *);
+
+extern PyMethodDef kobs_async_methods[];
+PyObject *kobs_async_next(stepped_object *);
+
+int kobs_add_stepped_types(PyObject *module);
+int kobs_add_async_types(PyObject *module);
+
+#endif

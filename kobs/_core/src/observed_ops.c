@@ -1,0 +1,356 @@
+/* The emissions of an observed call: their values go straight into the emitter. What has no tree of
+ * values (sends, receives, scopes) is Python code, called beside the original and never around it. */
+
+#include "observed.h"
+
+enum { MAX_VALUES = 48, EXTRAS = 6 };
+
+/* Header values that an emission may fill, in the order of `targets` below zero. */
+enum { HEADER_PID, HEADER_SEVERITY, HEADER_LINK, HEADER_CAUSALITY, HEADER_PARENT, HEADER_SPAN,
+       HEADER_VALUES };
+
+static const struct {
+    const char *name;
+    unsigned bit;
+    uint64_t most;
+} header_values[] = {
+    [HEADER_PID] = {"pid", GIVEN_PID, UINT32_MAX},
+    [HEADER_SEVERITY] = {"severity", GIVEN_SEVERITY, 15},
+    [HEADER_LINK] = {"link", 0, UINT64_MAX},
+    [HEADER_CAUSALITY] = {"causality_id", GIVEN_CAUSALITY, UINT64_MAX},
+    [HEADER_PARENT] = {"parent", GIVEN_PARENT, UINT64_MAX},
+    [HEADER_SPAN] = {"span_id", GIVEN_SPAN, UINT64_MAX},
+};
+
+/* -- running --------------------------------------------------------------------------------- */
+
+int
+kobs_failed(const kobs_call *call, Py_ssize_t emission)
+{
+    PyObject *type, *error, *traceback;
+
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(error, traceback);
+    }
+    PyObject *collector = call->route != NULL && PyTuple_GET_SIZE(call->route) > 0
+        ? PyTuple_GET_ITEM(call->route, 0) : Py_None;
+    PyObject *site = call->observed->site == NULL ? Py_None : call->observed->site;
+    PyObject *told = PyObject_CallMethod(site, "failed", "OnO", error, emission, collector);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    if (told == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return -1;
+        }
+        PyErr_WriteUnraisable(site);
+    }
+    Py_XDECREF(told);
+    return 0;
+}
+
+static int
+put_header(kobs_given *given, int index, PyObject *value)
+{
+    uint64_t number;
+
+    if (value == Py_None) {
+        return 0;
+    }
+    if (kobs_unsigned(value, header_values[index].most, &number) < 0) {
+        return -1;
+    }
+    given->given |= header_values[index].bit;
+    switch (index) {
+    case HEADER_PID: given->pid = (uint32_t)number; break;
+    case HEADER_SEVERITY: given->severity = (uint8_t)number; break;
+    case HEADER_LINK: given->link = number; break;
+    case HEADER_CAUSALITY: given->causality_id = number; break;
+    case HEADER_PARENT: given->parent = number; break;
+    case HEADER_SPAN: given->span_id = number; break;
+    }
+    return 0;
+}
+
+/* A value that needs no reference of its own while the call lasts; NULL for any other. */
+static inline PyObject *
+borrowed_value(const kobs_node *node, const kobs_call *call)
+{
+    switch (node->kind) {
+    case NODE_CONSTANT:
+        return node->object;
+    case NODE_PARAMETER:
+        return node->index < call->count ? call->args[node->index] : NULL;
+    case NODE_RESULT:
+        return call->result;
+    default:
+        return NULL;
+    }
+}
+
+typedef enum { EMITTED, REFUSED, FAILED } outcome;
+
+/* REFUSED: something does not fit, and nothing was recorded. With an exception set unless EMITTED. */
+static outcome
+emit_natively(const kobs_op *op, const kobs_call *call, emitter_object *emitter,
+              PyObject *const *values)
+{
+    PyObject *fields[KOBS_PAYLOAD_SIZE];
+    kobs_given given = {0};
+    uint64_t event;
+    int64_t entry;
+
+    for (Py_ssize_t index = 0; index < emitter->field_count; index++) {
+        fields[index] = emitter->fields[index].otherwise;
+    }
+    for (Py_ssize_t index = 0; index < op->count; index++) {
+        int target = op->targets[index];
+        if (target >= 0 && target < emitter->field_count) {
+            fields[target] = values[index];
+        }
+        else if (target >= 0 || put_header(&given, -1 - target, values[index]) < 0) {
+            return REFUSED;
+        }
+    }
+    for (Py_ssize_t index = 0; index < emitter->field_count; index++) {
+        if (fields[index] == NULL) {
+            return REFUSED;
+        }
+    }
+    if (call->ended_ns != 0) {
+        given.given |= GIVEN_TIME;
+        given.timestamp_ns = call->ended_ns;
+    }
+    if (kobs_emit(emitter, fields, &given, &event, &entry) == 0) {
+        return EMITTED;
+    }
+    return event != 0 ? FAILED : REFUSED;
+}
+
+/* 0, or -1 with an exception set. */
+static int
+emit(const kobs_op *op, const kobs_call *call, PyObject *channel)
+{
+    PyObject *values[MAX_VALUES], *owned[MAX_VALUES], *made;
+    Py_ssize_t kept = 0;
+    outcome done = FAILED;
+
+    for (Py_ssize_t index = 0; index < op->count; index++) {
+        values[index] = borrowed_value(&op->values[index], call);
+        if (values[index] == NULL) {
+            values[index] = owned[kept] = kobs_node_value(&op->values[index], call);
+            if (values[index] == NULL) {
+                goto end;
+            }
+            kept++;
+        }
+    }
+    if (Py_TYPE(channel) == call->observed->emitter_type) {
+        done = emit_natively(op, call, (emitter_object *)channel, values);
+        if (done != REFUSED) {
+            goto end;
+        }
+        PyErr_Clear(); /* a call from Python says which value it was, and why */
+    }
+    made = PyObject_Vectorcall(channel, values, (size_t)op->positional, op->keywords);
+    done = made == NULL ? FAILED : EMITTED;
+    Py_XDECREF(made);
+end:
+    while (kept > 0) {
+        Py_DECREF(owned[--kept]);
+    }
+    return done == EMITTED ? 0 : -1;
+}
+
+/* The Python code of an emission: function(collector, channel, state, result, error, elapsed_ns,
+ * *args, **kwargs). What it gives is kept for later moments. */
+static int
+call_function(const kobs_op *op, kobs_call *call, PyObject *channel)
+{
+    Py_ssize_t keywords = call->keywords == NULL ? 0 : PyTuple_GET_SIZE(call->keywords);
+    Py_ssize_t given = call->count + keywords;
+    PyObject **slot = call->states == NULL || op->slot < 0 ? NULL : &call->states[op->slot];
+    PyObject *elapsed = PyLong_FromUnsignedLongLong(call->elapsed_ns);
+    PyObject **values = PyMem_New(PyObject *, (size_t)(EXTRAS + given)), *made = NULL;
+
+    if (values == NULL) {
+        PyErr_NoMemory();
+    }
+    else if (elapsed != NULL) {
+        values[0] = PyTuple_GET_ITEM(call->route, 0);
+        values[1] = channel;
+        values[2] = slot != NULL && *slot != NULL ? *slot : Py_None;
+        values[3] = call->result == NULL ? Py_None : call->result;
+        values[4] = call->error == NULL ? Py_None : call->error;
+        values[5] = elapsed;
+        memcpy(values + EXTRAS, call->args, (size_t)given * sizeof(PyObject *));
+        PyObject *kept = Py_NewRef(values[2]);
+        made = PyObject_Vectorcall(op->function, values, (size_t)(EXTRAS + call->count),
+                                   call->keywords);
+        Py_DECREF(kept);
+    }
+    Py_XDECREF(elapsed);
+    PyMem_Free(values);
+    if (made == NULL) {
+        return -1;
+    }
+    if (made != Py_None && slot != NULL) {
+        Py_XSETREF(*slot, made);
+        return 0;
+    }
+    Py_DECREF(made);
+    return 0;
+}
+
+int
+kobs_ops_run(const kobs_ops *ops, kobs_call *call)
+{
+    for (Py_ssize_t index = 0; index < ops->count; index++) {
+        const kobs_op *op = &ops->ops[index];
+        PyObject *channel = PyTuple_GET_ITEM(call->route, op->emission + 1);
+        int done = 0, wanted = 1;
+
+        if (op->function != NULL) {
+            done = call_function(op, call, channel);
+            call->ended_ns = 0; /* what follows is later than the end of the call */
+        }
+        else {
+            if (op->condition != NULL) {
+                PyObject *answer = kobs_node_value(op->condition, call);
+                wanted = answer == NULL ? -1 : PyObject_IsTrue(answer);
+                Py_XDECREF(answer);
+            }
+            done = wanted <= 0 ? wanted : emit(op, call, channel);
+        }
+        if (done < 0 && kobs_failed(call, op->emission) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* -- descriptions ---------------------------------------------------------------------------- */
+
+static int
+target_of(PyObject *name, int *target)
+{
+    if (PyLong_Check(name)) {
+        *target = (int)PyLong_AsLong(name);
+        return *target < 0 ? -1 : 0;
+    }
+    for (int index = 0; PyUnicode_Check(name) && index < HEADER_VALUES; index++) {
+        if (PyUnicode_CompareWithASCIIString(name, header_values[index].name) == 0) {
+            *target = -1 - index;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* (emission, function, slot, condition, positional, keywords, targets, values) */
+static int
+op_init(kobs_op *op, PyObject *description)
+{
+    PyObject *function, *condition, *keywords, *targets, *values;
+
+    if (!PyArg_ParseTuple(description, "nOnOnO!O!O!:emission", &op->emission, &function,
+                          &op->slot, &condition, &op->positional, &PyTuple_Type, &keywords, &PyTuple_Type, &targets,
+                          &PyTuple_Type, &values)) {
+        return -1;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(values);
+    if (count > MAX_VALUES || PyTuple_GET_SIZE(targets) != count || op->positional < 0
+        || op->positional + PyTuple_GET_SIZE(keywords) != count) {
+        PyErr_Format(PyExc_ValueError, "%R is no emission that this core knows", description);
+        return -1;
+    }
+    op->function = function == Py_None ? NULL : Py_NewRef(function);
+    op->keywords = PyTuple_GET_SIZE(keywords) == 0 ? NULL : Py_NewRef(keywords);
+    op->values = PyMem_Calloc((size_t)count + 1, sizeof(kobs_node));
+    op->targets = PyMem_Calloc((size_t)count + 1, sizeof(int));
+    if (op->values == NULL || op->targets == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (condition != Py_None) {
+        op->condition = PyMem_Calloc(1, sizeof(kobs_node));
+        if (op->condition == NULL || kobs_node_init(op->condition, condition) < 0) {
+            return -1;
+        }
+    }
+    for (Py_ssize_t index = 0; index < count; index++) {
+        PyObject *target = PyTuple_GET_ITEM(targets, index);
+        if (target_of(target, &op->targets[index]) < 0) {
+            PyErr_Format(PyExc_ValueError, "%R is neither a field nor a header value", target);
+            return -1;
+        }
+        op->count++;
+        if (kobs_node_init(&op->values[index], PyTuple_GET_ITEM(values, index)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+kobs_ops_init(kobs_ops *ops, PyObject *descriptions)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(descriptions);
+
+    ops->ops = PyMem_Calloc((size_t)count + 1, sizeof(kobs_op));
+    if (ops->ops == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    while (ops->count < count) {
+        PyObject *description = PyTuple_GET_ITEM(descriptions, ops->count);
+        if (op_init(&ops->ops[ops->count++], description) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void
+kobs_ops_clear(kobs_ops *ops)
+{
+    for (Py_ssize_t index = 0; index < ops->count; index++) {
+        kobs_op *op = &ops->ops[index];
+        for (Py_ssize_t each = 0; each < op->count; each++) {
+            kobs_node_clear(&op->values[each]);
+        }
+        if (op->condition != NULL) {
+            kobs_node_clear(op->condition);
+        }
+        PyMem_Free(op->condition);
+        PyMem_Free(op->values);
+        PyMem_Free(op->targets);
+        Py_CLEAR(op->function);
+        Py_CLEAR(op->keywords);
+    }
+    PyMem_Free(ops->ops);
+    ops->ops = NULL;
+    ops->count = 0;
+}
+
+int
+kobs_ops_visit(kobs_ops *ops, visitproc visit, void *arg)
+{
+    for (Py_ssize_t index = 0; index < ops->count; index++) {
+        kobs_op *op = &ops->ops[index];
+        int stop = op->condition == NULL ? 0 : kobs_node_visit(op->condition, visit, arg);
+        for (Py_ssize_t each = 0; stop == 0 && each < op->count; each++) {
+            stop = kobs_node_visit(&op->values[each], visit, arg);
+        }
+        if (stop != 0) {
+            return stop;
+        }
+        Py_VISIT(op->function);
+    }
+    return 0;
+}
