@@ -85,7 +85,8 @@ borrowed_value(const kobs_node *node, const kobs_call *call)
     case NODE_CONSTANT:
         return node->object;
     case NODE_PARAMETER:
-        return node->index < call->count ? call->args[node->index] : NULL;
+        return node->index < call->count && node->index < call->observed->parameters.positional
+            ? call->args[node->index] : NULL;
     case NODE_RESULT:
         return call->result;
     default:
