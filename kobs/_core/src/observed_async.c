@@ -130,6 +130,9 @@ void
 kobs_async_finalize(stepped_object *self)
 {
     if (has_ended(self)) {
+        if (self->started && !self->silent && kobs_step_returned(self, Py_None) < 0) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
         return;
     }
     if (self->finalizer != NULL) {

@@ -85,10 +85,8 @@ borrowed_value(const kobs_node *node, const kobs_call *call)
     case NODE_CONSTANT:
         return node->object;
     case NODE_PARAMETER:
-        return node->index < call->count
-                       && node->index < call->observed->parameters.positional
-                   ? call->args[node->index]
-                   : NULL; /* what is passed by keyword, or is the default */
+        return node->index < call->count && node->index < call->observed->parameters.positional
+            ? call->args[node->index] : NULL;
     case NODE_RESULT:
         return call->result;
     default:

@@ -269,6 +269,19 @@ stepped_close(stepped_object *self, PyObject *Py_UNUSED(none))
     return NULL;
 }
 
+/* Whether what it stands for has run to its end without it: the garbage collector came there first. */
+static bool
+inner_has_ended(stepped_object *self)
+{
+    bool coroutine = self->call.observed->style == STYLE_COROUTINE;
+    PyObject *frame = PyObject_GetAttrString(self->inner, coroutine ? "cr_frame" : "gi_frame");
+    bool ended = frame == Py_None;
+
+    PyErr_Clear();
+    Py_XDECREF(frame);
+    return ended;
+}
+
 static void
 stepped_finalize(stepped_object *self)
 {
@@ -277,6 +290,11 @@ stepped_finalize(stepped_object *self)
     PyErr_Fetch(&type, &error, &traceback);
     if (self->call.observed->style == STYLE_ASYNC_GENERATOR) {
         kobs_async_finalize(self);
+    }
+    else if (self->started && !self->silent && inner_has_ended(self)) {
+        PyErr_SetNone(PyExc_GeneratorExit);
+        kobs_step_raised(self);
+        PyErr_Clear();
     }
     else if (self->started && !self->silent) {
         PyObject *closed = stepped_close(self, NULL);
