@@ -18,7 +18,8 @@ RESULT = ROOT / "benchmarks" / "figures.json"
 PAGE = ROOT / "docs" / "reference" / "figures.md"
 HEAD = """# Figures
 
-Made by `make bench-docs` from one run of `make bench`. Ratios are taken side by side in that run:
+Made by `make bench-docs` from one run of `make bench`, or of `make bench-quick` where the machine was
+short of time (fewer rounds; the table of the machine says how many). Ratios are taken side by side in that run:
 every round measures each subject once, one after the other, with
 [pyperf](https://pyperf.readthedocs.io), so that what else the machine does falls on all of them.
 Quote the ratios. Nanoseconds are this machine's, and those of whole processes are CPU time.
