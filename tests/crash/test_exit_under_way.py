@@ -1,4 +1,4 @@
-"""A program that leaves by `os._exit` while its other threads are at work leaves as it would bare."""
+"""A program that leaves by `os._exit` while its threads are at work leaves as it would bare."""
 
 import subprocess
 import sys
