@@ -18,10 +18,11 @@ RESULT = ROOT / "benchmarks" / "figures.json"
 PAGE = ROOT / "docs" / "reference" / "figures.md"
 HEAD = """# Figures
 
-Made by `make bench-docs` from one run of `make bench`. Ratios are taken side by side in that run:
-every round measures each subject once, one after the other, with
-[pyperf](https://pyperf.readthedocs.io), so that what else the machine does falls on all of them.
-Quote the ratios. Nanoseconds are this machine's, and those of whole processes are CPU time.
+Made by `make bench-docs` from one run of `make bench`, or of `make bench-quick` (fewer rounds: the
+table of the machine says how many). Ratios are taken side by side in that run: every round measures
+each subject once, one after the other, with [pyperf](https://pyperf.readthedocs.io), so that what
+else the machine does falls on all of them. Quote the ratios. Nanoseconds are this machine's, and
+those of whole processes are CPU time.
 
 A verdict is *reached* or *not reached* where the quartiles agree on it, else *too close to tell*.
 Where a target is not reached, the floor is what the row stands on: the same work without kobs, from

@@ -65,7 +65,8 @@ def _start(given: dict[str, str]) -> None:
         origin.set(given["KOBS_ORIGIN"])
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
-    process.close_at_exit(collector.close)
+    # Only the ring: other threads run on until the process is gone, and may still emit.
+    process.close_at_exit(lambda: collector.ring.close())
 
     def finish() -> None:
         registry.disable(collector)
