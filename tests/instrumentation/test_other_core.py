@@ -1,5 +1,5 @@
-"""What observed classes record is the same with the core that this run does not use: their tests run
-with that one, in a process of their own, since classes are observed when modules are imported."""
+"""What observed classes record is the same with the core that this run does not use: their tests
+run with that one, in a process of their own, since classes are observed when they are imported."""
 
 import os
 import subprocess
