@@ -192,10 +192,6 @@ kobs_call_leave(kobs_call *call)
     return 0;
 }
 
-/* Call the original. */
-PyObject *kobs_call_original(observed_object *, PyObject *const *args, size_t count,
-                             PyObject *keywords);
-
 int kobs_add_function_type(PyObject *module);
 
 /* -- step by step (observed_steps.c, observed_async.c) ----------------------------------------- */
@@ -205,8 +201,9 @@ typedef struct {
     PyObject_HEAD
     PyObject *inner;
     kobs_call call;
-    PyObject **kept; /* the arguments; owned */
+    PyObject **kept; /* the arguments; owned. `few` where they fit in there */
     Py_ssize_t kept_count;
+    PyObject *few[4];
     bool started, stepping;
     bool silent;         /* nothing is to be told of it, or no more */
     bool hooked;         /* async generators: the event loop knows of it */

@@ -49,7 +49,9 @@ drop_arguments(stepped_object *self)
     while (count > 0) {
         Py_DECREF(kept[--count]);
     }
-    PyMem_Free(kept);
+    if (kept != self->few) {
+        PyMem_Free(kept);
+    }
 }
 
 /* With whatever exception is set. */
@@ -414,8 +416,9 @@ kobs_stepped(kobs_call *call, PyObject *inner)
     self->kept_count = call->count + keywords;
     self->started = self->stepping = self->silent = self->hooked = false;
     self->finalizer = self->weakrefs = NULL;
-    self->kept = PyMem_New(PyObject *, (size_t)self->kept_count + 1);
-    if (self->kept == NULL) {
+    self->kept = self->kept_count <= (Py_ssize_t)(sizeof(self->few) / sizeof(self->few[0]))
+        ? self->few : PyMem_New(PyObject *, (size_t)self->kept_count);
+    if (self->kept == NULL) { /* no memory: it runs, and nothing is told of it */
         self->kept_count = self->call.count = 0;
         self->silent = true;
     }
@@ -465,11 +468,13 @@ stepped_dealloc(stepped_object *self)
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
-    PyObject_GC_Track(self);
-    if (PyObject_CallFinalizerFromDealloc((PyObject *)self) != 0) {
-        return;
+    if (!self->silent || self->hooked) { /* else its end is known */
+        PyObject_GC_Track(self);
+        if (PyObject_CallFinalizerFromDealloc((PyObject *)self) != 0) {
+            return;
+        }
+        PyObject_GC_UnTrack(self);
     }
-    PyObject_GC_UnTrack(self);
     stepped_clear(self);
     Py_CLEAR(self->inner);
     Py_CLEAR(self->call.observed);

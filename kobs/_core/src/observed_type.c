@@ -26,9 +26,13 @@ through_super(observed_object *self, PyObject *const *args, Py_ssize_t count, Py
     return result;
 }
 
-PyObject *
-kobs_call_original(observed_object *self, PyObject *const *args, size_t count, PyObject *keywords)
+static inline PyObject *
+call_original(observed_object *self, PyObject *const *args, size_t count, PyObject *keywords)
 {
+    if (PyFunction_Check(self->original) && self->through == NULL) {
+        vectorcallfunc call = ((PyFunctionObject *)self->original)->vectorcall;
+        return call(self->original, args, count, keywords);
+    }
     if (self->through != NULL) {
         return through_super(self, args, PyVectorcall_NARGS(count), keywords);
     }
@@ -46,11 +50,11 @@ call_observed(observed_object *self, PyObject *const *args, size_t count, PyObje
     int routed = kobs_call_route(&call);
 
     if (routed <= 0) {
-        return routed < 0 ? NULL : kobs_call_original(self, args, count, keywords);
+        return routed < 0 ? NULL : call_original(self, args, count, keywords);
     }
     Py_INCREF(self); /* the call may be what drops the last reference */
     if (kobs_call_begin(&call) == 0 && kobs_call_enter(&call) == 0) {
-        result = kobs_call_original(self, args, count, keywords);
+        result = call_original(self, args, count, keywords);
         if (kobs_call_leave(&call) < 0) {
             Py_CLEAR(result);
         }
@@ -73,7 +77,7 @@ call_stepped(observed_object *self, PyObject *const *args, size_t count, PyObjec
     kobs_call call = {
         .observed = self, .args = args, .count = PyVectorcall_NARGS(count), .keywords = keywords,
     };
-    PyObject *inner = kobs_call_original(self, args, count, keywords);
+    PyObject *inner = call_original(self, args, count, keywords);
 
     return inner == NULL || !kobs_parameters_fit(&call) ? inner : kobs_stepped(&call, inner);
 }
@@ -82,7 +86,7 @@ static PyObject *
 function_vectorcall(observed_object *self, PyObject *const *args, size_t count, PyObject *keywords)
 {
     if (self->route == NULL) {
-        return kobs_call_original(self, args, count, keywords);
+        return call_original(self, args, count, keywords);
     }
     if (self->style == STYLE_PLAIN) {
         return call_observed(self, args, count, keywords);
