@@ -46,7 +46,7 @@ GROUPS = (
           Effort(5, 51, 0.0003), Effort(2, 11, 0.0003)),
     Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
     Group("pytest", tuple(name for name in processes.SUBJECTS if name.startswith("pytest_")), (),
-          Effort(7, 1, 0.0), Effort(2, 1, 0.0)),
+          Effort(15, 1, 0.0), None),
     Group("10,000 events a second", tuple(busy.SUBJECTS), (),
           Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
     Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 51, 0.0003), None),

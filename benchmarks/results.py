@@ -1,6 +1,7 @@
 """From series to figures: values, ratios and verdicts. What comes out is JSON's own types."""
 
 from collections.abc import Mapping
+from math import sqrt
 from statistics import median, quantiles
 from typing import Any
 
@@ -10,16 +11,21 @@ from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, Row, Terms
 SCALE = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "MB": 1e-6, "%": 100.0}
 """How many of a unit are in a second, a byte or a whole."""
 
+NOTCH = 1.57
+"""Half the 95 % interval of a median, in distances of the quartiles over the root of the number of
+values (McGill, Tukey and Larsen, "Variations of Box Plots", 1978)."""
+
 Figure = dict[str, float]
-"""`median`, and the quartiles `low` and `high`, over the rounds."""
+"""`median`, the quartiles `low` and `high`, and the `error` of the median, over the rounds."""
 
 
 def figure(values: list[float]) -> Figure:
     """Median and spread of a value a round."""
     if len(values) < 2:
-        return {"median": values[0], "low": values[0], "high": values[0]}
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return {"median": median(values), "low": low, "high": high}
+        return {"median": values[0], "low": values[0], "high": values[0], "error": 0.0}
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    error = NOTCH * (high - low) / sqrt(len(values))
+    return {"median": middle, "low": low, "high": high, "error": error}
 
 
 class Summed:
@@ -91,13 +97,15 @@ def evaluate(row: Row, series: Series, core: str, features: tuple[str, ...] = ()
 
 
 def verdict(held: Figure, target: float | None, slack: float = 0.0) -> str:
-    """Whether it is at most the target: the quartiles have to agree on it. `slack` is what cannot
-    be told from a target of nothing."""
+    """Whether the median is at most the target, as far as can be told from so many rounds. `slack`
+    is what cannot be told from a target of nothing."""
     if target is None:
         return "no target for this core"
-    if held["high"] <= target + slack:
+    if held["median"] + held["error"] <= target + slack:
         return "reached"
-    return "not reached" if held["low"] > target + slack else "too close to tell"
+    if held["median"] - held["error"] > target + slack:
+        return "not reached"
+    return "too close to tell"
 
 
 def _missing(reason: str) -> str:

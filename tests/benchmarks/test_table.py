@@ -107,7 +107,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
         series.add("clock_gettime", clock)
         series.add("c:publish", clock * 2)
     made = row("publish", series)
-    assert made["ratio"] == pytest.approx({"median": 2.0, "low": 2.0, "high": 2.0})
+    assert made["ratio"] == pytest.approx({"median": 2, "low": 2, "high": 2, "error": 0})
     assert made["verdict"] == "reached"
 
 
@@ -155,14 +155,18 @@ def test_a_hook_of_the_c_core_says_nanoseconds_for_one_time(
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
-    [(1, 2, "reached"), (2, 4, "too close to tell"), (4, 5, "not reached")],
+    ("median", "said"), [(1, "reached"), (2.5, "too close to tell"), (5, "not reached")]
 )
-def test_a_verdict_needs_both_quartiles(low: float, high: float, said: str) -> None:
-    held = {"low": low, "median": (low + high) / 2, "high": high}
-    assert results.verdict(held, 3) == said
+def test_a_verdict_heeds_the_error_of_the_median(median: float, said: str) -> None:
+    assert results.verdict({"median": median, "error": 1.0}, 3) == said
+
+
+def test_more_rounds_make_the_median_surer_and_the_spread_no_smaller() -> None:
+    few, many = results.figure([1.0, 2.0, 3.0] * 3), results.figure([1.0, 2.0, 3.0] * 30)
+    assert few["high"] - few["low"] == many["high"] - many["low"]
+    assert many["error"] < few["error"] / 3
 
 
 def test_there_is_no_verdict_without_a_target() -> None:
-    held = {"low": 1.0, "median": 1.0, "high": 1.0}
+    held = {"median": 1.0, "error": 0.0}
     assert results.verdict(held, None) == "no target for this core"
