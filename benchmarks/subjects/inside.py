@@ -4,12 +4,12 @@ Inside the C core this is measured by functions of the extension `kobs._core._na
 looked up by name. Each runs its work so many times in one loop without the GIL's or a call's cost
 in it, and returns nanoseconds for one time, as a float:
 
-    bench_publish(ring, n)        publish one event of two integers into `ring`
-    bench_publish_block(ring, n)  the same with tickets in blocks and the invariant TSC
+    bench_publish(n)              publish one event into a ring of its own
+    bench_publish_block(n)        the same with tickets in blocks and the invariant TSC
     bench_observe(n)              the anomaly check of one value, past its first samples
     bench_filter(n)               one event against a filter of severity and category
     bench_serialise(n)            one event to what an exporter sends
-    bench_query(n)                1,000 durations to count, mean, p50, p95 and p99
+    bench_query(events)           one query over so many events: count, mean, p50, p95 and p99
 
 What the extension does not have is told as "not in this core". Beside them stand the same things
 from Python, on either core.
@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.subject import Absent, Loop, Statement, Subject, main
-from benchmarks.subjects.calls import written
 
 
 def native() -> ModuleType:
@@ -37,8 +36,9 @@ def native() -> ModuleType:
         raise Absent("not in this core") from None
 
 
-def hook(name: str, *, ring: bool = False) -> Loop:
-    """A function of the extension that measures."""
+def hook(name: str, *, of: int | None = None) -> Loop:
+    """A function of the extension that measures. It takes how often to do it; with `of` it takes
+    that instead: what one time is done to."""
 
     def find() -> Any:
         try:
@@ -48,10 +48,7 @@ def hook(name: str, *, ring: bool = False) -> Loop:
 
     def make() -> Callable[[int], float]:
         function = find()
-        if not ring:
-            return lambda loops: float(function(loops)) * loops * 1e-9
-        collector = written()
-        return lambda loops: float(function(collector.ring, loops)) * loops * 1e-9
+        return lambda loops: float(function(loops if of is None else of)) * loops * 1e-9
 
     return Loop(make, lambda: find() and None)
 
@@ -100,12 +97,12 @@ def queried() -> Any:
 
 
 SUBJECTS: dict[str, Subject] = {
-    "publish": hook("bench_publish", ring=True),
-    "publish_block": hook("bench_publish_block", ring=True),
+    "publish": hook("bench_publish"),
+    "publish_block": hook("bench_publish_block"),
     "check": hook("bench_observe"),
     "filter": hook("bench_filter"),
     "serialise": hook("bench_serialise"),
-    "query": hook("bench_query"),
+    "query": hook("bench_query", of=1000),
     "check_python": Statement('observe("read", 103.0)', "observe", detector),
     "filter_python": Statement("matches(event)", "matches, event", filtered),
     "serialise_python": Statement("line(event)", "line, event", serialised),
