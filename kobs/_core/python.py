@@ -269,6 +269,8 @@ class PythonRing:
     def reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
         self._check_open()
         reader = self._make_reader(self._register() if lossless else None)
+        if lossless:
+            self._withdraw()
         if oldest:
             reader.seek_oldest()
         else:
