@@ -211,6 +211,8 @@ class PythonRing:
 
     def _intern_new(self, text: str) -> int:
         """Put a string into the recording."""
+        if not isinstance(text, str):
+            raise TypeError(f"expected a str, got {type(text).__name__}")
         if not text or self.closed:
             return 0
         string_id = self._strings.append(text.encode("utf-8", "surrogatepass"))
