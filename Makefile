@@ -12,7 +12,7 @@ CORE := setup.py $(wildcard kobs/_core/src/*)
 SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz docs bench bench-quick bench-docs clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz native sanitize crash docs bench bench-quick bench-docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,18 @@ model: ## check the ring's protocol with spin, a model checker, which it install
 
 fuzz: $(VENV)/.fuzz ## read damaged recordings for FUZZ_SECONDS (60) with the core that KOBS_CORE names
 	$(BIN)/python -m tests.fuzz.fuzz $(FUZZ_SECONDS)
+
+native: ## the ring's protocol in C without Python, threads in parallel (STRESS_S seconds a scenario)
+	@mkdir -p build/native
+	$(CC) -std=c11 -O2 -Wall -Wextra -Ikobs/_core/src tests/native/ring_stress.c \
+		$(addprefix kobs/_core/src/,ring.c cursor.c clock.c) -o build/native/ring_stress -pthread
+	build/native/ring_stress $(STRESS_S)
+
+sanitize: $(VENV)/.dev ## the C core under thread, address and undefined-behaviour sanitizers
+	tools/sanitize.sh
+
+crash: $(VENV)/.dev ## kill -9 at 1,000 random moments, with the C core
+	KOBS_KILLS=1000 $(BIN)/python -m pytest -s "tests/crash/test_kill.py::test_kills[c]"
 
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference

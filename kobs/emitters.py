@@ -196,8 +196,7 @@ def _written_emitter(
         name = schema.name_field
         named = f"intern(str({name}))" if name else "0"
         if name and isinstance(schema.field(name).kind, InternedName):
-            named = f"(named := intern({name}))"
-            values = ["named" if value == f"intern({name})" else value for value in values]
+            named = f"e_{name}"
         publish = f"event, entry = publish({named}, "
     lines = [
         f"def emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
@@ -222,11 +221,12 @@ def _written_emitter(
         "    publish, intern, own_pid = cell.wiring",
         "    scope = origin_get() if origin_used[0] else ''",
         "    try:",
+        "        if scope: scope = intern(scope)",
         *(f"        {line}" for line in statements),
         f"        {publish}lane, clock() if timestamp_ns is None else timestamp_ns,"
         " causality_id or 0, parent or 0, span_id or 0, link, own_pid if pid is None else pid,"
         f" threads[0].tid if tid is None else tid, {schema.type_id}, level, flags,"
-        f" intern(scope) if scope else 0, {', '.join(values)})",
+        f" scope or 0, {', '.join(values)})",
         f"    except errors as error: explain(error, ({arguments},), pid, link, parent)",
     ]
     if analyse is not None:

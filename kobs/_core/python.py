@@ -211,6 +211,8 @@ class PythonRing:
 
     def _intern_new(self, text: str) -> int:
         """Put a string into the recording."""
+        if not isinstance(text, str):
+            raise TypeError(f"expected a str, got {type(text).__name__}")
         if not text or self.closed:
             return 0
         string_id = self._strings.append(text.encode("utf-8", "surrogatepass"))
@@ -269,6 +271,8 @@ class PythonRing:
     def reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
         self._check_open()
         reader = self._make_reader(self._register() if lossless else None)
+        if lossless:
+            self._withdraw()
         if oldest:
             reader.seek_oldest()
         else:

@@ -11,11 +11,13 @@ import time
 import pytest
 
 from kobs import Collector, Event, event_type, open_recording
+from kobs._core import select
 from kobs.events import Category
 from kobs.schema import U64
 from kobs.session import Session
 
-KILLS = 200
+KILLS = int(os.environ.get("KOBS_KILLS") or 100)
+"""A core; `make crash` kills 1,000 times."""
 NAMES = 1000
 """Different names of steps: a table of names is bounded, and full on a fast machine otherwise."""
 AT_ONCE = 2
@@ -81,7 +83,10 @@ def work(session: Session, number: int, state: memoryview) -> None:
 
 
 @pytest.mark.slow
-def test_200_kills(tmp_path):
+@pytest.mark.parametrize("core", ["python", pytest.param("c", marks=pytest.mark.c_core)])
+def test_kills(tmp_path, monkeypatch, core):
+    monkeypatch.setenv("KOBS_CORE", core)
+    assert select().name == core
     seed = int(os.environ.get("KOBS_CRASH_SEED") or time.time_ns() % 1_000_000)
     random_ = random.Random(seed)
     print(f"KOBS_CRASH_SEED={seed}")

@@ -138,7 +138,7 @@ make_ring(kobs_ring *ring, size_t count)
         double duration = duration_of(&state);
         memcpy(body.payload, &name, sizeof(name));
         memcpy(body.payload + 4, &duration, sizeof(duration));
-        kobs_publish(ring, KOBS_MAIN_LANE, &body, sizeof(body));
+        kobs_publish(ring, KOBS_MAIN_LANE, &body, KOBS_BODY_SIZE);
     }
     return memory;
 }

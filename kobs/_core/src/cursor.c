@@ -109,7 +109,8 @@ given_up(kobs_cursor *cursor, int64_t at, int64_t head)
     if (cursor->settled || at < cursor->stale_before || head - at > cursor->slots) {
         return true;
     }
-    uint64_t now = kobs_now();
+    /* The one clock of all threads: this may be another thread than the one that began to wait. */
+    uint64_t now = kobs_monotonic();
     if (cursor->stalled_at != at) {
         cursor->stalled_at = at;
         cursor->stalled_ns = now;

@@ -188,6 +188,7 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
     }
     Py_XDECREF(sampled);
 
+    body.words[(self->body_size - 1) / 8] = 0; /* is published whole, and has more than fields */
     if (origin_id(self, &body.origin) < 0) {
         return -1;
     }

@@ -45,7 +45,7 @@ limit_of(kobs_ring *ring, kobs_lane *lane, uint64_t head)
 
     for (unsigned index = 0; index < KOBS_READER_ENTRIES; index++) {
         const kobs_reader_entry *reader = &ring->readers[index];
-        uint64_t cursor = __atomic_load_n(&reader->cursors[lane->number], __ATOMIC_RELAXED);
+        uint64_t cursor = __atomic_load_n(&reader->cursors[lane->number], __ATOMIC_ACQUIRE);
 
         if (__atomic_load_n(&reader->pid, __ATOMIC_ACQUIRE) != 0 && cursor < slowest) {
             slowest = cursor;
@@ -57,17 +57,17 @@ limit_of(kobs_ring *ring, kobs_lane *lane, uint64_t head)
 bool
 kobs_take_or_discard(kobs_ring *ring, kobs_lane *lane, uint64_t *ticket)
 {
-    uint64_t head = atomic_load_explicit(&lane->head->value, memory_order_relaxed);
+    uint64_t head = atomic_load_explicit(&lane->head->value, memory_order_acquire);
 
     /* Each failed exchange is another producer's success; after as many as this the event is
      * dropped rather than waited for. */
     for (int tries = 0; tries < 64; tries++) {
-        if (head >= atomic_load_explicit(&lane->limit, memory_order_relaxed)) {
+        if (head >= atomic_load_explicit(&lane->limit, memory_order_acquire)) {
             uint64_t limit = limit_of(ring, lane, head);
             if (head >= limit) {
                 return false;
             }
-            atomic_store_explicit(&lane->limit, limit, memory_order_relaxed);
+            atomic_store_explicit(&lane->limit, limit, memory_order_release);
         }
         if (atomic_compare_exchange_strong_explicit(&lane->head->value, &head, head + 1,
                                                     memory_order_relaxed, memory_order_relaxed)) {
@@ -96,6 +96,8 @@ kobs_open_entry(kobs_ring *ring, const kobs_in_flight *begin)
                 continue; /* others took entries of this group meanwhile */
             }
             int64_t index = group * 64 + bit;
+            /* A reader that sees any of what follows sees that the entry was free, too. */
+            atomic_thread_fence(memory_order_release);
             const uint64_t *from = (const uint64_t *)begin;
             uint64_t *to = (uint64_t *)&ring->in_flight[index];
             uint64_t number = 1 + atomic_fetch_add_explicit(&ring->begun, 1, memory_order_relaxed);

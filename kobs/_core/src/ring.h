@@ -25,7 +25,10 @@ typedef union {
     uint64_t words[KOBS_SLOT_WORDS - 1];
 } kobs_body;
 
-enum { KOBS_BODY_HEADER = KOBS_SLOT_HEADER_SIZE - 8 };
+enum {
+    KOBS_BODY_HEADER = KOBS_SLOT_HEADER_SIZE - 8,
+    KOBS_BODY_SIZE = KOBS_SLOT_SIZE - 8, /* the most that is published; a `kobs_body` is larger */
+};
 
 /* Where the slots of a lane lie that hold the tickets of one half of a segment (of all, in a ring
  * without further segments). Never changed once it is in use. */
@@ -33,6 +36,11 @@ typedef struct {
     int64_t half;
     kobs_slot *slots;
 } kobs_place;
+
+/* tests/native has producers stall where this is. */
+#ifndef KOBS_MAY_STALL
+#define KOBS_MAY_STALL() ((void)0)
+#endif
 
 typedef struct kobs_ring kobs_ring;
 
@@ -108,6 +116,7 @@ kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_
         }
     }
     kobs_slot *slot = &place->slots[ticket & lane->mask];
+    KOBS_MAY_STALL();
 
     /* Claim it from whoever finished it last. Who finds another one writing, or that it was
      * lapped by a newer one, gives up. */
@@ -119,11 +128,13 @@ kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_
         kobs_add(&ring->counters->contended, 1);
         return 0;
     }
+    KOBS_MAY_STALL();
     /* A reader that sees any of what follows sees the claim, too. */
     atomic_thread_fence(memory_order_release);
     size_t words = (size + 7) / 8;
     for (size_t word = 0; word < words; word++) {
         atomic_store_explicit(&slot->words[word + 1], body->words[word], memory_order_relaxed);
+        KOBS_MAY_STALL();
     }
     atomic_store_explicit(&slot->words[0], finished, memory_order_release);
     if (crossed) {
@@ -196,11 +207,12 @@ kobs_head(kobs_ring *ring, unsigned lane)
     return atomic_load_explicit(&ring->lanes[lane].head->value, memory_order_acquire);
 }
 
-/* What is granted to a discarding lane is looked up anew: a lossless reader came or went. */
+/* What is granted to a discarding lane is looked up anew: a lossless reader came or went. Whoever
+ * did not see one that came goes by a head that is not newer than the one that it reads next. */
 static inline void
 kobs_forget_limit(kobs_ring *ring, unsigned lane)
 {
-    atomic_store_explicit(&ring->lanes[lane].limit, 0, memory_order_relaxed);
+    atomic_store_explicit(&ring->lanes[lane].limit, 0, memory_order_seq_cst);
 }
 
 #endif

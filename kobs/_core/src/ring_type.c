@@ -215,7 +215,7 @@ take_body(PyObject *lane, PyObject *packed, unsigned *number, kobs_body *body, s
         return -1;
     }
     if (!PyBytes_Check(packed) || PyBytes_GET_SIZE(packed) < KOBS_BODY_HEADER
-        || PyBytes_GET_SIZE(packed) > KOBS_SLOT_SIZE - 8) {
+        || PyBytes_GET_SIZE(packed) > KOBS_BODY_SIZE) {
         PyErr_SetString(PyExc_TypeError, "expected a slot's bytes after its stamp");
         return -1;
     }

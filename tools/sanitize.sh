@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The C core under sanitizers: the protocol alone under ThreadSanitizer and under
+# AddressSanitizer with UndefinedBehaviorSanitizer, then the whole extension under the latter two,
+# with the tests of the contract and the stress tests.
+#
+#     tools/sanitize.sh [native|extension]...      (both)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+core=kobs/_core/src
+out=$PWD/build/sanitize
+seconds=${STRESS_S:-2}
+cc=${CC:-gcc}
+
+native() {
+    mkdir -p "$out"
+    for sanitizers in thread address,undefined; do
+        program=$out/ring_stress-${sanitizers%%,*}
+        # gcc's ThreadSanitizer knows no fences. Every word that threads share is accessed
+        # atomically, so there is no race for it to report wrongly.
+        "$cc" -std=c11 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+            "-fsanitize=$sanitizers" -Wall -Wextra -Wno-tsan -I"$core" tests/native/ring_stress.c \
+            "$core"/{ring,cursor,clock}.c -o "$program" -pthread
+        echo "== $sanitizers"
+        "$program" "$seconds"
+    done
+}
+
+extension() {
+    rm -rf "$out/lib" "$out/temp"
+    KOBS_BUILD_CORE=1 KOBS_SANITIZE=address,undefined .venv/bin/python setup.py -q build \
+        --build-base "$out/temp" --build-lib "$out/lib"
+    # Python itself is not built for it: what it leaves at its end is no leak, and its own
+    # allocator would hide where a block ends.
+    runtime=$("$cc" -print-file-name=libasan.so)
+    export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export PYTHONMALLOC=malloc PYTHONPATH=$out/lib PYTHONSAFEPATH=1
+    export LD_PRELOAD=$runtime
+    found=$(.venv/bin/python -c "from kobs._core import _native; print(_native.__file__)")
+    case $found in
+    "$out"/*) echo "== address,undefined: $found" ;;
+    *) echo "the tests would run against $found" >&2 && exit 1 ;;
+    esac
+    # (The memory of a process under AddressSanitizer tells nothing.)
+    .venv/bin/pytest -q -o pythonpath="$out/lib . examples" -m "not slow" \
+        --deselect tests/contract/test_files.py::test_memory_goes_with_the_ring \
+        ${PYTEST_ARGS:-} tests/contract tests/stress
+}
+
+[ $# -gt 0 ] || set -- native extension
+for what in "$@"; do
+    "$what"
+done
