@@ -201,6 +201,7 @@ def _written_emitter(
     lines = [
         f"def emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
         " causality_id=None, parent=None, span_id=None, link=0, timestamp_ns=None, flags=0):",
+        "    if flags is None: flags = 0",
         "    cause = cause_get()",
         "    if cause is not None:",
         "        if causality_id is None: causality_id = cause[0]",
@@ -224,7 +225,7 @@ def _written_emitter(
         "        if scope: scope = intern(scope)",
         *(f"        {line}" for line in statements),
         f"        {publish}lane, clock() if timestamp_ns is None else timestamp_ns,"
-        " causality_id or 0, parent or 0, span_id or 0, link, own_pid if pid is None else pid,"
+        " causality_id or 0, parent or 0, span_id or 0, link or 0, own_pid if pid is None else pid,"
         f" threads[0].tid if tid is None else tid, {schema.type_id}, level, flags,"
         f" scope or 0, {', '.join(values)})",
         f"    except errors as error: explain(error, ({arguments},), pid, link, parent)",

@@ -165,9 +165,7 @@ class Played:
         return event
 
     def do_begin(self, values: dict[str, Any], header: dict[str, Any]) -> int:
-        event, entry = self.begin(
-            **values, timestamp_ns=next(self.clock), **({"tid": 9} | header)
-        )
+        event, entry = self.begin(**values, timestamp_ns=next(self.clock), **({"tid": 9} | header))
         self.scopes.append(entry)
         return int(event)
 
@@ -221,8 +219,6 @@ class Played:
         """What the ring says of itself."""
         entries = sorted(entry._replace(event=0) for entry in self.ring.open_events())
         return self.ring.produced(), self.ring.losses(), entries
-
-
 
 
 def significant(data: bytes) -> bytes:

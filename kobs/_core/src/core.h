@@ -196,6 +196,7 @@ enum {
     GIVEN_PARENT = 32,
     GIVEN_SPAN = 64,
     GIVEN_TIME = 128,
+    GIVEN_BAD = 256, /* a value that does not fit: refused after the fields, as Python does */
 
     GIVEN_CAUSE = GIVEN_CAUSALITY | GIVEN_PARENT | GIVEN_SPAN,
 };

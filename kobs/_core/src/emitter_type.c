@@ -154,6 +154,21 @@ analyse(emitter_object *self, PyObject *const *fields, const uint8_t *payload, u
     return done == NULL ? -1 : 0;
 }
 
+/* Whether a field that was refused is told of after the others: Python packs all the numbers at the
+ * end, when names have got their places already. */
+static bool
+put_off(const kobs_field *field, kobs_given *given)
+{
+    if (field->kind > KIND_FLOAT
+        || !(PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError)
+             || PyErr_ExceptionMatches(PyExc_OverflowError))) {
+        return false;
+    }
+    PyErr_Clear();
+    given->given |= GIVEN_BAD;
+    return true;
+}
+
 int
 kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint64_t *event,
           int64_t *entry)
@@ -199,9 +214,14 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
             continue;
         }
         if (kobs_field_write(&self->fields[index], fields[index], self->ring, body.payload, &flags)
-            < 0) {
+                < 0
+            && !put_off(&self->fields[index], given)) {
             return -1;
         }
+    }
+    if (given->given & GIVEN_BAD) {
+        PyErr_SetString(PyExc_ValueError, "a value does not fit"); /* `explain` says which */
+        return -1;
     }
     body.causality_id = given->causality_id;
     body.parent = given->parent;
@@ -314,13 +334,12 @@ take_header(int index, PyObject *value, kobs_given *given)
 }
 
 /* Sort a call's arguments into fields (borrowed; defaults are filled in) and header values.
- * -1 with an exception set for a call that does not fit, -2 for a value. */
+ * -1 with an exception set for a call that does not fit. */
 static int
 take_arguments(emitter_object *self, PyObject *const *args, Py_ssize_t positional,
                PyObject *keywords, PyObject **fields, kobs_given *given)
 {
     Py_ssize_t index = 0;
-    int bad_value = 0;
 
     if (positional > self->field_count) {
         PyErr_Format(PyExc_TypeError, "emit_%U() takes %zd positional arguments but %zd were given",
@@ -338,9 +357,9 @@ take_arguments(emitter_object *self, PyObject *const *args, Py_ssize_t positiona
             PyObject *keyword = PyTuple_GET_ITEM(keywords, each);
             int at = header_index(self->header_names, keyword);
             if (at >= 0) {
-                bad_value |= take_header(at, args[positional + each], given);
-                if (bad_value) {
+                if (take_header(at, args[positional + each], given) < 0) {
                     PyErr_Clear(); /* said when all the fields are known */
+                    given->given |= GIVEN_BAD;
                 }
                 continue;
             }
@@ -364,10 +383,6 @@ take_arguments(emitter_object *self, PyObject *const *args, Py_ssize_t positiona
                          self->fields[index].name);
             return -1;
         }
-    }
-    if (bad_value) {
-        PyErr_SetString(PyExc_ValueError, "a header value does not fit");
-        return -2;
     }
     return 0;
 }
@@ -448,14 +463,10 @@ emitter_vectorcall(emitter_object *self, PyObject *const *args, size_t count, Py
     uint64_t event;
     int64_t entry;
 
-    int done = take_arguments(self, args, positional, keywords, fields, &given);
-    if (done == 0) {
-        done = kobs_emit(self, fields, &given, &event, &entry);
-    }
-    else if (done == -1) {
+    if (take_arguments(self, args, positional, keywords, fields, &given) < 0) {
         return NULL;
     }
-    if (done < 0) {
+    if (kobs_emit(self, fields, &given, &event, &entry) < 0) {
         explain(self, fields, args, positional, keywords);
         return NULL;
     }
