@@ -375,7 +375,7 @@ class Recording:
             attached.started_monotonic_ns,
             closed,
             attached.parent_event,
-            "exited" if closed else "running" if running else "killed",
+            "running" if running else "exited" if closed else "killed",
             None if running else codes.get(attached.pid),
             attached.path,
         )

@@ -188,14 +188,20 @@ class AttachedFile:
 
     @property
     def closed(self) -> bool:
-        """The writer closed it in order."""
-        at = Header.state.offset
-        return int.from_bytes(self._memory[at : at + 4], sys.byteorder) == layout.STATE_CLOSED
+        """The writer closed it, or left it, in order."""
+        return self._state != layout.STATE_OPEN
 
     @property
     def alive(self) -> bool:
         """The process that writes it runs still, and did not close it."""
-        return not self.closed and process_alive(self.pid, self.started_monotonic_ns)
+        if self._state == layout.STATE_CLOSED:
+            return False
+        return process_alive(self.pid, self.started_monotonic_ns)
+
+    @property
+    def _state(self) -> int:
+        at = Header.state.offset
+        return int.from_bytes(self._memory[at : at + 4], sys.byteorder)
 
     @property
     def refreshed_monotonic_ns(self) -> int:

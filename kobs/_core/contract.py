@@ -172,6 +172,13 @@ class Ring(Protocol):
         """In a forked child: let go of the parent's ring without a mark in it."""
         ...
 
+    def leave(self) -> None:
+        """The process is about to be gone, without running exit handlers: mark the ring as one
+        whose writer left in order. Nothing is released, and other threads publish on: what they
+        do until the process is gone is in the recording. In a forked child's copy of its parent's
+        ring, nothing."""
+        ...
+
     def close(self) -> None:
         """Mark the ring closed and release it; a file stays. Twice is once. Publishers of a
         closed ring return 0."""
@@ -243,7 +250,7 @@ class AttachedRing(Protocol):
 
     @property
     def closed(self) -> bool:
-        """The writer closed it in order. False: it runs still, or was killed."""
+        """The writer closed it, or left it, in order. False: it runs still, or was killed."""
         ...
 
     @property

@@ -59,6 +59,8 @@ FLAG_END = 8
 
 STATE_OPEN = 0
 STATE_CLOSED = 1
+STATE_LEFT = 2
+"""The process is leaving in order; until it is gone, its other threads may write on."""
 
 OVERFLOW_OVERWRITE = 0
 OVERFLOW_DISCARD = 1

@@ -356,9 +356,21 @@ class PythonRing:
         self._write_counts()
         if self._segments is not None:
             self._segments.close()
+        self._write_state(layout.STATE_CLOSED)
+
+    def leave(self) -> None:
+        if self.closed or os.getpid() != self._owner:
+            return
+        if len(sys._current_frames()) == 1:
+            self.close()  # Nobody is left to publish.
+            return
+        self._write_counts()
+        self._write_state(layout.STATE_LEFT)
+
+    def _write_state(self, state: int) -> None:
         self.refresh_clocks()
-        state = Header.state.offset
-        self._memory[state : state + 4] = layout.STATE_CLOSED.to_bytes(4, sys.byteorder)
+        at = Header.state.offset
+        self._memory[at : at + 4] = state.to_bytes(4, sys.byteorder)
 
     def _write_counts(self) -> None:
         """Have the counts in memory exact, at the end: they may lag behind while it is written."""

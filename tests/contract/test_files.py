@@ -98,6 +98,55 @@ def test_a_forked_child_that_closes_its_copy_does_not_close_the_parents(make, co
     assert not core.attach(ring.path).closed
 
 
+def test_a_writer_that_leaves_is_gone_in_order_and_its_threads_publish_on(core, tmp_path):
+    code = f"""
+        import os, threading, time
+        from kobs._core import select
+        ring = select({core.name!r}).create(slots=64, path={str(tmp_path / "a.kobs")!r},
+            overflow="overwrite", recording=1, session="", trace_high=0, parent_event=0,
+            sampling_rate=100.0)
+        publish = ring.publisher("Q")
+        left, done = threading.Event(), threading.Event()
+        def other():
+            left.wait()
+            for number in range(200):
+                publish(0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, number)
+            done.set()
+            time.sleep(60)
+        threading.Thread(target=other, daemon=True).start()
+        ring.leave()
+        left.set()
+        done.wait()
+        print("left", flush=True)
+        input()
+        os._exit(0)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "left\n"
+        attached = core.attach(str(tmp_path / "a.kobs"))
+        assert (attached.closed, attached.alive) == (True, True)
+        process.stdin.write("\n")
+    assert process.returncode == 0
+    assert (attached.closed, attached.alive) == (True, False)
+    settled = core.attach(str(tmp_path / "a.kobs"))
+    assert settled.produced() == 200
+    assert len(settled.reader().read()) == 64
+    assert settled.losses().overwritten == 136
+
+
+def test_a_forked_child_that_leaves_does_not_close_the_parents(make, core, tmp_path):
+    ring = make(64, path=tmp_path / "a.kobs")
+    pid = os.fork()
+    if pid == 0:
+        ring.leave()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not core.attach(ring.path).closed
+
+
 def test_memory_goes_with_the_ring(core, tmp_path):
     code = f"""
         import gc

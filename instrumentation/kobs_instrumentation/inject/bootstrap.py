@@ -65,12 +65,12 @@ def _start(given: dict[str, str]) -> None:
         origin.set(given["KOBS_ORIGIN"])
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
-    # Only the ring: other threads run on until the process is gone, and may still emit.
-    process.close_at_exit(lambda: collector.ring.close())
+    process.call_at_exit(lambda: collector.ring.leave())
 
     def finish() -> None:
         registry.disable(collector)
-        collector.close()
+        # Not the collector: daemon threads and finalizers may still use it.
+        collector.ring.leave()
 
     atexit.register(finish)  # the first to be registered is the last to run
     if not is_root:

@@ -348,18 +348,18 @@ def _process_key(process: Any) -> bytes:
 
 
 def _before_exit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`os._exit` runs no exit handlers: this is the last moment to close the recording."""
-    for close in tuple(_at_exit):
-        close()
+    """`os._exit` runs no exit handlers: this is the last moment to finish the recording."""
+    for finish in tuple(_at_exit):
+        finish()
 
 
 _at_exit: list[Any] = []
 
 
-def close_at_exit(close: Any) -> Undo:
-    """Call `close()` where the process ends by `os._exit`, as forked children do."""
-    _at_exit.append(close)
-    return lambda: _at_exit.remove(close) if close in _at_exit else None
+def call_at_exit(finish: Any) -> Undo:
+    """Call `finish()` where the process ends by `os._exit`, as forked children do."""
+    _at_exit.append(finish)
+    return lambda: _at_exit.remove(finish) if finish in _at_exit else None
 
 
 # -- where -----------------------------------------------------------------------------------
