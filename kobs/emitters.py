@@ -15,6 +15,8 @@ from kobs._core.layout import MAIN_LANE, PRIORITY_LANE
 from kobs.context import Cause, cause, origin
 from kobs.errors import FieldTypeError
 from kobs.fields import InternedName
+from kobs.gate import DROP
+from kobs.ids import NO_LANE
 from kobs.levels import Severity
 from kobs.payload_type import MISSING
 from kobs.schema import Schema
@@ -176,6 +178,8 @@ def _written_emitter(
         gate=gate,
         threads=threads,
         decide=decide,
+        DROP=DROP,
+        NO_LANE=NO_LANE,
         analyse=analyse,
         cause_get=cause.get,
         origin_get=origin.get,
@@ -217,7 +221,14 @@ def _written_emitter(
         "    if gate[0]:",
         "        more = decide(level & 15, level >> 4, causality_id or 0,"
         " cause[3] if cause is not None else None)",
-        f"        if more < 0: return {'0, -1' if cell.begins else '0'}",
+        *(
+            (
+                "        if more == DROP: return 0, -1",
+                "        if more < 0: lane = NO_LANE; more = 0",
+            )
+            if cell.begins
+            else ("        if more < 0: return 0",)
+        ),
         "        flags |= more",
         "    publish, intern, own_pid = cell.wiring",
         "    scope = origin_get() if origin_used[0] else ''",

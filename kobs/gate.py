@@ -26,6 +26,8 @@ CHECK_EVERY = 64
 """After this many decisions an adaptive sampler looks whether it is time to measure."""
 
 DROP = -1
+THINNED = -2
+"""The chain is kept, and too long: as `DROP`, but a scope that begins is in flight all the same."""
 
 
 class Owner(Protocol):
@@ -121,7 +123,7 @@ class Gate:
             self._native.rewire(ring, mint_id())
 
     def decide(self, severity: int, category: int, causality_id: int, sampled: bool | None) -> int:
-        """Flags to add to the event's, or `DROP` (counted).
+        """Flags to add to the event's, or `DROP` or `THINNED` (counted).
 
         `sampled` is the ambient chain's decision, None where there is none. Raises
         `ClosedError` after `close`.
@@ -142,7 +144,7 @@ class Gate:
         name = self._thinner.decide(causality_id, severity).name
         if name == "DROP":
             self._owner.ring.count("sampled_out")
-            return DROP
+            return THINNED
         return FLAG_PARTIAL if name == "PARTIAL" else 0
 
     def sampled(self, causality_id: int, category: int) -> bool:

@@ -20,9 +20,10 @@ BeginPublisher = Callable[..., tuple[int, int]]
 that opens a scope; `name` is an interned string's id.
 
 Enters the begin in the in-flight table first, then publishes its event: what becomes of the event
-does not matter to the entry. `entry` is what `Ring.close_entry` takes, -1 where the table was full
-(counted) or the ring is closed. Where the event is lost its id is 0, and the entry keeps an id of
-its own, in `ids.NO_LANE`. If publishing raises the entry is free again."""
+does not matter to the entry. With `ids.NO_LANE` it is entered only. `entry` is what
+`Ring.close_entry` takes, -1 where the table was full (counted) or the ring is closed. Where the
+event is lost its id is 0, and the entry keeps an id of its own, in `ids.NO_LANE`. If publishing
+raises the entry is free again."""
 
 
 class RawSlot(NamedTuple):

@@ -15,7 +15,7 @@ from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
 from kobs._core.regions import InFlightTable
 from kobs._core.segments import Mapped, SegmentWriter
 from kobs.errors import SchemaError
-from kobs.ids import TICKET_MASK, id_prefix
+from kobs.ids import NO_LANE, TICKET_MASK, id_prefix
 
 _WORDS = SLOT_SIZE // 8
 _GRANT = 1024
@@ -323,9 +323,13 @@ def _segmented_publisher(
 
 
 def make_begin_publisher(
-    publish: Publisher, table: InFlightTable, count_loss: Callable[[str], None]
+    publish: Publisher,
+    pack: Callable[..., bytes],
+    table: InFlightTable,
+    count_loss: Callable[[str], None],
 ) -> tuple[BeginPublisher, Callable[[], None]]:
-    """A publisher that enters its events in the in-flight table first."""
+    """A publisher that enters its events in the in-flight table first. `pack` is called where
+    nothing is published, and refuses what `publish` would refuse."""
     enter: Callable[..., int] = table.open
     name_event = table.name_event
     close = table.close
@@ -350,11 +354,15 @@ def make_begin_publisher(
         entry = enter(timestamp_ns, causality_id, span_id, parent, tid, pid, name, origin, type_id)
         if entry < 0:
             count("in_flight_overflow")
+        header = (
+            timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
+            severity_category, flags, origin,
+        )  # fmt: skip
         try:
-            event = publish(
-                lane, timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
-                severity_category, flags, origin, *payload,
-            )  # fmt: skip
+            if lane == NO_LANE:
+                pack(*header, *payload)
+                return 0, entry
+            event = publish(lane, *header, *payload)
         except BaseException:
             close(entry)
             raise

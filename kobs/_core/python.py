@@ -15,7 +15,14 @@ from typing import Any
 from kobs._core import layout, memory, notices, regions
 from kobs._core.attached import attach
 from kobs._core.contract import BeginPublisher, LossCounts, OpenEvent, Publisher, Reader
-from kobs._core.lanes import DiscardingLane, Lane, counted, make_begin_publisher, make_publisher
+from kobs._core.lanes import (
+    DiscardingLane,
+    Lane,
+    counted,
+    make_begin_publisher,
+    make_publisher,
+    payload_packer,
+)
 from kobs._core.layout import LANES, Counters, Header, ReaderEntry, SlotHeader
 from kobs._core.reader import LaneView, Place, RingReader
 from kobs._core.segments import SegmentFinder, SegmentWriter
@@ -201,7 +208,8 @@ class PythonRing:
 
     def begin_publisher(self, payload_format: str) -> BeginPublisher:
         publish = self.publisher(payload_format)
-        begin, stop = make_begin_publisher(publish, self._in_flight, self.count)
+        pack = payload_packer(payload_format).pack
+        begin, stop = make_begin_publisher(publish, pack, self._in_flight, self.count)
         self._stops.append(stop)
         return begin
 

@@ -116,10 +116,22 @@ def test_a_begin_whose_event_is_discarded_is_in_flight_and_has_an_id_of_its_own(
     assert len(read_all(reader)) == 16
 
 
-def test_a_begin_that_cannot_be_packed_is_not_in_flight(ring):
+def test_a_begin_in_no_lane_is_in_flight_and_not_published(ring, read_all):
+    event, entry = begin(ring.begin_publisher("Q"), lane=NO_LANE)
+    assert event == 0
+    (listed,) = ring.open_events()
+    assert listed[1:] == (1, 2, 3, 4, 5, 6, 8, 9, 10)
+    assert split_id(listed.event)[:2] == (7, NO_LANE)
+    ring.close_entry(entry)
+    assert ring.open_events() == []
+    assert (ring.produced(), sum(ring.losses()), read_all(ring.reader())) == (0, 0, [])
+
+
+@pytest.mark.parametrize("lane", [0, NO_LANE])
+def test_a_begin_that_cannot_be_packed_is_not_in_flight(ring, lane):
     publish = ring.begin_publisher("B")
     with pytest.raises(struct.error):
-        publish(8, 0, 1, 2, 4, 3, 0, 6, 5, 10, 0x21, 4, 9, 256)
+        publish(8, lane, 1, 2, 4, 3, 0, 6, 5, 10, 0x21, 4, 9, 256)
     assert ring.open_events() == []
 
 

@@ -26,6 +26,8 @@ from kobs import (
 )
 from kobs.collector import clear_collector
 from kobs.errors import ClosedError, FieldTypeError
+from kobs.gate import CHAIN_LIMIT
+from kobs.ids import NO_LANE
 
 
 @pytest.fixture
@@ -118,6 +120,26 @@ def test_a_scope_that_is_sampled_out_is_not_in_flight() -> None:
     with Collector(size=16, sampling=0) as collector:
         scope = collector.emit_begin(SpanBegan("load"))
         assert (scope, collector.open_events()) == ((0, -1), [])
+
+
+def test_a_scope_of_a_chain_that_is_thinned_is_in_flight_until_it_ends() -> None:
+    with Collector(size=16, adaptive=True) as collector:
+        with causal_context(77):
+            for _ in range(CHAIN_LIMIT):
+                collector.emit(SpanEnded("long", 1.0))
+            scope = collector.emit_begin(SpanBegan("load"), timestamp_ns=5)
+            with kobs.span_operation("inner", collector=collector):
+                first, second = collector.open_events()
+                assert (first.timestamp_ns, first.causality_id) == (5, 77)
+                assert {entry.event >> 42 & 3 for entry in (first, second)} == {NO_LANE}
+                names = [collector.ring.string(entry.name) for entry in (first, second)]
+                assert names == ["load", "inner"]
+            assert scope.event == 0
+            assert collector.open_events() == [first]
+            collector.emit_end(scope, SpanEnded("load", 3.0))
+        assert collector.open_events() == []
+        assert {event.payload.name for event in collector.snapshot()} == {"long"}
+        assert collector.losses().sampled_out == 4
 
 
 def test_a_scope_that_was_open_at_a_fork_closes_nothing_in_the_child() -> None:

@@ -225,7 +225,7 @@ typedef struct {
     Py_ssize_t name_field, duration_field, scope_name; /* -1: none */
     kobs_context context;
     PyObject *gate;    /* [bool] */
-    PyObject *decide;  /* callable(severity, category, causality_id, sampled) -> flags, -1 to drop */
+    PyObject *decide;  /* callable(severity, category, causality_id, sampled) -> flags, or see KOBS_DROP */
     PyObject *analyse; /* callable(name, duration_us, event), or NULL */
     bool analyses; /* `analyse` is an `Analyser` */
     bool decides;  /* `decide` is a `Decider` */
@@ -260,7 +260,10 @@ int kobs_add_detector_types(PyObject *module);
 
 /* -- Decider (decider_type.c) ------------------------------------------------------------------ */
 
-/* Flags to add to an event's, -1 to drop it, -2 with an exception set. `sampled` may be NULL. */
+/* As in `kobs.gate`; `KOBS_UNDECIDED` with an exception set. */
+enum { KOBS_DROP = -1, KOBS_THINNED = -2, KOBS_UNDECIDED = -3 };
+
+/* Flags to add to an event's, or one of these (what is dropped is counted). `sampled` may be NULL. */
 int kobs_decide(PyObject *decider, unsigned severity, unsigned category, uint64_t causality_id,
                 PyObject *sampled);
 

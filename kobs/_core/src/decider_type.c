@@ -4,7 +4,7 @@
 #include "core.h"
 #include "chains.h"
 
-enum { CATEGORIES = 17, NO_CATEGORY = 16, WARN = 3, INFO = 2, DROP = -1 };
+enum { CATEGORIES = 17, NO_CATEGORY = 16, WARN = 3, INFO = 2 };
 
 typedef struct {
     PyObject_HEAD
@@ -92,19 +92,19 @@ sampled(decider_object *self, uint64_t chain, long category)
     return known;
 }
 
-/* Flags to add to the event's, `DROP` (counted), -2 with an exception set. */
+/* See `kobs_decide`. */
 static int
 decide(decider_object *self, unsigned severity, unsigned category, uint64_t chain,
        PyObject *given)
 {
     if (self->closed) {
-        return call(self->refuse) < 0 ? -2 : DROP;
+        return call(self->refuse) < 0 ? KOBS_UNDECIDED : KOBS_DROP;
     }
     int kept = given == NULL || given == Py_None || chain == 0
                    ? sampled(self, chain, (long)category)
                    : PyObject_IsTrue(given);
     if (kept < 0) {
-        return -2;
+        return KOBS_UNDECIDED;
     }
     if (!kept && severity >= WARN) {
         return KOBS_FLAG_PARTIAL;
@@ -116,7 +116,7 @@ decide(decider_object *self, unsigned severity, unsigned category, uint64_t chai
         }
         if (!kobs_count_event(&self->thinner, chain, &before)) {
             PyErr_NoMemory();
-            return -2;
+            return KOBS_UNDECIDED;
         }
         if (before < self->thinner.limit) {
             return 0;
@@ -129,7 +129,7 @@ decide(decider_object *self, unsigned severity, unsigned category, uint64_t chai
     if (!atomic_load_explicit(&self->ring->ring.closed, memory_order_relaxed)) {
         kobs_add(&self->ring->ring.counters->sampled_out, 1);
     }
-    return DROP;
+    return kept ? KOBS_THINNED : KOBS_DROP;
 }
 
 int
@@ -206,7 +206,7 @@ decider_call(decider_object *self, PyObject *args, PyObject *Py_UNUSED(keywords)
         return NULL;
     }
     int flags = kobs_decide((PyObject *)self, severity, category, chain, given);
-    return flags == -2 ? NULL : PyLong_FromLong(flags);
+    return flags == KOBS_UNDECIDED ? NULL : PyLong_FromLong(flags);
 }
 
 PyDoc_STRVAR(sampled_doc, "sampled(causality_id, category) -> bool\n\nA chain's decision, taken "
@@ -329,7 +329,8 @@ static PyMemberDef members[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Whether an event is kept: called with (severity, category, causality_id, sampled) "
-                "it gives flags to add, or -1 to drop it."},
+                "it gives flags to add, or -1 to drop it, -2 "
+                "where a scope that begins is to be in flight all the same."},
     {Py_tp_new, decider_new},
     {Py_tp_dealloc, decider_dealloc},
     {Py_tp_traverse, decider_traverse},

@@ -83,11 +83,11 @@ decide(emitter_object *self, unsigned severity, unsigned category, uint64_t caus
                                              (unsigned long long)causality_id,
                                              sampled == NULL ? Py_None : sampled);
     if (answer == NULL) {
-        return -2;
+        return KOBS_UNDECIDED;
     }
     long flags = PyLong_AsLong(answer);
     Py_DECREF(answer);
-    return flags == -1 && PyErr_Occurred() ? -2 : (int)flags;
+    return flags == -1 && PyErr_Occurred() ? KOBS_UNDECIDED : (int)flags;
 }
 
 static int
@@ -195,11 +195,16 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
     uint8_t flags = given->flags;
     if (gated) {
         int more = decide(self, level & 15, level >> 4, given->causality_id, sampled);
-        if (more < 0) {
-            Py_XDECREF(sampled);
-            return more == -1 ? 0 : -1;
+        if (more == KOBS_THINNED && self->begins) {
+            lane = KOBS_NO_LANE;
         }
-        flags |= (uint8_t)more;
+        else if (more < 0) {
+            Py_XDECREF(sampled);
+            return more == KOBS_UNDECIDED ? -1 : 0;
+        }
+        else {
+            flags |= (uint8_t)more;
+        }
     }
     Py_XDECREF(sampled);
 

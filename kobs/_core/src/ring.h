@@ -175,7 +175,7 @@ void kobs_name_entry(kobs_ring *, int64_t entry, uint64_t event);
 void kobs_close_entry(kobs_ring *, int64_t entry);
 
 /* Publish an event that opens a scope, after it is entered in the in-flight table: what becomes of
- * the event does not matter to the entry. */
+ * the event does not matter to the entry. With KOBS_NO_LANE it is entered only. */
 static inline uint64_t
 kobs_publish_begin(kobs_ring *ring, unsigned lane, const kobs_body *body, size_t size,
                    uint32_t name, int64_t *entry)
@@ -193,7 +193,7 @@ kobs_publish_begin(kobs_ring *ring, unsigned lane, const kobs_body *body, size_t
     };
 
     *entry = kobs_open_entry(ring, &begin);
-    uint64_t event = kobs_publish(ring, lane, body, size);
+    uint64_t event = lane == KOBS_NO_LANE ? 0 : kobs_publish(ring, lane, body, size);
     if (event != 0 && *entry >= 0) {
         kobs_name_entry(ring, *entry, event);
     }

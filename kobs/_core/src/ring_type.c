@@ -207,19 +207,13 @@ ring_dealloc(ring_object *self)
 
 /* A lane and a packed body as a caller gives them; 0, or -1 with an exception set. */
 static int
-take_body(PyObject *lane, PyObject *packed, unsigned *number, kobs_body *body, size_t *size)
+take_body(PyObject *packed, kobs_body *body, size_t *size)
 {
-    uint64_t which;
-
-    if (kobs_unsigned(lane, KOBS_LANES - 1, &which) < 0) {
-        return -1;
-    }
     if (!PyBytes_Check(packed) || PyBytes_GET_SIZE(packed) < KOBS_BODY_HEADER
         || PyBytes_GET_SIZE(packed) > KOBS_BODY_SIZE) {
         PyErr_SetString(PyExc_TypeError, "expected a slot's bytes after its stamp");
         return -1;
     }
-    *number = (unsigned)which;
     *size = (size_t)PyBytes_GET_SIZE(packed);
     memcpy(body, PyBytes_AS_STRING(packed), *size);
     return 0;
@@ -232,17 +226,17 @@ static PyObject *
 ring_publish(ring_object *self, PyObject *const *args, Py_ssize_t count)
 {
     kobs_body body = {0};
-    unsigned lane;
+    uint64_t lane;
     size_t size;
 
     if (count != 2) {
         PyErr_Format(PyExc_TypeError, "publish() takes 2 arguments, got %zd", count);
         return NULL;
     }
-    if (take_body(args[0], args[1], &lane, &body, &size) < 0) {
+    if (kobs_unsigned(args[0], KOBS_LANES - 1, &lane) < 0 || take_body(args[1], &body, &size) < 0) {
         return NULL;
     }
-    uint64_t event = kobs_publish(&self->ring, lane, &body, size);
+    uint64_t event = kobs_publish(&self->ring, (unsigned)lane, &body, size);
     return kobs_raised(self) ? NULL : PyLong_FromUnsignedLongLong(event);
 }
 
@@ -253,9 +247,8 @@ static PyObject *
 ring_begin(ring_object *self, PyObject *const *args, Py_ssize_t count)
 {
     kobs_body body = {0};
-    unsigned lane;
     size_t size;
-    uint64_t name;
+    uint64_t name, lane;
     int64_t entry;
 
     if (count != 3) {
@@ -263,10 +256,15 @@ ring_begin(ring_object *self, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     if (kobs_unsigned(args[0], UINT32_MAX, &name) < 0
-        || take_body(args[1], args[2], &lane, &body, &size) < 0) {
+        || kobs_unsigned(args[1], KOBS_NO_LANE, &lane) < 0 || take_body(args[2], &body, &size) < 0) {
         return NULL;
     }
-    uint64_t event = kobs_publish_begin(&self->ring, lane, &body, size, (uint32_t)name, &entry);
+    if (lane >= KOBS_LANES && lane != KOBS_NO_LANE) {
+        PyErr_Format(PyExc_ValueError, "no lane %llu", (unsigned long long)lane);
+        return NULL;
+    }
+    uint64_t event = kobs_publish_begin(&self->ring, (unsigned)lane, &body, size, (uint32_t)name,
+                                        &entry);
     if (kobs_raised(self)) {
         kobs_close_entry(&self->ring, entry);
         return NULL;
