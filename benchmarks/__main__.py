@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import groups, machine, report, results
+from benchmarks import groups, machine, report, results, rivals
 from benchmarks.environments import ROOT, variables
 from benchmarks.measure import Series, measure
 from benchmarks.subjects.processes import write_tests
@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="install and measure no peer")
     parser.add_argument(
         "--only", action="append", metavar="GROUP",
-        help=f"one of {', '.join(group.name for group in groups.GROUPS)}, memory, scaling; "
-        "may be given again",
+        help=f"one of {', '.join(group.name for group in groups.GROUPS)}, memory, scaling, "
+        "rivals; may be given again",
     )  # fmt: skip
     parser.add_argument(
         "--report", metavar="FILE", help="print the tables of a written result; measure nothing"
@@ -76,9 +76,16 @@ def run(*, quick: bool, peers: bool, only: list[str] | None) -> dict[str, Any]:
     if wanted("scaling"):
         for core in cores:
             scaling[core] = {"threads": threads(core, quick), "processes": processes(core, quick)}
+    lost = rivals.measure() if "c" in cores and wanted("rivals") else []
     print(f"{time.monotonic() - began:5.0f} s  done", file=sys.stderr)
     return results.collect(
-        series, cores, machine=described, versions=versions, scaling=scaling, rounds=rounds
+        series,
+        cores,
+        machine=described,
+        versions=versions,
+        scaling=scaling,
+        rivals=lost,
+        rounds=rounds,
     )
 
 

@@ -29,6 +29,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         made.append(_others(core, result["others"][core]))
         made.append(_growth(core, result["growth"].get(core, {})))
         made += _scaling(core, result["scaling"].get(core, {}))
+    made.append(_rivals(result.get("rivals", [])))
     return [table for table in made if table.rows]
 
 
@@ -208,6 +209,18 @@ def _scaling(core: str, scaling: Mapping[str, Any]) -> list[Table]:
             )
         )  # fmt: skip
     return made
+
+
+def _rivals(cells: Sequence[Mapping[str, Any]]) -> Table:
+    ways = list(cells[0]["ns"]) if cells else []
+    return Table(
+        "The ring and what lost to it",
+        "threads in parallel publish into one ring without Python around them: nanoseconds an "
+        "event of one thread. Thread-owned blocks cost less, and lost: events are out of order by "
+        "a block, and what is left of one holds up every reader",
+        ("threads", *ways),
+        [(str(cell["threads"]), *(number(cell["ns"][way]) for way in ways)) for cell in cells],
+    )
 
 
 def number(value: float) -> str:

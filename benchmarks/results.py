@@ -1,6 +1,6 @@
 """From series to figures: values, ratios and verdicts. What comes out is JSON's own types."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import median, quantiles
 from typing import Any
@@ -143,6 +143,7 @@ def collect(
     machine: Mapping[str, str],
     versions: Mapping[str, str],
     scaling: Mapping[str, Any],
+    rivals: Sequence[Mapping[str, Any]],
     rounds: int,
 ) -> dict[str, Any]:
     """The whole result. `cores`: the features of each core that was measured."""
@@ -161,6 +162,7 @@ def collect(
         "others": {core: _simple(series, core, OTHERS) for core in cores},
         "growth": {core: _growth(series, core) for core in cores},
         "scaling": dict(scaling),
+        "rivals": list(rivals),
         "series": series.values,
         "absent": series.absent,
     }
