@@ -8,6 +8,8 @@
 
 #include "sample.h"
 
+enum { KOBS_SENSELESS, KOBS_OTHER, KOBS_WANTED };
+
 /* Numbers of which one is to match; all do where there are none. */
 typedef struct {
     uint64_t *numbers;
@@ -17,7 +19,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     types_object *types;
-    unsigned severity, categories; /* at least; a bit each */
+    uint8_t levels[256]; /* what `severity | category << 4` says: KOBS_SENSELESS and so on */
     uint64_t since, until;
     bool windowed, numbered, deeper; /* there is a time; there are numbers; there is more */
     kobs_numbers pids, tids, chains;
@@ -74,6 +76,19 @@ kobs_tally_add(kobs_tally *tally, uint64_t key)
     return true;
 }
 
+/* What is needed of the events of one type. */
+typedef struct {
+    uint32_t type_id;
+    bool wanted;            /* the type is */
+    bool plain;             /* it is the level alone that says which events are */
+    bool timed, by_python;  /* it has a duration that counts; which is no float */
+    uint16_t offset;        /* of that in the slot */
+    double factor;
+    const kobs_type *type;  /* NULL: not declared */
+} kobs_outlook;
+
+enum { KOBS_OUTLOOKS = 16 };
+
 /* What a scan is to find out, and what it found. */
 typedef struct {
     size_t keep; /* matching slots to copy at most */
@@ -86,12 +101,13 @@ typedef struct {
     kobs_sample sample;
     uint64_t *kept; /* of each: words | lane << 32, ticket, the words */
     size_t kept_words, kept_room, kept_count;
+    kobs_outlook outlooks[KOBS_OUTLOOKS]; /* of the types that were met last, by type id */
     bool given_up;  /* there is something that Python is to look at */
 } kobs_scan;
 
-/* Look at one slot; `live` where it may be overwritten meanwhile. -1 with an exception set. */
+/* Look at the copy of a slot. -1 with an exception set. */
 int kobs_scan_slot(condition_object *, kobs_scan *, const uint64_t *slot, unsigned lane,
-                   uint64_t ticket, bool live);
+                   uint64_t ticket);
 
 /* Look at all there is in a ring from these tickets on, merged by time. */
 int kobs_scan_ring(condition_object *, kobs_scan *, kobs_ring *, const uint64_t start[KOBS_LANES]);

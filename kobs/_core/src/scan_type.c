@@ -253,8 +253,13 @@ condition_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         return NULL;
     }
     self->types = (types_object *)Py_NewRef(types);
-    self->severity = severity;
-    self->categories = categories;
+    for (unsigned level = 0; level < 256; level++) {
+        unsigned own = level & 15, group = level >> 4;
+        bool known = own < self->types->severities && group < self->types->categories;
+        self->levels[level] = !known ? KOBS_SENSELESS
+                              : own >= severity && categories >> group & 1 ? KOBS_WANTED
+                                                                           : KOBS_OTHER;
+    }
     self->since = since;
     self->until = until;
     self->timed = slower != Py_None;
@@ -299,7 +304,7 @@ matches(condition_object *self, PyObject *slot, bool *given_up)
     uint64_t ticket;
     const uint64_t *words = kobs_raw_slot(slot, &lane, &ticket);
 
-    if (words == NULL || kobs_scan_slot(self, &scan, words, lane, ticket, false) < 0) {
+    if (words == NULL || kobs_scan_slot(self, &scan, words, lane, ticket) < 0) {
         return -1;
     }
     *given_up = scan.given_up;
@@ -332,7 +337,7 @@ scan_list(condition_object *self, kobs_scan *scan, PyObject *slots)
         unsigned lane;
         uint64_t ticket;
         const uint64_t *words = kobs_raw_slot(slot, &lane, &ticket);
-        int done = words == NULL ? -1 : kobs_scan_slot(self, scan, words, lane, ticket, false);
+        int done = words == NULL ? -1 : kobs_scan_slot(self, scan, words, lane, ticket);
         Py_DECREF(slot);
         if (done < 0) {
             return -1;
