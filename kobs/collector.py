@@ -22,6 +22,7 @@ from kobs.ids import mint_id
 from kobs.stream import StreamStats, Subscriber
 
 if TYPE_CHECKING:
+    from kobs._analysis.scanned import Scan
     from kobs._core._native import Ring as NativeRing
     from kobs.metrics import MetricsCollector, MetricsSnapshot
     from kobs.query import Query, QueryResult
@@ -85,6 +86,7 @@ class Collector(Emitting):
         self.ring = self._make_ring(os.fspath(path) if path else None, trace_high, parent_event)
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()
+        self._asked: Scan | None = None
         _live.add(self)
 
     # -- reading ----------------------------------------------------------------------------
@@ -281,12 +283,15 @@ class Collector(Emitting):
 
     def _scanned(self, query: "Query", native: "NativeRing") -> "QueryResult | None":
         """A query that the C core answers straight from the ring; None where it cannot."""
-        from kobs._analysis.scanned import Scan
-
         self.gate.refuse_closed()
+        scan = self._asked
+        if scan is None or scan.query is not query or scan.source is not native:
+            from kobs._analysis.scanned import Scan
+
+            # The same query is often asked again: what it comes to here is remembered.
+            scan = self._asked = Scan(query, self._decoder, native)
         base = self._base
         now_ns = monotonic_ns()
-        scan = Scan(query, self._decoder, native)
         found = scan.found(now_ns, base.position or (0, 0))
         if found is None:
             return None
@@ -323,6 +328,7 @@ class Collector(Emitting):
         self.gate.rewire()
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()
+        self._asked = None
         self._metrics = None
         self._metrics_subscriber = None
         for rewire in self._rewirings:

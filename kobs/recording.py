@@ -360,7 +360,7 @@ class Recording:
         found = scan.found(now_ns)
         if found is None:
             return None
-        part.undecoded += found.undecoded
+        part.undecoded += sum(found.undecoded)
         return scan.result(found, now_ns, self._missed(found.seen))
 
     def _process(self, attached: AttachedRing, codes: dict[int, int]) -> ProcessRecord:

@@ -103,7 +103,7 @@ def test_any_query_says_the_same_of_any_slots(slots: list[RawSlot], query: Query
     scan = Scan(query, decoder, slots)
     found = scan.found(1002)
     if found is not None:
-        assert (found.seen, found.undecoded) == (len(events), len(slots) - len(events))
+        assert (found.seen, found.undecoded) == (len(events), [len(slots) - len(events)])
         assert said(scan.result(found, 1002, 3)) == said(expected)
 
 

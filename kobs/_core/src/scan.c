@@ -225,8 +225,11 @@ typedef struct {
 } progress;
 
 static progress
-begin(const kobs_scan *scan)
+begin(kobs_scan *scan)
 {
+    if (scan->outlooks == NULL) {
+        scan->outlooks = scan->first;
+    }
     return (progress){.out.type_id = UINT32_MAX, .durations = scan->sample.values};
 }
 
@@ -342,13 +345,14 @@ room_for_slot(kobs_scan *scan)
 static inline void
 keep_slot(kobs_scan *scan, uint64_t *words, unsigned count, unsigned lane, uint64_t ticket)
 {
-    words[-2] = count | (uint64_t)lane << 32;
+    words[-2] = count | (uint64_t)lane << 32 | (uint64_t)scan->source << 34;
     words[-1] = ticket;
     scan->kept_words += 2 + count;
     scan->kept_count++;
 }
 
-/* Copy words that may change meanwhile, and perhaps one more. */
+/* Copy words that may change meanwhile, and perhaps some that are behind them in the slot: who does
+ * asks afterwards whether they did. */
 static inline void
 copy(uint64_t *to, const uint64_t *slot, unsigned count)
 {
@@ -357,8 +361,12 @@ copy(uint64_t *to, const uint64_t *slot, unsigned count)
         to[word] = load(slot + word);
     }
 #else
+    enum { FEW = 12 }; /* most payloads are as short: without a loop */
     typedef uint64_t two __attribute__((vector_size(16), aligned(8), may_alias));
-    for (unsigned word = 0; word < count; word += 2) {
+    for (unsigned word = 0; word < FEW; word += 2) {
+        *(two *)(to + word) = *(const volatile two *)(slot + word);
+    }
+    for (unsigned word = FEW; word < count; word += 2) {
         *(two *)(to + word) = *(const volatile two *)(slot + word);
     }
 #endif
@@ -413,7 +421,8 @@ scan_slot(condition_object *self, kobs_scan *scan, progress *at, const uint64_t 
     }
     count_level(scan, (uint8_t)(kind >> 16));
     if ((scan->by_pid && !kobs_tally_add(&scan->pids, (uint32_t)pid))
-        || (scan->by_type && !kobs_tally_add(&scan->types, (uint16_t)kind))) {
+        || (scan->by_type
+            && !kobs_tally_add(&scan->types, (uint16_t)kind | (uint64_t)scan->source << 16))) {
         return -1;
     }
     if (scan->durations && out->timed) {
@@ -436,6 +445,7 @@ kobs_scan_slot(condition_object *self, kobs_scan *scan, const uint64_t *slot, un
     progress at = begin(scan);
     int done = scan_slot(self, scan, &at, slot, lane, ticket, false);
     end(scan, &at);
+    scan->last_ns = at.seen > 0 ? slot[1] : scan->last_ns;
     return done;
 }
 

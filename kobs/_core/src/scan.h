@@ -99,9 +99,12 @@ typedef struct {
     unsigned level_count;
     kobs_tally pids, types;
     kobs_sample sample;
-    uint64_t *kept; /* of each: words | lane << 32, ticket, the words */
+    uint64_t *kept; /* of each: words | lane << 32 | source << 34, ticket, the words */
     size_t kept_words, kept_room, kept_count;
-    kobs_outlook outlooks[KOBS_OUTLOOKS]; /* of the types that were met last, by type id */
+    kobs_outlook *outlooks; /* of the types that were met last, by type id; KOBS_OUTLOOKS */
+    kobs_outlook first[KOBS_OUTLOOKS]; /* those, where there is one source only */
+    unsigned source; /* whose turn it is, of several */
+    uint64_t last_ns; /* when the last event was that was looked at, where slots are given */
     bool given_up;  /* there is something that Python is to look at */
 } kobs_scan;
 
@@ -116,6 +119,26 @@ int kobs_scan_ring(condition_object *, kobs_scan *, kobs_ring *, const uint64_t 
 uint64_t kobs_scan_matching(const kobs_scan *);
 
 void kobs_scan_free(kobs_scan *);
+
+/* -- from Python: Found (scan_found.c), Condition (scan_type.c), scan() (scan_merge.c) --------- */
+
+typedef struct {
+    PyObject_HEAD
+    types_object *types; /* of the first source */
+    PyObject *sources;   /* where there are several: a list of the `Types` of each */
+    PyObject *undecoded; /* and a list of how many slots of each made no sense */
+    kobs_scan scan;
+    PyObject *durations; /* a Sample, or NULL */
+    uint64_t produced, discarded, too_big, errors;
+} found_object;
+
+/* What is to be found: from (keep, durations, by_pid, by_type). */
+found_object *kobs_found_new(core_state *, types_object *, PyObject *const *wanted);
+
+/* After the scan: `done` of which is -1 with an exception set. None where Python is to do it. */
+PyObject *kobs_found_finish(core_state *, found_object *, int done);
+
+int kobs_add_found_type(PyObject *module);
 
 /* A `Sample` of the values, which it takes over. */
 PyObject *kobs_make_sample(PyTypeObject *, kobs_sample *);
