@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _ALL = (1 << 16) - 1
 _LAST = (1 << 64) - 1
 _EVERYTHING = 1 << 40
+_WHOLE = 1 << 19
+"""How many events of recordings are held at once for Python to look at."""
 _NATIVE = {"category", "pid", "type_name", "causality_id", "name"}
 
 
@@ -114,38 +116,27 @@ class Scan:
         return [event for slot in slots if (event := decode(slot)) is not None]
 
 
-Portions = Iterable[list[RawSlot]]
+Source = tuple["EventDecoder", Callable[[], Iterable[list[RawSlot]]]]
+"""What decodes the slots of a recording, and what gives them anew, by time."""
 
 
 class MergedScan(Scan):
-    """The same of the slots of several recordings, or of one that goes on in further files: each
-    is what decodes them, and what gives them anew, by time."""
+    """The same of the slots of several recordings, or of one that goes on in further files."""
 
-    def __init__(
-        self, query: "Query", sources: "Sequence[tuple[EventDecoder, Callable[[], Portions]]]"
-    ) -> None:
+    def __init__(self, query: "Query", sources: Sequence[Source]) -> None:
         super().__init__(query, sources[0][0], None)
         self._sources = sources
 
     def found(self, now_ns: int, start: tuple[int, ...] = (0, 0)) -> "Found | None":
-        made = [self.query.native(decoder, now_ns) for decoder, _ in self._sources]
-        return self._scan(made, *self._wanted)
-
-    def last_ns(self) -> int:
-        """When the last event was, 0 if there is none."""
-        everything = [native_condition(decoder, among={}) for decoder, _ in self._sources]
-        found = self._scan(everything, 0, False, False, False)
-        return 0 if found is None else found.last_ns
-
-    def _scan(self, conditions: "list[Condition | None]", *wanted: Any) -> "Found | None":
-        from kobs._core import _native
-
-        sources = []
-        for condition, (_, portions) in zip(conditions, self._sources, strict=True):
-            if condition is None:
-                return None
-            sources.append((condition, portions()))
-        return _native.scan(sources, *wanted)
+        query = self.query
+        made = [query.native(decoder, now_ns) for decoder, _ in self._sources]
+        keep, *wanted = self._wanted
+        whole = query.order or query.predicates or not all(map(_is_native, query.aggregations))
+        if whole:
+            keep = min(keep, _WHOLE)
+        found = _scan(made, self._sources, keep, *wanted)
+        # More than that Python looks at as they come, and holds no more of them than it needs.
+        return None if found is None or (whole and found.count > keep) else found
 
     def _events(self, found: "Found") -> list[Event]:
         decoders = [decoder.decode for decoder, _ in self._sources]
@@ -155,6 +146,26 @@ class MergedScan(Scan):
             for slot, source in zip(slots, found.sources(), strict=True)
             if (event := decoders[source](slot)) is not None
         ]
+
+
+def last_ns(sources: Sequence[Source]) -> int:
+    """When the last event was, 0 if there is none."""
+    everything = [native_condition(decoder, among={}) for decoder, _ in sources]
+    found = _scan(everything, sources, 0, False, False, False)
+    return 0 if found is None else found.last_ns
+
+
+def _scan(
+    conditions: "list[Condition | None]", sources: Sequence[Source], *wanted: Any
+) -> "Found | None":
+    from kobs._core import _native
+
+    given = []
+    for condition, (_, portions) in zip(conditions, sources, strict=True):
+        if condition is None:
+            return None
+        given.append((condition, portions()))
+    return _native.scan(given, *wanted)
 
 
 def _wanted(query: "Query") -> tuple[int, bool, bool, bool]:

@@ -445,7 +445,9 @@ kobs_scan_slot(condition_object *self, kobs_scan *scan, const uint64_t *slot, un
     progress at = begin(scan);
     int done = scan_slot(self, scan, &at, slot, lane, ticket, false);
     end(scan, &at);
-    scan->last_ns = at.seen > 0 ? slot[1] : scan->last_ns;
+    if (at.seen > 0 && slot[1] > scan->last_ns) {
+        scan->last_ns = slot[1];
+    }
     return done;
 }
 

@@ -104,7 +104,7 @@ typedef struct {
     kobs_outlook *outlooks; /* of the types that were met last, by type id; KOBS_OUTLOOKS */
     kobs_outlook first[KOBS_OUTLOOKS]; /* those, where there is one source only */
     unsigned source; /* whose turn it is, of several */
-    uint64_t last_ns; /* when the last event was that was looked at, where slots are given */
+    uint64_t last_ns; /* the latest moment of an event, where slots are given */
     bool given_up;  /* there is something that Python is to look at */
 } kobs_scan;
 

@@ -186,7 +186,7 @@ static PyMemberDef found_members[] = {
     {"seen", T_ULONGLONG, offsetof(found_object, scan.seen), READONLY,
      PyDoc_STR("How many events were looked at.")},
     {"last_ns", T_ULONGLONG, offsetof(found_object, scan.last_ns), READONLY,
-     PyDoc_STR("Of given slots: when the last event was that was looked at.")},
+     PyDoc_STR("Of given slots: the latest moment of an event.")},
     {"durations", T_OBJECT, offsetof(found_object, durations), READONLY,
      PyDoc_STR("A `Sample` of the durations, in microseconds.")},
     {"produced", T_ULONGLONG, offsetof(found_object, produced), READONLY,
