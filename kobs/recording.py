@@ -196,7 +196,11 @@ class Recording:
         self.look()
         sources = self._sources()
         if sources is None:
-            return max((event.timestamp_ns for event in self.events()), default=0)
+            undecoded = [part.undecoded for part in self.parts.values()]
+            last = max((event.timestamp_ns for event in self.events()), default=0)
+            for part, before in zip(self.parts.values(), undecoded, strict=True):
+                part.undecoded = before
+            return last
         from kobs._analysis.scanned import last_ns
 
         return last_ns(sources)
