@@ -3,13 +3,13 @@
 import _thread
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs import config
 from kobs._core import select
-from kobs._core.contract import LossCounts, OpenEvent, Ring
+from kobs._core.contract import LossCounts, OpenEvent, RawSlot, Reader, Ring
 from kobs.context import cause
 from kobs.decoder import EventDecoder
 from kobs.emitters import ThreadIds
@@ -22,6 +22,7 @@ from kobs.ids import mint_id
 from kobs.stream import StreamStats, Subscriber
 
 if TYPE_CHECKING:
+    from kobs._analysis.scanned import Scan
     from kobs._core._native import Ring as NativeRing
     from kobs.metrics import MetricsCollector, MetricsSnapshot
     from kobs.query import Query, QueryResult
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CHILD_SLOTS = 4096
 """Slots of the ring that a forked child begins with."""
+
+_CHUNK = 2048
 
 
 class Collector(Emitting):
@@ -85,6 +88,7 @@ class Collector(Emitting):
         self.ring = self._make_ring(os.fspath(path) if path else None, trace_high, parent_event)
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()
+        self._asked: Scan | None = None
         _live.add(self)
 
     # -- reading ----------------------------------------------------------------------------
@@ -100,10 +104,7 @@ class Collector(Emitting):
 
         A `lossless` one holds up a collector with `overflow="discard"`.
         """
-        self.gate.refuse_closed()
-        reader = self.ring.reader(lossless=lossless, oldest=oldest)
-        if oldest and self._base.position is not None:
-            reader.seek(tuple(map(max, reader.position(), self._base.position)))
+        reader = self._reader(lossless=lossless, oldest=oldest)
         made = Subscriber(reader, self._decoder, event_filter, lossless=lossless)
         self._subscribers.add(made)
         weakref.finalize(made, reader.close)
@@ -273,6 +274,13 @@ class Collector(Emitting):
             sampling_rate=self.gate.rate, **options,
         )  # fmt: skip
 
+    def _reader(self, *, lossless: bool = False, oldest: bool = False) -> Reader:
+        self.gate.refuse_closed()
+        reader = self.ring.reader(lossless=lossless, oldest=oldest)
+        if oldest and self._base.position is not None:
+            reader.seek(tuple(map(max, reader.position(), self._base.position)))
+        return reader
+
     def _missed(self, produced: int, seen: int) -> int:
         """How many events whoever saw `seen` of all that were `produced` did not see, and those
         that never got as far."""
@@ -281,12 +289,17 @@ class Collector(Emitting):
 
     def _scanned(self, query: "Query", native: "NativeRing") -> "QueryResult | None":
         """A query that the C core answers straight from the ring; None where it cannot."""
-        from kobs._analysis.scanned import Scan
-
         self.gate.refuse_closed()
+        if self.ring.segmented:
+            return self._scanned_files(query)
+        scan = self._asked
+        if scan is None or scan.query is not query or scan.source is not native:
+            from kobs._analysis.scanned import Scan
+
+            # The same query is often asked again: what it comes to here is remembered.
+            scan = self._asked = Scan(query, self._decoder, native)
         base = self._base
         now_ns = monotonic_ns()
-        scan = Scan(query, self._decoder, native)
         found = scan.found(now_ns, base.position or (0, 0))
         if found is None:
             return None
@@ -295,6 +308,25 @@ class Collector(Emitting):
         lost += max(0, found.discarded - before.discarded)
         lost += max(0, found.too_big - before.too_big) + max(0, found.errors - before.errors)
         return scan.result(found, now_ns, lost)
+
+    def _scanned_files(self, query: "Query") -> "QueryResult | None":
+        from kobs._analysis.scanned import MergedScan
+
+        def portions() -> Iterator[list[RawSlot]]:
+            reader = self._reader(oldest=True)
+            left = reader.pending()
+            while left > 0 and (slots := reader.read(min(_CHUNK, left))):
+                yield slots
+                left -= len(slots)
+            reader.close()
+
+        now_ns = monotonic_ns()
+        produced = self.ring.produced() - self._base.produced
+        scan = MergedScan(query, [(self._decoder, portions)])
+        found = scan.found(now_ns)
+        if found is None:
+            return None
+        return scan.result(found, now_ns, self._missed(produced, found.seen))
 
     def _zero(self) -> "_Mark":
         return _Mark(None, 0, LossCounts(*(0 for _ in LossCounts._fields)))
@@ -323,6 +355,7 @@ class Collector(Emitting):
         self.gate.rewire()
         self._decoder = EventDecoder(self.ring)
         self._base = self._zero()
+        self._asked = None
         self._metrics = None
         self._metrics_subscriber = None
         for rewire in self._rewirings:

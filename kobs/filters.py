@@ -1,6 +1,6 @@
 """Which events a subscriber sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kobs._core.contract import RawSlot
@@ -36,19 +36,19 @@ class EventFilter:
 
     def category(self, *categories: Category) -> "EventFilter":
         """Only events of these categories."""
-        return self._allow("category", map(Category, categories))
+        return self.among("category", map(Category, categories))
 
     def pid(self, *pids: int) -> "EventFilter":
         """Only events about these processes."""
-        return self._allow("pid", pids)
+        return self.among("pid", pids)
 
     def type(self, *types: type[PayloadType]) -> "EventFilter":
         """Only events with these payload types."""
-        return self._allow("type_name", (cls.__kobs_schema__.name for cls in types))
+        return self.among("type_name", (cls.__kobs_schema__.name for cls in types))
 
     def causality(self, *causality_ids: int) -> "EventFilter":
         """Only events of these chains."""
-        return self._allow("causality_id", causality_ids)
+        return self.among("causality_id", causality_ids)
 
     def where(self, predicate: Predicate) -> "EventFilter":
         """Only events for which `predicate(event)` is true."""
@@ -56,9 +56,26 @@ class EventFilter:
         made._predicates = (*self._predicates, predicate)
         return made
 
+    # -- for kobs's own modules ---------------------------------------------------------------
+
+    def among(self, attribute: str, values: Iterable[Any]) -> "EventFilter":
+        """Only events whose attribute has one of these values."""
+        made = self._copy()
+        made._allowed[attribute] = self._allowed.get(attribute, frozenset()) | frozenset(values)
+        return made
+
+    @property
+    def least(self) -> Severity:
+        """The lowest severity that passes."""
+        return self._severity
+
+    @property
+    def allowed(self) -> Mapping[str, frozenset[Any]]:
+        """The values that attributes may have."""
+        return self._allowed
+
     def native(self, decoder: "EventDecoder") -> "Condition | None":
-        """All conditions but those of `where`, for the C core; None where it cannot tell. For
-        kobs's own modules."""
+        """All conditions but those of `where`, for the C core; None where it cannot tell."""
         from kobs._analysis.scanned import native_condition
 
         return native_condition(decoder, severity=self._severity, among=self._allowed)
@@ -76,11 +93,6 @@ class EventFilter:
             if getattr(event, attribute) not in allowed:
                 return False
         return all(predicate(event) for predicate in self._predicates)
-
-    def _allow(self, attribute: str, values: Any) -> "EventFilter":
-        made = self._copy()
-        made._allowed[attribute] = self._allowed.get(attribute, frozenset()) | frozenset(values)
-        return made
 
     def _copy(self) -> "EventFilter":
         made = EventFilter()

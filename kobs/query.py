@@ -38,6 +38,7 @@ from kobs._analysis.scanned import native_condition
 from kobs._analysis.stats import DurationStats, Stats
 from kobs.errors import ConfigError
 from kobs.events import Event
+from kobs.filters import EventFilter
 from kobs.levels import Category, Severity
 from kobs.payloads import MemoryPressure, SyscallExit
 from kobs.schema import PayloadType
@@ -210,7 +211,17 @@ class Query:
         """The event meets every condition."""
         return bool(self.limit(1).run((event,), now_ns=now_ns).count)
 
-    # -- for kobs's own modules: running in C -----------------------------------------------
+    # -- for kobs's own modules -------------------------------------------------------------
+
+    def passing(self, event_filter: EventFilter) -> "Query":
+        """Only events that pass a filter as well."""
+        made = self._copy()
+        made._severity = max(self._severity, event_filter.least)
+        made._among = dict(self._among)
+        for attribute, allowed in event_filter.allowed.items():
+            made._among[attribute] = made._among.get(attribute, allowed) & allowed
+        made._where += event_filter.predicates
+        return made
 
     @property
     def aggregations(self) -> tuple[Aggregation, ...]:

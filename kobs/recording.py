@@ -19,6 +19,7 @@ from kobs.filters import EventFilter
 from kobs.session import Session
 
 if TYPE_CHECKING:
+    from kobs._analysis.scanned import Source
     from kobs.following import RecordingSubscriber
     from kobs.query import Query, QueryResult
 
@@ -175,22 +176,34 @@ class Recording:
         """`events()` as a list."""
         return list(self.events())
 
-    def query(self, query: "Query") -> "QueryResult":
-        """Run a query over the events; `since` counts back from the end of the recording, or
-        from now while it is written."""
+    def query(self, query: "Query", *, now_ns: int | None = None) -> "QueryResult":
+        """Run a query over the events; `since` counts back from `now_ns` (default: the end of the
+        recording, or now while it is written)."""
         self._refuse_closed()
         self.look()
-        parts = list(self.parts.values())
-        if len(parts) == 1 and parts[0].decoder.native is not None:
-            slots = [slot for portion in parts[0].portions() for slot in portion]
-            result = self._scanned(query, parts[0], slots)
-            if result is not None:
-                return result
-            events = [event for slot in slots if (event := parts[0].decode(slot)) is not None]
-        else:
-            events = self.snapshot()
-        now_ns = self._moment(events[-1].timestamp_ns if events else 0)
-        return query.run(events, now_ns=now_ns, lost=self._missed(len(events)))
+        if now_ns is None:
+            now_ns = self._moment(query)
+        result = self._scanned(query, now_ns)
+        if result is None:
+            seen = _Counted(self.events())
+            result = query.run(seen, now_ns=now_ns)
+            result.lost = self._missed(seen.count)
+        return result
+
+    def last_ns(self) -> int:
+        """When the last event was, monotonic; 0 if there is none."""
+        self._refuse_closed()
+        self.look()
+        sources = self._sources()
+        if sources is None:
+            undecoded = [part.undecoded for part in self.parts.values()]
+            last = max((event.timestamp_ns for event in self.events()), default=0)
+            for part, before in zip(self.parts.values(), undecoded, strict=True):
+                part.undecoded = before
+            return last
+        from kobs._analysis.scanned import last_ns
+
+        return last_ns(sources)
 
     def subscribe(
         self, event_filter: EventFilter | None = None, *, oldest: bool = False
@@ -334,34 +347,40 @@ class Recording:
                 # It may be one that is just being made: the next look tries again.
                 self._bad[path] = str(error).removeprefix(os.path.dirname(path) + os.sep)
 
-    def _moment(self, last_ns: int) -> int:
-        """What `since` counts back from, where the last event is of `last_ns`."""
-        if self.running:
+    def _moment(self, query: "Query") -> int:
+        """What `since` counts back from."""
+        if self.running or not query.looks_back:
             return time.monotonic_ns()
         ends = [part.attached.refreshed_monotonic_ns for part in self.parts.values()]
-        return max([last_ns, *ends])
+        return max([self.last_ns(), *ends])
 
     def _missed(self, seen: int) -> int:
         losses = self.losses()
         lost = max(0, self.produced() - seen)
         return lost + losses.discarded + losses.too_big + losses.errors
 
-    def _scanned(self, query: "Query", part: Part, slots: list[RawSlot]) -> "QueryResult | None":
+    def _scanned(self, query: "Query", now_ns: int) -> "QueryResult | None":
         """A query that the C core answers straight from the slots; None where it cannot."""
-        from kobs._analysis.scanned import Scan
+        sources = self._sources()
+        if sources is None:
+            return None
+        from kobs._analysis.scanned import MergedScan
 
-        last = 0
-        if query.looks_back:
-            before = part.undecoded
-            last = next((e.timestamp_ns for slot in slots[::-1] if (e := part.decode(slot))), 0)
-            part.undecoded = before  # they are counted below
-        now_ns = self._moment(last)
-        scan = Scan(query, part.decoder, slots)
+        parts = list(self.parts.values())
+        scan = MergedScan(query, sources)
         found = scan.found(now_ns)
         if found is None:
             return None
-        part.undecoded += found.undecoded
+        for part, undecoded in zip(parts, found.undecoded, strict=True):
+            part.undecoded += undecoded
         return scan.result(found, now_ns, self._missed(found.seen))
+
+    def _sources(self) -> "list[Source] | None":
+        """What the C core may look at itself; None without it."""
+        parts = list(self.parts.values())
+        if not parts or any(part.decoder.native is None for part in parts):
+            return None
+        return [(part.decoder, part.portions) for part in parts]
 
     def _process(self, attached: AttachedRing, codes: dict[int, int]) -> ProcessRecord:
         closed = attached.closed
@@ -404,6 +423,19 @@ class Recording:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClosedError(f"the recording {self.path} is closed; open it again")
+
+
+class _Counted:
+    """Events, and how many of them there were."""
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._events:
+            self.count += 1
+            yield event
 
 
 def _terminated(part: Part, reader: Reader, types: set[int]) -> Iterator[tuple[int, int]]:

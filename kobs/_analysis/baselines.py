@@ -65,12 +65,12 @@ class ZScore:
 
     def accept(self, value: float, threshold_squared: float) -> bool:
         """`judge` and `learn` in one, for the many values that are plainly normal: false, and
-        nothing learned, where the value may be an anomaly or the values are constant so far."""
+        nothing learned, where the value may be an anomaly."""
         count = self.count
         mean = self.mean
         distance = value - mean
         squares = self._squares
-        if not 0.0 < distance * distance * count <= threshold_squared * squares:
+        if distance and not 0.0 < distance * distance * count <= threshold_squared * squares:
             return False
         count += 1
         step = distance / count

@@ -1,7 +1,8 @@
 """Conditions and queries over slots in C, where there is a C core and they have a form there; else
 `None`, and Python does it over events. What they say is the same."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kobs._analysis.aggregations import Aggregation, AggregationType, Counts, QueryResult
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _ALL = (1 << 16) - 1
 _LAST = (1 << 64) - 1
 _EVERYTHING = 1 << 40
+_WHOLE = 1 << 19
+"""How many events of recordings are held at once for Python to look at."""
 _NATIVE = {"category", "pid", "type_name", "causality_id", "name"}
 
 
@@ -66,32 +69,29 @@ class Scan:
     """A query, and slots that it may look at itself: those of a ring, or given ones."""
 
     def __init__(
-        self, query: "Query", decoder: "EventDecoder", source: "NativeRing | list[RawSlot]"
+        self, query: "Query", decoder: "EventDecoder", source: "NativeRing | list[RawSlot] | None"
     ) -> None:
-        self._query = query
+        self.query = query
+        self.source = source
         self._decoder = decoder
-        self._source = source
+        self._condition: Condition | None = None
+        self._wanted = _wanted(query)
 
     def found(self, now_ns: int, start: tuple[int, ...] = (0, 0)) -> "Found | None":
         """What the native conditions let through; None where Python is to do all of it."""
-        query = self._query
-        made = query.native(self._decoder, now_ns)
-        if made is None:
-            return None
-        whole = query.order or query.predicates
-        keep = _EVERYTHING if whole or query.most is None else query.most
-        durations = by_pid = by_type = False
-        for one in query.aggregations:
-            if not _is_native(one):
-                keep = _EVERYTHING
-            durations |= one.type is AggregationType.DURATION_STATS
-            by_pid |= one.type is AggregationType.BY_PID
-            by_type |= one.type is AggregationType.BY_TYPE
-        return made.scan(self._source, start, keep, durations, by_pid, by_type)
+        assert self.source is not None
+        condition = self._condition
+        if condition is None:
+            condition = self.query.native(self._decoder, now_ns)
+            if condition is None:
+                return None
+            if not self.query.looks_back:
+                self._condition = condition
+        return condition.scan(self.source, start, *self._wanted)
 
     def result(self, found: "Found", now_ns: int, lost: int) -> QueryResult:
         """What the query says."""
-        query = self._query
+        query = self.query
         if query.predicates:
             return query.run(self._events(found), now_ns=now_ns, lost=lost)
         events: list[Event] | None = None
@@ -106,7 +106,7 @@ class Scan:
                 accumulator.add(events)
                 aggregations[one.key] = accumulator.result()
         if query.order is None and events is None:
-            return QueryResult(lambda: self._events(found), found.count, aggregations, lost)
+            return QueryResult(partial(self._events, found), found.count, aggregations, lost)
         events = self._events(found) if events is None else events
         return QueryResult(query.returned(events), found.count, aggregations, lost)
 
@@ -114,6 +114,73 @@ class Scan:
         decode = self._decoder.decode
         slots: list[RawSlot] = found.slots(RawSlot)
         return [event for slot in slots if (event := decode(slot)) is not None]
+
+
+Source = tuple["EventDecoder", Callable[[], Iterable[list[RawSlot]]]]
+"""What decodes the slots of a recording, and what gives them anew, by time."""
+
+
+class MergedScan(Scan):
+    """The same of the slots of several recordings, or of one that goes on in further files."""
+
+    def __init__(self, query: "Query", sources: Sequence[Source]) -> None:
+        super().__init__(query, sources[0][0], None)
+        self._sources = sources
+
+    def found(self, now_ns: int, start: tuple[int, ...] = (0, 0)) -> "Found | None":
+        query = self.query
+        made = [query.native(decoder, now_ns) for decoder, _ in self._sources]
+        keep, *wanted = self._wanted
+        whole = query.order or query.predicates or not all(map(_is_native, query.aggregations))
+        if whole:
+            keep = min(keep, _WHOLE)
+        found = _scan(made, self._sources, keep, *wanted)
+        # More than that Python looks at as they come, and holds no more of them than it needs.
+        return None if found is None or (whole and found.count > keep) else found
+
+    def _events(self, found: "Found") -> list[Event]:
+        decoders = [decoder.decode for decoder, _ in self._sources]
+        slots: list[RawSlot] = found.slots(RawSlot)
+        return [
+            event
+            for slot, source in zip(slots, found.sources(), strict=True)
+            if (event := decoders[source](slot)) is not None
+        ]
+
+
+def last_ns(sources: Sequence[Source]) -> int:
+    """When the last event was, 0 if there is none."""
+    everything = [native_condition(decoder, among={}) for decoder, _ in sources]
+    found = _scan(everything, sources, 0, False, False, False)
+    return 0 if found is None else found.last_ns
+
+
+def _scan(
+    conditions: "list[Condition | None]", sources: Sequence[Source], *wanted: Any
+) -> "Found | None":
+    from kobs._core import _native
+
+    given = []
+    for condition, (_, portions) in zip(conditions, sources, strict=True):
+        if condition is None:
+            return None
+        given.append((condition, portions()))
+    return _native.scan(given, *wanted)
+
+
+def _wanted(query: "Query") -> tuple[int, bool, bool, bool]:
+    """How many events a scan is to keep; whether it is to keep durations, and count by process
+    and by type."""
+    whole = query.order or query.predicates
+    keep = _EVERYTHING if whole or query.most is None else query.most
+    durations = by_pid = by_type = False
+    for one in query.aggregations:
+        if not _is_native(one):
+            keep = _EVERYTHING
+        durations |= one.type is AggregationType.DURATION_STATS
+        by_pid |= one.type is AggregationType.BY_PID
+        by_type |= one.type is AggregationType.BY_TYPE
+    return keep, durations, by_pid, by_type
 
 
 def _is_native(one: Aggregation) -> bool:

@@ -1,6 +1,6 @@
 """The extension module: see the C sources in `src`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from kobs._core.contract import RawSlot
@@ -177,7 +177,9 @@ class Found:
     @property
     def count(self) -> int: ...
     seen: int
-    undecoded: int
+    last_ns: int
+    @property
+    def undecoded(self) -> list[int]: ...
     durations: Sample
     produced: int
     discarded: int
@@ -192,6 +194,7 @@ class Found:
     @property
     def by_type(self) -> list[tuple[str, int]]: ...
     def slots(self, make: Callable[[int, int, bytes], _Made], /) -> list[_Made]: ...
+    def sources(self) -> list[int]: ...
 
 class Condition:
     def __init__(
@@ -220,6 +223,15 @@ class Condition:
         by_type: bool,
         /,
     ) -> Found | None: ...
+
+def scan(
+    sources: list[tuple[Condition, Iterable[list[RawSlot]]]],
+    keep: int,
+    durations: bool,
+    by_pid: bool,
+    by_type: bool,
+    /,
+) -> Found | None: ...
 
 class Decider:
     dropped: int

@@ -115,6 +115,8 @@ class Ring(Protocol):
     """Slots of the main lane."""
     trace_high: int
     """The high 64 bits of every trace id that this recording mints."""
+    segmented: bool
+    """It goes on in further files."""
 
     def publisher(self, payload_format: str) -> Publisher:
         """A callable that writes events whose payload has this `struct` format (without the

@@ -173,6 +173,7 @@ class PythonRing:
             else None
         )
         self.lanes = [self._lane(lane, first_ticket) for lane in range(LANES)]
+        self.segmented = self._segments is not None
         if self._segments is not None:
             self._segments.heads = [lane.head for lane in self.lanes]
         view[: ctypes.sizeof(Header)] = bytes(header)

@@ -76,11 +76,11 @@ def parse(words: Sequence[str], known: Iterable[str] = ()) -> EventFilter:
         else:
             wanted[key].add(value)
     if wanted["type"]:
-        made = made.where(_Among("type_name", wanted["type"]))
+        made = made.among("type_name", wanted["type"])
     if wanted["name"]:
-        made = made.where(_Among("name", wanted["name"]))
+        made = made.among("name", wanted["name"])
     if wanted["origin"]:
-        made = made.where(_Among("origin", wanted["origin"]))
+        made = made.where(_OfOrigin(wanted["origin"]))
     return made
 
 
@@ -129,15 +129,14 @@ def _exactly(made: EventFilter, severity: Severity) -> EventFilter:
     return made.where(lambda event: event.severity is severity)
 
 
-class _Among:
-    """An attribute of the event has one of the values."""
+class _OfOrigin:
+    """The event has one of these origins."""
 
-    def __init__(self, attribute: str, values: set[str]) -> None:
-        self.attribute = attribute
-        self.values = values
+    def __init__(self, origins: set[str]) -> None:
+        self.origins = origins
 
     def __call__(self, event: Event) -> bool:
-        return getattr(event, self.attribute) in self.values
+        return event.origin in self.origins
 
     def __repr__(self) -> str:
-        return f"{self.attribute} in {sorted(self.values)}"
+        return f"origin in {sorted(self.origins)}"

@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     with targets.opened(arguments.session) as recording:
         known = targets.type_names(recording) if targets.names_types(arguments) else ()
         wanted = conditions.from_options(arguments, known)
-        query = build(arguments).where(wanted.matches)
-        result = query.run(
-            recording.events(), now_ns=last_moment(recording, arguments), lost=total_lost(recording)
-        )
+        query = build(arguments).passing(wanted)
+        now_ns = last_moment(recording) if query.looks_back else 0
+        result = recording.query(query, now_ns=now_ns)
+        result.lost = total_lost(recording)
         if arguments.json:
             print_json(as_dict(recording, result))
         else:
@@ -148,15 +148,11 @@ def _aggregation(text: str) -> Any:
     return Aggregation(known[key], field=field or None, by=by)
 
 
-def last_moment(recording: "Recording", arguments: argparse.Namespace) -> int:
+def last_moment(recording: "Recording") -> int:
     """What `--since` counts back from: now while it runs, else the last event."""
     import time
 
-    if arguments.since is None and arguments.until is None and not arguments.common:
-        return 0
-    if recording.running:
-        return time.monotonic_ns()
-    return max((event.timestamp_ns for event in recording.events()), default=0)
+    return time.monotonic_ns() if recording.running else recording.last_ns()
 
 
 def total_lost(recording: "Recording") -> int:

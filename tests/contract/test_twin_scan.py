@@ -20,11 +20,14 @@ from kobs import (
     SyscallResult,
     open_recording,
 )
+from kobs._analysis import scanned
 from kobs._analysis.scanned import Scan
 from kobs._analysis.stats import DurationStats, Stats
 from kobs._core.contract import RawSlot
+from kobs.decoder import EventDecoder
 from kobs.filters import SlotFilter
 from kobs.query import Aggregation
+from kobs.session import Session
 
 from . import twins
 
@@ -103,7 +106,7 @@ def test_any_query_says_the_same_of_any_slots(slots: list[RawSlot], query: Query
     scan = Scan(query, decoder, slots)
     found = scan.found(1002)
     if found is not None:
-        assert (found.seen, found.undecoded) == (len(events), len(slots) - len(events))
+        assert (found.seen, found.undecoded) == (len(events), [len(slots) - len(events)])
         assert said(scan.result(found, 1002, 3)) == said(expected)
 
 
@@ -236,3 +239,101 @@ def test_a_recording_says_the_same_with_both_cores(
         with open_recording(tmp_path / "a.kobs") as recording:
             answers.append(said(recording.query(query)))
     assert answers[0] == answers[1]
+
+
+QUERIES = [
+    EVERYTHING, EVERYTHING.since(timedelta(seconds=5)).limit(2), EVERYTHING.name("call3"),
+    EVERYTHING.where(lambda event: event.pid == 2), EVERYTHING.order_by("duration").limit(4),
+    Query().type(SyscallExit, twins.TwinOfAllKinds).aggregate(AggregationType.BY_TYPE),
+]  # fmt: skip
+
+
+@pytest.fixture
+def session(tmp_path: Any) -> Any:
+    """Two recordings, one of them in several files, whose events take turns; they number types and
+    strings differently."""
+    made = Session.create("two", ["two"], root=str(tmp_path))
+    one = Collector(session=made, size=64, keep=1 << 26)
+    other = Collector(session=made, size=1024)
+    other.emitter(MessageSent)
+    other.emitter(twins.TwinInNanoseconds)
+    for n in range(500):
+        number, severity = n % 5, Severity(n % 6)
+        collector = one if n * 7 % 5 > 2 else other
+        collector.emit(
+            SyscallExit(f"call{number}", n / 1000 + n % 3, SyscallResult.SUCCESS),
+            severity=severity, pid=number,
+        )  # fmt: skip
+        if n % 9 == 0:
+            collector.emit(MessageSent(n, n), pid=n)
+    other.close()
+    one.close()
+    return made
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_session_says_the_same_with_both_cores(
+    session: Any, monkeypatch: Any, query: Query
+) -> None:
+    answers = []
+    for core in ("python", "c"):
+        monkeypatch.setenv("KOBS_CORE", core)
+        with open_recording(session.path) as recording:
+            assert len(recording.parts) == 2
+            answers.append(said(recording.query(query)))
+            assert recording.damage == []
+    assert answers[0] == answers[1]
+    assert answers[0][0] > 0
+
+
+def test_a_session_is_asked_without_making_events(session: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("KOBS_CORE", "c")
+    calls = []
+    decode = EventDecoder.decode
+    monkeypatch.setattr(
+        EventDecoder, "decode", lambda self, slot: calls.append(slot) or decode(self, slot)
+    )
+    query = Query().type(SyscallExit).aggregate(AggregationType.DURATION_STATS).limit(3)
+    with open_recording(session.path) as recording:
+        result = recording.query(query.since(timedelta(hours=1)))
+        assert result.count == result.aggregations["duration_stats"].count > 300
+        assert calls == []
+        times = [event.timestamp_ns for event in result.events]
+        assert len(calls) == len(times) == 3
+        assert times == sorted(times)
+
+
+def test_more_events_than_can_be_held_are_looked_at_as_they_come(
+    session: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("KOBS_CORE", "c")
+    with open_recording(session.path) as recording:
+        expected = said(recording.query(EVERYTHING))
+        monkeypatch.setattr(scanned, "_WHOLE", 499)
+        assert said(recording.query(EVERYTHING)) == expected
+
+
+@pytest.mark.parametrize("query", [*QUERIES, Query().limit(3)])
+def test_a_ring_that_goes_on_in_further_files_says_what_its_events_say(
+    tmp_path: Any, monkeypatch: Any, query: Query
+) -> None:
+    monkeypatch.setenv("KOBS_CORE", "c")
+    with Collector(path=tmp_path / "a.kobs", size=64, keep=1 << 26) as made:
+        emit = made.emitter(SyscallExit)
+        for n in range(300):
+            emit(f"call{n % 7}", n / 1000, SyscallResult.SUCCESS, pid=n % 5)
+        assert made.ring.segmented
+        events = made.snapshot()
+        assert len(events) == 300
+        assert said(made.query(query)) == said(query.run(events))
+        made.reset()
+        assert said(made.query(query)) == said(query.run([]))
+
+
+@pytest.mark.parametrize("sources", [
+    [], [7], [(1, [])], [(Query().native(twins.decoder(), 0), [7])],
+    [(Query().native(twins.decoder(), 0), [[7]])],
+])  # fmt: skip
+def test_what_is_no_source_is_refused(sources: Any) -> None:
+    with pytest.raises(TypeError):
+        _native.scan(sources, 0, False, False, False)

@@ -109,6 +109,22 @@ class TestVerdict:
         assert anomaly.expected == constant
         assert 3 < anomaly.deviation <= 1e6
 
+    @pytest.mark.parametrize("constant", [0.0, 7.0, -1e9, 1e-9])
+    def test_a_constant_is_learned_the_short_way(self, constant: float) -> None:
+        judged = []
+
+        class Judged(ZScore):
+            def judge(self, value: float) -> tuple[float, float]:
+                judged.append(value)
+                return super().judge(value)
+
+        detector = Detector(method=Judged)
+        feed(detector, "m", [constant] * 100)
+        assert judged == []
+        baseline = detector.baseline("m")
+        assert isinstance(baseline, ZScore)
+        assert (baseline.count, baseline.mean, baseline.deviation) == (100, constant, 0.0)
+
     def test_metrics_are_judged_apart(self) -> None:
         detector = Detector()
         feed(detector, "fast", around(1, 50, spread=0.1))

@@ -206,7 +206,7 @@ serialise(types_object *types, condition_object *Py_UNUSED(condition), kobs_ring
           size_t rounds)
 {
     kobs_text out = {0};
-    kobs_wall wall = {.known = true, .offset_ns = 1732518536000000000, .second = -1};
+    kobs_wall wall = {.known = true, .offset_ns = 1732518536000000000};
     const uint64_t *slots = (const uint64_t *)ring->first[KOBS_MAIN_LANE].slots;
     size_t written = 0;
     bool left;

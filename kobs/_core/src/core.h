@@ -276,10 +276,11 @@ int kobs_add_decider_type(PyObject *module);
 
 int kobs_add_types_type(PyObject *module);
 
-/* -- Sample (sample_type.c), Condition and Found (scan_type.c) -------------------------------- */
+/* -- Sample (sample_type.c), Condition and Found (scan_type.c, scan_found.c, scan_merge.c) ----- */
 
 int kobs_add_sample_type(PyObject *module);
 int kobs_add_scan_types(PyObject *module);
+PyObject *kobs_scan_merged(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* -- what it costs (bench.c): nanoseconds an operation, of as many -------------------------------- */
 
@@ -307,7 +308,7 @@ void kobs_clear_spans(span_state *);
 
 typedef struct {
     PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
-        *found_type, *decider_type;
+        *found_type, *condition_type, *decider_type;
     PyObject *header_names[10];
     span_state span;
     observed_state observed;

@@ -34,15 +34,14 @@ typedef struct {
     uint64_t count;
 } kobs_anomaly;
 
-/* Learn a value that is plainly normal; false, and nothing learned, where it may be an anomaly or
- * the values are constant so far. */
+/* Learn a value that is plainly normal; false, and nothing learned, where it may be an anomaly. */
 static inline bool
 kobs_accept(kobs_baseline *baseline, double value, double threshold_squared)
 {
     double distance = value - baseline->mean;
     double far = distance * distance * baseline->count;
 
-    if (!(0.0 < far && far <= threshold_squared * baseline->squares)) {
+    if (distance != 0.0 && !(0.0 < far && far <= threshold_squared * baseline->squares)) {
         return false;
     }
     baseline->count += 1.0;

@@ -32,6 +32,10 @@ static PyMethodDef functions[] = {
     {"wire_spans", kobs_wire_spans, METH_VARARGS,
      PyDoc_STR("wire_spans(collector, began, ended, gate, trace_high)\n\n"
                "The collector whose spans are recorded without Python; None: no one's.")},
+    {"scan", (PyCFunction)(void (*)(void))kobs_scan_merged, METH_FASTCALL,
+     PyDoc_STR("scan([(Condition, portions), ...], keep, durations, by_pid, by_type) -> Found | None"
+               "\n\nLook at the lists of `RawSlots` of several recordings, merged by time; keep "
+               "the first `keep` that match. None where Python is to do it.")},
     {"bench_observe", kobs_bench_observe, METH_O,
      PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
     {"bench_filter", kobs_bench_filter, METH_O,
@@ -80,6 +84,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->decider_type);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
+    Py_VISIT(state->condition_type);
     int stop = kobs_visit_spans(&state->span, visit, arg);
     return stop ? stop : kobs_visit_observed(&state->observed, visit, arg);
 }
@@ -96,6 +101,7 @@ clear(PyObject *module)
     Py_CLEAR(state->decider_type);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
+    Py_CLEAR(state->condition_type);
     kobs_clear_spans(&state->span);
     for (size_t index = 0; index < sizeof(state->header_names) / sizeof(PyObject *); index++) {
         Py_CLEAR(state->header_names[index]);

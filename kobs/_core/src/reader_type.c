@@ -7,18 +7,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "cursor.h"
-
-typedef struct {
-    kobs_cursor cursor; /* first: `locate` gets this and needs the rest */
-    Py_buffer head, fixed, found;
-    PyObject *locate; /* callable(ticket) -> Place | int, or NULL */
-    PyObject *oldest; /* callable() -> ticket, or NULL */
-} reader_lane;
+#include "reader.h"
 
 typedef struct {
     PyObject_HEAD
-    reader_lane lanes[KOBS_LANES];
+    kobs_reader_lane lanes[KOBS_LANES];
     Py_ssize_t lane_count;
     Py_buffer noted; /* where a lossless reader's cursors are noted, for the producers */
     _Atomic uint64_t *note;
@@ -82,139 +75,6 @@ enter_or_raise(reader_object *self)
         return false;
     }
     return true;
-}
-
-/* -- lanes ------------------------------------------------------------------------------------ */
-
-/* A ticket from an int of any size. */
-static int
-to_ticket(PyObject *number, int64_t *to)
-{
-    int overflow;
-    PyObject *index = PyNumber_Index(number);
-
-    if (index == NULL) {
-        return -1;
-    }
-    long long value = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (value == -1 && !overflow && PyErr_Occurred()) {
-        return -1;
-    }
-    *to = overflow ? (overflow < 0 ? 0 : KOBS_MOST_TICKET) : value;
-    return 0;
-}
-
-/* `size` bytes at an offset of a buffer, aligned; NULL with an exception set if they are not all
- * there. */
-static void *
-bytes_at(PyObject *memory, Py_buffer *view, int flags, Py_ssize_t offset, Py_ssize_t size)
-{
-    if (PyObject_GetBuffer(memory, view, flags) < 0) {
-        return NULL;
-    }
-    uint8_t *at = (uint8_t *)view->buf + offset;
-    if (offset < 0 || size < 0 || size > view->len || offset > view->len - size
-        || (uintptr_t)at % 8 != 0) {
-        PyErr_Format(PyExc_ValueError, "%zd bytes at %zd are not within %zd bytes", size, offset,
-                     view->len);
-        PyBuffer_Release(view);
-        return NULL;
-    }
-    return at;
-}
-
-static Py_ssize_t
-lane_bytes(const kobs_cursor *cursor)
-{
-    return (Py_ssize_t)cursor->slots * KOBS_SLOT_SIZE;
-}
-
-static kobs_located
-locate(kobs_cursor *cursor, int64_t ticket)
-{
-    reader_lane *lane = (reader_lane *)cursor;
-    kobs_located located = {.failed = true};
-    PyObject *found = PyObject_CallFunction(lane->locate, "L", (long long)ticket);
-
-    if (lane->found.obj != NULL) {
-        PyBuffer_Release(&lane->found);
-    }
-    if (found == NULL) {
-        return located;
-    }
-    if (PyLong_Check(found)) {
-        located.failed = to_ticket(found, &located.following) < 0;
-    }
-    else if (!PyTuple_Check(found) || PyTuple_GET_SIZE(found) != 4) {
-        PyErr_Format(PyExc_TypeError, "expected a Place or an int, got %R", found);
-    }
-    else {
-        Py_ssize_t base = PyNumber_AsSsize_t(PyTuple_GET_ITEM(found, 2), PyExc_OverflowError);
-        if (base >= 0 && base < PY_SSIZE_T_MAX / 8) {
-            located.slots = bytes_at(PyTuple_GET_ITEM(found, 0), &lane->found, PyBUF_SIMPLE,
-                                     8 * base, lane_bytes(cursor));
-        }
-        else if (!PyErr_Occurred()) {
-            PyErr_Format(PyExc_ValueError, "no slot at word %zd", base);
-        }
-        located.ring = PyTuple_GET_ITEM(found, 3) == Py_True;
-        located.failed = located.slots == NULL;
-    }
-    Py_DECREF(found);
-    return located;
-}
-
-/* From (lane, slots, first ticket, head, place, oldest): see the stub. */
-static int
-take_lane(reader_lane *lane, PyObject *description)
-{
-    PyObject *first, *head, *place, *oldest, *memory;
-    Py_ssize_t slots, offset;
-    kobs_cursor *cursor = &lane->cursor;
-
-    if (!PyArg_ParseTuple(description, "InOOOO:lane", &cursor->lane, &slots, &first, &head, &place,
-                          &oldest)) {
-        return -1;
-    }
-    if (slots <= 0 || slots > 1 << 24 || (slots & (slots - 1)) != 0) {
-        PyErr_Format(PyExc_ValueError, "a lane of %zd slots", slots);
-        return -1;
-    }
-    cursor->slots = slots;
-    if (to_ticket(first, &cursor->first) < 0) {
-        return -1;
-    }
-    if (PyTuple_Check(head)) {
-        if (!PyArg_ParseTuple(head, "On:head", &memory, &offset)) {
-            return -1;
-        }
-        cursor->head = bytes_at(memory, &lane->head, PyBUF_SIMPLE, offset, 8);
-        if (cursor->head == NULL) {
-            return -1;
-        }
-    }
-    else if (to_ticket(head, &cursor->settled_head) < 0) {
-        return -1;
-    }
-    if (PyTuple_Check(place)) {
-        if (!PyArg_ParseTuple(place, "On:place", &memory, &offset)) {
-            return -1;
-        }
-        cursor->place.ring = true;
-        cursor->place.slots = bytes_at(memory, &lane->fixed, PyBUF_SIMPLE, offset,
-                                       lane_bytes(cursor));
-        if (cursor->place.slots == NULL) {
-            return -1;
-        }
-    }
-    else {
-        lane->locate = Py_NewRef(place);
-        cursor->locate = locate;
-    }
-    lane->oldest = oldest == Py_None ? NULL : Py_NewRef(oldest);
-    kobs_cursor_move(cursor, cursor->first);
-    return 0;
 }
 
 /* -- reading ---------------------------------------------------------------------------------- */
@@ -336,7 +196,7 @@ reader_read(reader_object *self, PyObject *const *args, Py_ssize_t count, PyObje
     }
     int done = 0;
     for (Py_ssize_t index = 0; index < self->lane_count && done == 0 && limit > 0; index++) {
-        reader_lane *lane = &self->lanes[index];
+        kobs_reader_lane *lane = &self->lanes[index];
         if (lane->cursor.count < (size_t)limit) {
             done = kobs_cursor_fill(&lane->cursor, (size_t)limit);
             if (lane->found.obj != NULL) {
@@ -380,13 +240,13 @@ reader_seek_oldest(reader_object *self, PyObject *Py_UNUSED(none))
     int64_t tickets[KOBS_LANES];
 
     for (Py_ssize_t index = 0; index < self->lane_count; index++) {
-        reader_lane *lane = &self->lanes[index];
+        kobs_reader_lane *lane = &self->lanes[index];
         if (lane->oldest == NULL) {
             tickets[index] = kobs_cursor_head(&lane->cursor) - lane->cursor.slots;
             continue;
         }
         PyObject *oldest = PyObject_CallNoArgs(lane->oldest);
-        int done = oldest == NULL ? -1 : to_ticket(oldest, &tickets[index]);
+        int done = oldest == NULL ? -1 : kobs_to_ticket(oldest, &tickets[index]);
         Py_XDECREF(oldest);
         if (done < 0) {
             return NULL;
@@ -433,7 +293,7 @@ reader_seek(reader_object *self, PyObject *position)
     }
     int done = 0;
     for (Py_ssize_t index = 0; index < self->lane_count && done == 0; index++) {
-        done = to_ticket(PyTuple_GET_ITEM(given, index), &tickets[index]);
+        done = kobs_to_ticket(PyTuple_GET_ITEM(given, index), &tickets[index]);
     }
     Py_DECREF(given);
     if (done < 0 || move_to(self, tickets) < 0) {
@@ -533,14 +393,14 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(lanes); index++) {
         self->lane_count = index + 1;
         self->lanes[index].cursor.settled = settled;
-        if (take_lane(&self->lanes[index], PyTuple_GET_ITEM(lanes, index)) < 0) {
+        if (kobs_take_lane(&self->lanes[index], PyTuple_GET_ITEM(lanes, index)) < 0) {
             Py_DECREF(self);
             return NULL;
         }
     }
     if (where != Py_None) {
         if (!PyArg_ParseTuple(where, "On:note", &memory, &offset)
-            || (self->note = bytes_at(memory, &self->noted, PyBUF_WRITABLE, offset,
+            || (self->note = kobs_bytes_at(memory, &self->noted, PyBUF_WRITABLE, offset,
                                       8 * self->lane_count)) == NULL) {
             Py_DECREF(self);
             return NULL;
@@ -578,7 +438,7 @@ reader_dealloc(reader_object *self)
 
     PyObject_GC_UnTrack(self);
     for (Py_ssize_t index = 0; index < self->lane_count; index++) {
-        reader_lane *lane = &self->lanes[index];
+        kobs_reader_lane *lane = &self->lanes[index];
         Py_buffer *buffers[] = {&lane->head, &lane->fixed, &lane->found};
         for (size_t each = 0; each < sizeof(buffers) / sizeof(buffers[0]); each++) {
             if (buffers[each]->obj != NULL) {

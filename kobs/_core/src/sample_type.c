@@ -29,10 +29,11 @@ sample_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         if (value == -1.0 && PyErr_Occurred()) {
             goto end;
         }
-        if (!kobs_sample_add(&sample, value)) {
+        if (!kobs_values_reserve(&sample.values, 1)) {
             PyErr_NoMemory();
             goto end;
         }
+        kobs_values_put(&sample.values, value);
     }
     made = kobs_make_sample(type, &sample);
 end:
@@ -77,10 +78,10 @@ PyDoc_STRVAR(values_doc, "values() -> list\n\nAll of them, in no order that mean
 static PyObject *
 sample_values(sample_object *self, PyObject *Py_UNUSED(none))
 {
-    PyObject *found = PyList_New((Py_ssize_t)self->sample.count);
+    PyObject *found = PyList_New((Py_ssize_t)self->sample.values.count);
 
-    for (size_t index = 0; found != NULL && index < self->sample.count; index++) {
-        PyObject *value = PyFloat_FromDouble(self->sample.values[index]);
+    for (size_t index = 0; found != NULL && index < self->sample.values.count; index++) {
+        PyObject *value = PyFloat_FromDouble(self->sample.values.at[index]);
         if (value == NULL) {
             Py_CLEAR(found);
             break;
@@ -97,7 +98,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
-    {"count", T_PYSSIZET, offsetof(sample_object, sample.count), READONLY,
+    {"count", T_PYSSIZET, offsetof(sample_object, sample.values.count), READONLY,
      PyDoc_STR("How many values.")},
     {"rejected", T_PYSSIZET, offsetof(sample_object, sample.rejected), READONLY,
      PyDoc_STR("Values left out for not being finite.")},

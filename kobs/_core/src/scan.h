@@ -8,6 +8,8 @@
 
 #include "sample.h"
 
+enum { KOBS_SENSELESS, KOBS_OTHER, KOBS_WANTED };
+
 /* Numbers of which one is to match; all do where there are none. */
 typedef struct {
     uint64_t *numbers;
@@ -17,7 +19,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     types_object *types;
-    unsigned severity, categories; /* at least; a bit each */
+    uint8_t levels[256]; /* what `severity | category << 4` says: KOBS_SENSELESS and so on */
     uint64_t since, until;
     bool windowed, numbered, deeper; /* there is a time; there are numbers; there is more */
     kobs_numbers pids, tids, chains;
@@ -74,6 +76,19 @@ kobs_tally_add(kobs_tally *tally, uint64_t key)
     return true;
 }
 
+/* What is needed of the events of one type. */
+typedef struct {
+    uint32_t type_id;
+    bool wanted;            /* the type is */
+    bool plain;             /* it is the level alone that says which events are */
+    bool timed, by_python;  /* it has a duration that counts; which is no float */
+    uint16_t offset;        /* of that in the slot */
+    double factor;
+    const kobs_type *type;  /* NULL: not declared */
+} kobs_outlook;
+
+enum { KOBS_OUTLOOKS = 16 };
+
 /* What a scan is to find out, and what it found. */
 typedef struct {
     size_t keep; /* matching slots to copy at most */
@@ -84,14 +99,18 @@ typedef struct {
     unsigned level_count;
     kobs_tally pids, types;
     kobs_sample sample;
-    uint64_t *kept; /* of each: words | lane << 32, ticket, the words */
+    uint64_t *kept; /* of each: words | lane << 32 | source << 34, ticket, the words */
     size_t kept_words, kept_room, kept_count;
+    kobs_outlook *outlooks; /* of the types that were met last, by type id; KOBS_OUTLOOKS */
+    kobs_outlook first[KOBS_OUTLOOKS]; /* those, where there is one source only */
+    unsigned source; /* whose turn it is, of several */
+    uint64_t last_ns; /* the latest moment of an event, where slots are given */
     bool given_up;  /* there is something that Python is to look at */
 } kobs_scan;
 
-/* Look at one slot; `live` where it may be overwritten meanwhile. -1 with an exception set. */
+/* Look at the copy of a slot. -1 with an exception set. */
 int kobs_scan_slot(condition_object *, kobs_scan *, const uint64_t *slot, unsigned lane,
-                   uint64_t ticket, bool live);
+                   uint64_t ticket);
 
 /* Look at all there is in a ring from these tickets on, merged by time. */
 int kobs_scan_ring(condition_object *, kobs_scan *, kobs_ring *, const uint64_t start[KOBS_LANES]);
@@ -100,6 +119,26 @@ int kobs_scan_ring(condition_object *, kobs_scan *, kobs_ring *, const uint64_t 
 uint64_t kobs_scan_matching(const kobs_scan *);
 
 void kobs_scan_free(kobs_scan *);
+
+/* -- from Python: Found (scan_found.c), Condition (scan_type.c), scan() (scan_merge.c) --------- */
+
+typedef struct {
+    PyObject_HEAD
+    types_object *types; /* of the first source */
+    PyObject *sources;   /* where there are several: a list of the `Types` of each */
+    PyObject *undecoded; /* and a list of how many slots of each made no sense */
+    kobs_scan scan;
+    PyObject *durations; /* a Sample, or NULL */
+    uint64_t produced, discarded, too_big, errors;
+} found_object;
+
+/* What is to be found: from (keep, durations, by_pid, by_type). */
+found_object *kobs_found_new(core_state *, types_object *, PyObject *const *wanted);
+
+/* After the scan: `done` of which is -1 with an exception set. None where Python is to do it. */
+PyObject *kobs_found_finish(core_state *, found_object *, int done);
+
+int kobs_add_found_type(PyObject *module);
 
 /* A `Sample` of the values, which it takes over. */
 PyObject *kobs_make_sample(PyTypeObject *, kobs_sample *);

@@ -1,29 +1,17 @@
-/* Text that grows, and numbers in it. */
+/* Slots as lines of JSON. The Python twin is kobs/export/jsonl.py, which says what is in them. */
 
 #ifndef KOBS_SERIALISE_H
 #define KOBS_SERIALISE_H
 
+#include "text.h"
 #include "types.h"
-
-typedef struct {
-    char *start, *at, *end;
-} kobs_text;
-
-/* Make room for `size` bytes more; false where there is none, with an exception set. */
-bool kobs_text_grow(kobs_text *, size_t size);
-
-static inline bool
-kobs_text_room(kobs_text *text, size_t size)
-{
-    return (size_t)(text->end - text->at) >= size || kobs_text_grow(text, size);
-}
 
 /* Wall time as text, one second remembered. */
 typedef struct {
     bool known;        /* there is an offset */
     int64_t offset_ns; /* wall time minus monotonic time */
     PyObject *clock;   /* callable(timestamp_ns) -> str, for what is no common year */
-    int64_t second;
+    uint64_t begin_ns, length_ns; /* monotonic: the second that is remembered; none yet: of 0 */
     char text[24];     /* `2026-11-23T15:44:20.` */
 } kobs_wall;
 

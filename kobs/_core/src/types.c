@@ -289,7 +289,8 @@ kobs_raw_slot(PyObject *slot, unsigned *lane, uint64_t *ticket)
 /* -- the Python type ------------------------------------------------------------------------- */
 
 static int
-take_names(PyObject *names, char to[16][24], uint8_t lengths[16], unsigned *count)
+take_names(PyObject *names, const char *before, const char *after, kobs_word to[16],
+           unsigned *count)
 {
     Py_ssize_t given = PyTuple_GET_SIZE(names);
 
@@ -298,19 +299,19 @@ take_names(PyObject *names, char to[16][24], uint8_t lengths[16], unsigned *coun
         return -1;
     }
     for (Py_ssize_t each = 0; each < given; each++) {
-        PyObject *quoted = kobs_json_text(PyTuple_GET_ITEM(names, each));
-        if (quoted == NULL) {
+        char *made = label(before, PyTuple_GET_ITEM(names, each), after, &to[each].length);
+        if (made == NULL) {
             return -1;
         }
-        Py_ssize_t length = PyBytes_GET_SIZE(quoted);
-        if (length >= 24) {
-            Py_DECREF(quoted);
+        bool fits = to[each].length <= sizeof(to[each].text);
+        if (fits) {
+            memcpy(to[each].text, made, to[each].length);
+        }
+        PyMem_Free(made);
+        if (!fits) {
             PyErr_SetString(PyExc_ValueError, "a longer name than there is room for");
             return -1;
         }
-        memcpy(to[each], PyBytes_AS_STRING(quoted), (size_t)length + 1);
-        lengths[each] = (uint8_t)length;
-        Py_DECREF(quoted);
     }
     *count = (unsigned)given;
     return 0;
@@ -335,8 +336,9 @@ types_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->recording = recording;
     self->find = Py_NewRef(find);
     self->string = Py_NewRef(string);
-    if (take_names(severities, self->levels, self->level_lengths, &self->severities) < 0
-        || take_names(categories, self->groups, self->group_lengths, &self->categories) < 0) {
+    if (take_names(severities, ",\"severity\":", ",\"category\":", self->levels,
+                   &self->severities) < 0
+        || take_names(categories, "", ",\"pid\":", self->groups, &self->categories) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;

@@ -35,15 +35,18 @@ typedef struct {
 } kobs_type;
 
 typedef struct {
+    char text[48];
+    size_t length;
+} kobs_word;
+
+typedef struct {
     PyObject_HEAD
     PyObject *find;   /* callable(type id) -> description | None */
     PyObject *string; /* callable(id) -> str */
     kobs_type **pages[256];
     unsigned type_count;
     unsigned severities, categories; /* how many there are */
-    char levels[16][24];             /* `"WARN"` */
-    char groups[16][24];
-    uint8_t level_lengths[16], group_lengths[16];
+    kobs_word levels[16], groups[16]; /* `,"severity":"WARN","category":` and `"IPC","pid":` */
     PyObject **strings; /* by id: bytes, as JSON */
     size_t string_room;
     PyObject *unkept;   /* the last string that is not in there */
