@@ -216,6 +216,7 @@ OTHERS = {
     "emit_switch": "emitter, three fields",
     "emit_exit": "emitter, with a duration that is looked at for anomalies",
     "emit_payload": "`collector.emit(payload)`",
+    "emit_method": "`collector.syscall_exit(...)`, the event of the emitter with a duration",
     "check_python": "anomaly check of one value, `Detector.observe`",
     "filter_python": "filter one event, `EventFilter.matches`",
     "serialise_python": "serialise one event, a line of JSON",

@@ -51,7 +51,7 @@ execute(PyObject *module)
         || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
         || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
         || kobs_add_decider_type(module) < 0
-        || kobs_add_observed(module) < 0) {
+        || kobs_add_observed(module) < 0 || kobs_add_method_type(module) < 0) {
         return -1;
     }
     return 0;
@@ -78,6 +78,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->analyser_type);
     Py_VISIT(state->types_type);
     Py_VISIT(state->decider_type);
+    Py_VISIT(state->method_type);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
     int stop = kobs_visit_spans(&state->span, visit, arg);
@@ -94,6 +95,7 @@ clear(PyObject *module)
     Py_CLEAR(state->analyser_type);
     Py_CLEAR(state->types_type);
     Py_CLEAR(state->decider_type);
+    Py_CLEAR(state->method_type);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
     kobs_clear_spans(&state->span);
