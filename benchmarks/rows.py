@@ -163,6 +163,14 @@ ROWS = (
             "python": times(10_000, PACKED),
         },
     ),
+    Row(
+        "busy_on", 15, "the same, once it has been around its ring",
+        {"busy_going_on": 10, "busy_idling": -10}, {"c": 0.3, "python": 2}, unit="%",
+        floors={
+            "c": times(10_000, {"call_c_4": 1, **EVENT}),
+            "python": times(10_000, PACKED),
+        },
+    ),
 )  # fmt: skip
 
 

@@ -179,7 +179,7 @@ kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
     return kobs_unsigned_anew(value, most, to);
 }
 
-/* -- Emitter (emit.c, emitter_call.c, emitter_type.c) ------------------------------------------- */
+/* -- Emitter (emit.c, emitter_call.c, emitter_type.c) ---------------------------------------- */
 
 typedef struct {
     PyObject *cause_var, *cause_type, *origin_var;
@@ -291,7 +291,7 @@ PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
 
-/* -- spans (span_type.c) -------------------------------------------------------------------- */
+/* -- spans (span_type.c, span_life.c) -------------------------------------------------------- */
 
 typedef struct {
     PyObject *cause_var, *cause_type, *open_spans, *slow_ms, *modules;

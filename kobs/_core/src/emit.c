@@ -1,5 +1,5 @@
-/* Emitting one event: what is not given is found out, the fields are written, the slot is published.
- * The Python twin is the function that kobs/emitters.py writes. */
+/* Emitting one event: what is not given is found out, the fields are written, the slot is
+ * published. The Python twin is the function that kobs/emitters.py writes. */
 
 #include "emitter.h"
 #include "fields.h"

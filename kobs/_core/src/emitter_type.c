@@ -69,9 +69,9 @@ static PyObject *
 emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"ring", "pid", "title", "payload", "type_id", "severity", "category",
-                            "keep", "fields", "size", "begins", "scope_name", "name_field", "duration_field",
-                            "cause", "cause_type", "origin", "origin_used", "gate", "decide", "analyse",
-                            "explain", NULL};
+                            "keep", "fields", "size", "begins", "scope_name", "name_field",
+                            "duration_field", "cause", "cause_type", "origin", "origin_used",
+                            "gate", "decide", "analyse", "explain", NULL};
     core_state *state = PyType_GetModuleState(type);
     PyObject *ring, *title, *payload, *fields, *cause, *cause_type, *origin, *origin_used, *gate,
         *decide_, *analyse_, *explain_;
@@ -82,13 +82,12 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     Py_ssize_t size;
     const char *name_field, *duration_field, *name_of_scope;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!IUO!HbbpO!npzzzOOOO!O!OOO:Emitter", names,
-                                     state->ring_type, &ring, &pid, &title, &PyType_Type,
-                                     &payload, &type_id, &severity, &category, &keep, &PyTuple_Type, &fields, &size, &begins,
-                                     &name_of_scope, &name_field,
-                                     &duration_field, &cause, &cause_type, &origin, &PyList_Type,
-                                     &origin_used, &PyList_Type,
-                                     &gate, &decide_, &analyse_, &explain_)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, keywords, "$O!IUO!HbbpO!npzzzOOOO!O!OOO:Emitter", names, state->ring_type, &ring,
+            &pid, &title, &PyType_Type, &payload, &type_id, &severity, &category, &keep,
+            &PyTuple_Type, &fields, &size, &begins, &name_of_scope, &name_field, &duration_field,
+            &cause, &cause_type, &origin, &PyList_Type, &origin_used, &PyList_Type, &gate, &decide_,
+            &analyse_, &explain_)) {
         return NULL;
     }
     if (PyList_GET_SIZE(gate) != 1 || PyList_GET_SIZE(origin_used) != 1) {
