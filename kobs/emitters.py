@@ -138,6 +138,7 @@ def _native_emitter(
         ring=ring,
         pid=pid,
         title=schema.name,
+        payload=schema.cls,
         type_id=schema.type_id,
         severity=int(schema.severity),
         category=int(schema.category),

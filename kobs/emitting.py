@@ -24,6 +24,10 @@ from kobs.payloads import (
     SyscallExit,
 )
 from kobs.schema import PayloadType
+from kobs.straight import makes, takes_payload
+
+_PRESSURE = ((75, Severity.WARN), (90, Severity.ERROR))
+"""Memory pressure above so many percent has this severity."""
 
 
 class OpenScope(NamedTuple):
@@ -39,6 +43,8 @@ class Emitting:
     """The producers' half of a collector. `gate`, `emitters` and `threads` are for kobs's own
     modules."""
 
+    __slots__ = ("__dict__", "__weakref__", "emitters")
+
     ring: Ring
     """The core's ring; for kobs's own modules."""
 
@@ -51,6 +57,7 @@ class Emitting:
         self.emitters: dict[type[PayloadType], Emitter] = {}
         self.begin_emitters: dict[type[PayloadType], BeginEmitter] = {}
 
+    @takes_payload
     def emit(
         self,
         event: Event | PayloadType,
@@ -91,8 +98,7 @@ class Emitting:
                 "for instance ProcessCreated(name='sh', priority=5)"
             )
         cls = type(payload)
-        emitter = self.emitters.get(cls) or self.emitter(cls)
-        return emitter(
+        return self._emitter(cls)(
             *[getattr(payload, name) for name in cls.__kobs_schema__.field_names],
             pid=pid, tid=tid, severity=severity, category=category, causality_id=causality_id,
             parent=parent, span_id=span_id, link=link, timestamp_ns=timestamp_ns, flags=flags,
@@ -180,32 +186,42 @@ class Emitting:
 
     # -- convenience ------------------------------------------------------------------------
 
+    @makes(SyscallExit, ok=("result", SyscallResult.ERROR, SyscallResult.SUCCESS))
     def syscall_exit(
         self, pid: int, name: str, duration_us: float, ok: bool, *, errno: int = 0
     ) -> int:
         """A system call returned."""
         result = SyscallResult.SUCCESS if ok else SyscallResult.ERROR
-        return self.emitter(SyscallExit)(name, duration_us, result, errno, pid=pid)
+        return self._emitter(SyscallExit)(name, duration_us, result, errno, pid=pid)
 
+    @makes(ProcessCreated)
     def process_created(self, pid: int, name: str, priority: int) -> int:
         """A process was started."""
-        return self.emitter(ProcessCreated)(name, priority, pid=pid)
+        return self._emitter(ProcessCreated)(name, priority, pid=pid)
 
+    @makes(ProcessTerminated)
     def process_terminated(self, pid: int, exit_code: int) -> int:
         """A process ended."""
-        return self.emitter(ProcessTerminated)(exit_code, pid=pid)
+        return self._emitter(ProcessTerminated)(exit_code, pid=pid)
 
+    @makes(ResourceReclaimed)
     def resource_cleanup(self, pid: int, resource: str, count: int) -> int:
         """Resources were given back."""
-        return self.emitter(ResourceReclaimed)(resource, count, pid=pid)
+        return self._emitter(ResourceReclaimed)(resource, count, pid=pid)
 
+    @makes(MemoryPressure, levels=_PRESSURE)
     def memory_pressure(self, usage_pct: int, available_mb: int) -> int:
         """How full memory is: INFO, WARN over 75 %, ERROR over 90 %."""
         level = Severity.INFO
-        if usage_pct > 75:
-            level = Severity.ERROR if usage_pct > 90 else Severity.WARN
-        return self.emitter(MemoryPressure)(usage_pct, available_mb, severity=level)
+        for above, severity in _PRESSURE:
+            if usage_pct > above:
+                level = severity
+        return self._emitter(MemoryPressure)(usage_pct, available_mb, severity=level)
 
+    @makes(OperationSlow)
     def slow_operation(self, operation: str, duration_ms: float, p99_ms: float) -> int:
         """An operation took longer than its threshold."""
-        return self.emitter(OperationSlow)(operation, duration_ms, p99_ms)
+        return self._emitter(OperationSlow)(operation, duration_ms, p99_ms)
+
+    def _emitter(self, cls: type[PayloadType]) -> Emitter:
+        return self.emitters.get(cls) or self.emitter(cls)

@@ -26,6 +26,10 @@ from kobs_pytest.tap import Raw, Whose
 UNATTRIBUTED_KEPT = 100_000
 """Events without an origin that are held against patterns; more make absence inconclusive."""
 
+_PHASES = ("", "s", "c", "t")
+"""What follows a test's own origin: nothing for its boundaries, and the first letter of each
+phase."""
+
 _CAUSE_WORDS = {
     "contended": "were given up because their slot was being written",
     "discarded": "were dropped because the ring was full",
@@ -68,11 +72,10 @@ class Attempt:
         self.doubts: tuple[str, ...] = ()
         """Why what the test read may be incomplete; empty if it read nothing doubtful."""
         self.notes: list[Note] = []
-        self.base = base = f"{recorder.tag}.{number}.{tried}"
+        self.base = f"{recorder.tag}.{number}.{tried}"
         """The origin of the test's own boundaries."""
         self.begun = 0
         """Id of its `TestBegan`; 0 if that was not recorded."""
-        self._keys = {base, f"{base}s", f"{base}c", f"{base}t"}
         self._losses: LossCounts | None = None
         self._unattributed: list[Raw] = []
         self._begin_read = False
@@ -137,7 +140,7 @@ class Attempt:
                     self._unattributed.append(raw)
 
     def _whose(self, key: str) -> Whose:
-        if key in self._keys:
+        if key.startswith(self.base) and key[len(self.base) :] in _PHASES:
             return Whose.CAUSED
         if not key or key.startswith(self.recorder.tag):
             return Whose.UNATTRIBUTED

@@ -66,7 +66,8 @@ class Recorder:
     @property
     def collector(self) -> Collector:
         """The collector; made on first use."""
-        return self._collector or self._make_collector()
+        made = self._collector
+        return made if made is not None else self._make_collector()
 
     def begin_test(self) -> None:
         """Make ready for a test: everything is on, and what is there now is not its own.
@@ -83,7 +84,8 @@ class Recorder:
             if self.is_on and self._registry is not None:
                 self._registry.disable(before)
                 self._watch()
-        self.on()
+        if not (self.is_on and global_collector() is self._collector):
+            self.on()
         for tap in self.taps:
             tap.new_test()
 

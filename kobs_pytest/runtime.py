@@ -25,6 +25,10 @@ RUNTIME = pytest.StashKey["Runtime"]()
 ATTEMPT = pytest.StashKey[Attempt]()
 TRIED = pytest.StashKey[int]()
 
+_Skipped = pytest.skip.Exception
+_set_origin = origin.variable.set
+"""As `origin.set`, for a test's origins: that there are some is said when it begins."""
+
 
 def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
     """The plugin's runtime; made and registered the first time."""
@@ -85,11 +89,12 @@ class Runtime:
 
     def _begin(self, item: pytest.Item) -> Attempt:
         self._number += 1
-        tried = item.stash[TRIED] = item.stash.get(TRIED, 0) + 1
+        tried = item.stash[TRIED] = item.stash[TRIED] + 1 if TRIED in item.stash else 1
         self.recorder.begin_test()
         attempt = Attempt(self.recorder, item.nodeid, self._number, tried)
         if _uses_kobs(item):
             attempt.watch_losses()
+        origin.used[0] = True
         attempt.begun = self._boundary(attempt, TestBegan)
         item.stash[ATTEMPT] = attempt
         return attempt
@@ -97,21 +102,24 @@ class Runtime:
     def _phase(self, item: pytest.Item, phase: str) -> Generator[None, Any, Any]:
         """Run a phase as its own origin, with no cause from before."""
         attempt = item.stash.get(ATTEMPT, None)
-        undo = _nothing
+        undo: Callable[[], None] | None = None
         try:
             if attempt is not None:
-                origin.set(attempt.key(phase))
+                key = attempt.key(phase)
+                _set_origin(key)
                 cause.set(None)
                 if phase == "call":
-                    undo = _enter_in_coroutine(item, attempt.key(phase))
+                    undo = _enter_in_coroutine(item, key)
             return (yield)
         finally:
-            undo()
-            attempt = item.stash.get(ATTEMPT, None)  # it may have begun in this phase
+            if undo is not None:
+                undo()
+            if attempt is None:  # it may have begun in this phase
+                attempt = item.stash.get(ATTEMPT, None)
             if attempt is not None:
                 if phase == "teardown":
                     self._boundary(attempt, TestEnded, attempt.outcome)
-                origin.set(attempt.outside[0])
+                _set_origin(attempt.outside[0])
                 cause.set(attempt.outside[1])
 
     def _boundary(
@@ -121,9 +129,10 @@ class Runtime:
         collector = self.recorder.collector
         if collector.closed:
             return 0
-        origin.set(attempt.base)
+        _set_origin(attempt.base)
         cause.set(attempt.cause)
-        return collector.emitter(cls)(attempt.nodeid, *fields, attempt.tried)
+        emitter = collector.emitters.get(cls) or collector.emitter(cls)
+        return emitter(attempt.nodeid, *fields, attempt.tried)
 
     # -- fixtures -----------------------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class Runtime:
         attempt = item.stash.get(ATTEMPT, None)
         if attempt is None:  # asked for by `getfixturevalue`: capture begins here
             attempt = self._begin(item)
-            origin.set(attempt.key("setup"))
+            _set_origin(attempt.key("setup"))
             cause.set(None)
         attempt.watch_losses()
         return Kobs(attempt)
@@ -172,8 +181,7 @@ class Runtime:
         """Add the captured events to a failure; give an inconclusive one its name."""
         attempt = item.stash.get(ATTEMPT, None)
         error = call.excinfo.value if call.excinfo is not None else None
-        failed = error is not None and not isinstance(error, pytest.skip.Exception)
-        if attempt is not None and failed:
+        if attempt is not None and error is not None and not isinstance(error, _Skipped):
             with self.recorder.muted():
                 item.add_report_section(call.when, "kobs", section(attempt))
         report = yield
@@ -211,18 +219,19 @@ class Runtime:
         self.recorder.close()
 
 
-def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None]:
+def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | None:
     """Have an async test enter its origin inside the coroutine: a loop of wider scope runs it in
-    a context of its own. Returns what takes it back."""
+    a context of its own. Returns what takes it back, if there is anything."""
     if not isinstance(item, pytest.Function):
-        return _nothing
-    context = getattr(item.instance, "_asyncioTestContext", None)
-    if context is not None:  # unittest made it when the test was collected
-        context.run(origin.set, key)
-        return _nothing
+        return None
+    if type(item) is not pytest.Function:
+        context = getattr(item.instance, "_asyncioTestContext", None)
+        if context is not None:  # unittest made it when the test was collected
+            context.run(origin.set, key)
+            return None
     test = item.obj
     if not _is_coroutine_function(test):
-        return _nothing
+        return None
     original: Any = test
 
     @functools.wraps(original)
@@ -252,10 +261,6 @@ def _is_coroutine_function(test: object) -> bool:
 
 def _uses_kobs(item: pytest.Item) -> bool:
     return "kobs" in getattr(item, "fixturenames", ())
-
-
-def _nothing() -> None:
-    pass
 
 
 __all__ = ["Runtime", "activate"]

@@ -38,6 +38,13 @@ def emit_payload() -> Any:
     return written().emit, ContextSwitch(1, 2, "await")
 
 
+def method() -> Any:
+    """A method of the collector that makes the event of `emit_exit`."""
+    collector = written()
+    collector.syscall_exit(42, "read", 12, True)
+    return collector
+
+
 def watched(*, enabled: bool) -> Any:
     """An instance with one observed method, that makes an event with a duration of each call."""
     from kobs import SyscallExit, emits, observe
@@ -55,6 +62,7 @@ SUBJECTS = {
     "emit_exit": Statement('emit("read", 12, ok, 0)', "emit, ok", emit_exit),
     "emit_switch": Statement('emit(1, 2, "await")', "emit", emit_switch),
     "emit_payload": Statement("emit(payload)", "emit, payload", emit_payload),
+    "emit_method": Statement('collector.syscall_exit(42, "read", 12, True)', "collector", method),
     "observed": Statement("watched.work()", "watched", lambda: watched(enabled=True)),
     "idle": Statement("watched.work()", "watched", lambda: watched(enabled=False)),
 }

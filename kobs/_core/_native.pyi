@@ -66,6 +66,7 @@ class Emitter:
         ring: Ring,
         pid: int,
         title: str,
+        payload: type,
         type_id: int,
         severity: int,
         category: int,
@@ -87,6 +88,18 @@ class Emitter:
     ) -> None: ...
     def __call__(self, *fields: Any, **header: Any) -> int: ...
     def rewire(self, ring: Ring, pid: int, /) -> None: ...
+
+class Method:
+    """A method that makes an event, without Python where nothing about the call is unusual."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        type: type,
+        parameters: tuple[tuple[str, int] | tuple[str, int, object, object], ...] = ...,
+        levels: tuple[tuple[int, int], ...] = ...,
+    ) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Analyser:
     def __call__(

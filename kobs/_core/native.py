@@ -17,8 +17,9 @@ from kobs._core.python import COUNTED, PythonRing, prepare
 from kobs.errors import CoreUnavailableError
 
 name = "c"
+Method = _native.Method
 
-__all__ = ["NativeRing", "attach", "create", "name"]
+__all__ = ["Method", "NativeRing", "attach", "create", "name"]
 
 
 def create(

@@ -105,6 +105,7 @@ typedef struct {
     bool keeps_tail;     /* text: what is cut is the head */
     uint16_t offset;     /* in the payload */
     uint16_t size;       /* bytes there; of text and JSON without the byte of the length */
+    Py_ssize_t slot;     /* where it lies in an instance of the payload type; 0: nowhere */
     PyObject *name;      /* interned */
     PyObject *otherwise; /* the default, NULL if there is none */
     PyObject *extra;     /* enum: the class; JSON: callable(mapping, size) -> bytes | (bytes,) */
@@ -178,7 +179,7 @@ kobs_unsigned(PyObject *value, uint64_t most, uint64_t *to)
     return kobs_unsigned_anew(value, most, to);
 }
 
-/* -- Emitter (emitter_type.c) --------------------------------------------------------------- */
+/* -- Emitter (emit.c, emitter_call.c, emitter_type.c) ---------------------------------------- */
 
 typedef struct {
     PyObject *cause_var, *cause_type, *origin_var;
@@ -231,6 +232,7 @@ typedef struct {
     bool decides;  /* `decide` is a `Decider` */
     PyObject *explain; /* callable(error, values, pid, link, parent): raises what is wrong */
     PyObject *title;   /* name of the payload type */
+    PyObject *payload_type;
     PyObject *const *header_names;
     PyObject *answer;  /* the int that was returned last */
 } emitter_object;
@@ -241,6 +243,10 @@ int kobs_emit(emitter_object *, PyObject *const *fields, kobs_given *, uint64_t 
               int64_t *entry);
 
 int kobs_add_emitter_type(PyObject *module);
+
+/* -- the collector's methods (method_type.c) -------------------------------------------------- */
+
+int kobs_add_method_type(PyObject *module);
 
 /* -- Reader (reader_type.c), floors to measure against (bench_ring.c) ------------------------- */
 
@@ -289,7 +295,7 @@ PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
 
-/* -- spans (span_type.c) -------------------------------------------------------------------- */
+/* -- spans (span_type.c, span_life.c) -------------------------------------------------------- */
 
 typedef struct {
     PyObject *cause_var, *cause_type, *open_spans, *slow_ms, *modules;
@@ -308,7 +314,7 @@ void kobs_clear_spans(span_state *);
 
 typedef struct {
     PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
-        *found_type, *condition_type, *decider_type;
+        *found_type, *condition_type, *decider_type, *method_type;
     PyObject *header_names[10];
     span_state span;
     observed_state observed;
@@ -320,6 +326,10 @@ extern PyMethodDef kobs_observed_functions[];
 int kobs_add_observed(PyObject *module);
 int kobs_visit_observed(observed_state *, visitproc, void *);
 void kobs_clear_observed(observed_state *);
+
+/* An attribute of an object that stands for a function: what its own type has, the function's own
+ * for everything else. */
+PyObject *kobs_stand_for(PyObject *self, PyObject *function, PyObject *name);
 
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 

@@ -55,7 +55,7 @@ execute(PyObject *module)
         || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
         || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
         || kobs_add_decider_type(module) < 0
-        || kobs_add_observed(module) < 0) {
+        || kobs_add_observed(module) < 0 || kobs_add_method_type(module) < 0) {
         return -1;
     }
     return 0;
@@ -82,6 +82,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->analyser_type);
     Py_VISIT(state->types_type);
     Py_VISIT(state->decider_type);
+    Py_VISIT(state->method_type);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
     Py_VISIT(state->condition_type);
@@ -99,6 +100,7 @@ clear(PyObject *module)
     Py_CLEAR(state->analyser_type);
     Py_CLEAR(state->types_type);
     Py_CLEAR(state->decider_type);
+    Py_CLEAR(state->method_type);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
     Py_CLEAR(state->condition_type);

@@ -105,8 +105,8 @@ function_descr_get(PyObject *self, PyObject *instance, PyObject *Py_UNUSED(cls))
     return PyMethod_New(self, instance);
 }
 
-static PyObject *
-function_getattro(observed_object *self, PyObject *name)
+PyObject *
+kobs_stand_for(PyObject *self, PyObject *original, PyObject *name)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
     observed_state *names = &state->observed;
@@ -117,17 +117,23 @@ function_getattro(observed_object *self, PyObject *name)
         PyUnicode_InternInPlace(&name);
     }
     if (name == names->wrapped_name) {
-        found = Py_NewRef(self->original);
+        found = Py_NewRef(original);
     }
     else if (name != names->class_name && name != names->doc_name && name != names->module_name
              && _PyType_Lookup(Py_TYPE(self), name) != NULL) {
-        found = PyObject_GenericGetAttr((PyObject *)self, name); /* calling, binding, comparing */
+        found = PyObject_GenericGetAttr(self, name); /* calling, binding, comparing */
     }
     else {
-        found = PyObject_GetAttr(self->original, name);
+        found = PyObject_GetAttr(original, name);
     }
     Py_DECREF(name);
     return found;
+}
+
+static PyObject *
+function_getattro(observed_object *self, PyObject *name)
+{
+    return kobs_stand_for((PyObject *)self, self->original, name);
 }
 
 static int
