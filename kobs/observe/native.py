@@ -17,7 +17,7 @@ from kobs.inside import FILENAME
 from kobs.observe.emissions import Emission, errno_of
 from kobs.observe.extractors import length, reach
 from kobs.observe.parameters import PREFIX, Parameters
-from kobs.observe.targets import CO_ITERABLE_COROUTINE, GENERATOR, INHERITED, Target
+from kobs.observe.targets import INHERITED, Target
 from kobs.observe.writing import Piece, Writer, indent
 
 if TYPE_CHECKING:
@@ -39,14 +39,10 @@ def build(
         tuple(map(describe.piece, pieces))
         for pieces in (writer.before(), writer.returned(), writer.raised())
     )
-    style = target.style
-    flags = getattr(getattr(original, "__code__", None), "co_flags", 0)
-    if style == GENERATOR and flags & CO_ITERABLE_COROUTINE:
-        style = "awaitable generator"
     return _native.function(
         original=original,
         site=site,
-        style=style,
+        style=target.style,
         parameters=describe.parameters(),
         instance=None if target.this is None else describe.expression(target.this),
         before=before,
@@ -56,7 +52,7 @@ def build(
         scope=writer.begin,
         measured=writer.measured,
         shared=writer.shared,
-        keeps_state=any(piece[2] >= 0 for piece in before),
+        keeps_state=any(piece[3] >= 0 for piece in before),
         through=owner if target.way == INHERITED else None,
         name=target.name,
         end_noted=end_noted,
@@ -116,13 +112,17 @@ class _Describer:
         )  # fmt: skip
 
     def piece(self, piece: Piece) -> tuple[Any, ...]:
-        """(emission, function, slot, condition, positional, keywords, targets, values)"""
+        """(emission, function, whether it takes the call's arguments, slot, condition, positional,
+        keywords, targets, values)"""
         if piece.given is not None:
             try:
                 return self._values(piece, piece.given)
             except _Unknown:
                 pass
-        return piece.emission, self._function(piece), piece.slot, None, 0, (), (), ()
+        names = compile("\n".join(piece.lines), FILENAME, "exec").co_names
+        takes = not set(names).isdisjoint(self._own.names)
+        function = self._function(piece, self._own if takes else Parameters())
+        return piece.emission, function, takes, piece.slot, None, 0, (), (), ()
 
     def _values(self, piece: Piece, given: str) -> tuple[Any, ...]:
         call = _parsed(f"f({given})")
@@ -136,11 +136,11 @@ class _Describer:
         condition = None if piece.condition is None else self.expression(piece.condition)
         described = tuple(map(self.node, values))
         return (
-            piece.emission, None, -1, condition, len(call.args), keywords, targets, described,
+            piece.emission, None, False, -1, condition, len(call.args), keywords, targets,
+            described,
         )  # fmt: skip
 
-    def _function(self, piece: Piece) -> FunctionType:
-        own = self._own
+    def _function(self, piece: Piece, own: Parameters) -> FunctionType:
         kept = piece.kept or "_kobs_k"
         extras = f"_kobs_c, _kobs_{piece.emission}, {kept}, _kobs_r, _kobs_x, _kobs_d, "
         if not own.positional_only:
@@ -161,7 +161,7 @@ class _Describer:
         exec(compile("\n".join(source), FILENAME, "exec"), space)
         made: FunctionType = space["factory"](**names)
         function = self.parameters()[-1]
-        if function is not None:
+        if own is self._own and function is not None:
             made.__defaults__ = function.__defaults__
             made.__kwdefaults__ = function.__kwdefaults__
         return made

@@ -198,6 +198,19 @@ class TestStandingForAFunction:
         with pytest.raises(AttributeError, match="'function' object has no attribute 'nothing'"):
             put.nothing  # type: ignore[attr-defined]  # noqa: B018
 
+    def test_code_of_an_emission_sees_the_defaults_of_now(
+        self, collector: Collector, core: str
+    ) -> None:
+        @observe(collector=collector)
+        @emits(QueueDepth, queue_id="q", depth=lambda call: call.arguments["depth"])
+        def put(depth: int = 1, *, times: int = 1) -> int:
+            return depth * times
+
+        put.__defaults__ = (5,)
+        put.__kwdefaults__ = {"times": 3}
+        assert put() == 15
+        assert [event.payload.depth for event in collector.snapshot()] == [5]
+
     def test_a_wrong_call_tells_nothing(self, collector: Collector, core: str) -> None:
         cls = everything(
             collector,
@@ -358,6 +371,19 @@ class TestCoroutinesAndGenerators:
             assert next(generator) is value
             assert generator.send(value) is value
             assert finish(generator.send) is value
+
+    def test_a_step_that_is_refused_is_no_end(self, collector: Collector) -> None:
+        things = everything(collector, Emission(SyscallExit))()
+        rows = things.rows()
+        for refused in (42, None):
+            with pytest.raises(TypeError):
+                rows.throw(refused)
+        next(rows)
+        with pytest.raises(TypeError):
+            rows.throw(42)
+        assert results(collector) == []
+        assert list(rows) == [None]
+        assert results(collector) == [("rows", "SUCCESS")]
 
     def test_a_generator_that_is_running_is_not_stepped(
         self, collector: Collector, core: str

@@ -27,11 +27,10 @@
 
 /* What observed callables need (observed.h). */
 typedef struct {
-    PyTypeObject *function, *running, *coroutine, *generator, *awaitable_generator,
-        *async_generator, *async_step;
+    PyTypeObject *function, *running, *coroutine, *coroutine_wrapper, *generator,
+        *awaitable_generator, *async_generator, *async_step;
     PyObject *class_name, *doc_name, *module_name, *wrapped_name; /* "__class__" and so on */
     PyObject *send_name, *throw_name, *close_name;
-    PyObject *get_hooks, *set_hooks; /* of sys, for async generators */
 } observed_state;
 
 

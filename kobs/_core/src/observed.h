@@ -5,6 +5,7 @@
 #define KOBS_OBSERVED_H
 
 #include "core.h"
+#include "stack.h"
 
 typedef struct observed_object observed_object;
 typedef struct running_object running_object;
@@ -43,7 +44,8 @@ typedef struct kobs_node {
 /* One emission at one moment of a call. */
 typedef struct {
     Py_ssize_t emission;  /* which one of the call's */
-    PyObject *function;   /* Python code that does it all; NULL: what follows */
+    PyObject *function;   /* Python code that does it all; NULL: what follows the slot */
+    bool takes_arguments; /* that code is given the call's */
     Py_ssize_t slot;      /* of `kobs_call.states`, for that code; -1 for none */
     kobs_node *condition; /* NULL: always */
     Py_ssize_t count, positional;
@@ -97,11 +99,17 @@ bool kobs_parameters_fit(const kobs_call *);
 /* The arguments by parameter, as they would be the locals of a function. */
 PyObject *kobs_arguments(const kobs_call *);
 
+/* Whether the value is, or is made of, arguments of the call. */
+bool kobs_node_takes_arguments(const kobs_node *);
+
 /* -- emissions (observed_ops.c) ------------------------------------------------------------- */
 
 int kobs_ops_init(kobs_ops *, PyObject *descriptions);
 void kobs_ops_clear(kobs_ops *);
 int kobs_ops_visit(kobs_ops *, visitproc, void *);
+
+/* Whether what is to be done needs the arguments of the call. */
+bool kobs_ops_take_arguments(const kobs_ops *);
 
 /* Do what is to be done at one moment. What goes wrong is kobs's own: told to the site and no more.
  * -1 with an exception set only for what is no `Exception`, such as a KeyboardInterrupt. */
@@ -143,7 +151,6 @@ typedef enum {
     STYLE_PLAIN,
     STYLE_COROUTINE,
     STYLE_GENERATOR,
-    STYLE_AWAITABLE_GENERATOR, /* by `types.coroutine` */
     STYLE_ASYNC_GENERATOR,
 } kobs_style;
 
@@ -163,6 +170,7 @@ struct observed_object {
     kobs_style style;
     Py_ssize_t emissions, scope; /* the emission that opens a scope, -1 for none */
     bool measured, shared, keeps_state;
+    bool keeps_arguments; /* they are needed at the end, not only at the begin */
     PyTypeObject *emitter_type; /* borrowed: the module's, as this one's type is */
     PyObject *weakrefs;
 };
@@ -194,7 +202,56 @@ kobs_call_leave(kobs_call *call)
 
 int kobs_add_function_type(PyObject *module);
 
-/* -- step by step (observed_steps.c, observed_async.c) ----------------------------------------- */
+/* Whether a name is the one that is known; names in source code are interned, others seldom. */
+static inline bool
+kobs_is_name(PyObject *name, PyObject *known)
+{
+    return name == known
+           || (!PyUnicode_CHECK_INTERNED(name) && PyUnicode_Compare(name, known) == 0);
+}
+
+/* Whether what is asked of something that stands for another is its own to answer: what its type
+ * has is (calling, binding, comparing, stepping), but what says what it is. */
+static inline bool
+kobs_is_own(const observed_state *names, PyObject *self, PyObject *name)
+{
+    return _PyType_Lookup(Py_TYPE(self), name) != NULL && !kobs_is_name(name, names->class_name)
+           && !kobs_is_name(name, names->doc_name) && !kobs_is_name(name, names->module_name);
+}
+
+/* Call what runs Python code, where the C stack has room for it; a RecursionError where not.
+ *
+ * Python 3.12 allows for a few hundred such calls only, less than for calls of Python functions. So
+ * what it will count is given back: the stack itself is what is looked at. */
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030D0000
+#define KOBS_COUNTED(calls) (PyThreadState_Get()->c_recursion_remaining += 2 * (calls))
+#else
+#define KOBS_COUNTED(calls) ((void)0)
+#endif
+
+/* From here to `kobs_leave_stack`, which keeps the exception that is set. -1 with one set. */
+static inline int
+kobs_enter_stack(void)
+{
+    if (!kobs_stack_left()) {
+        PyErr_SetString(PyExc_RecursionError, "maximum recursion depth exceeded: an observed call "
+                                              "needs some of the C stack, which is used up");
+        return -1;
+    }
+    KOBS_COUNTED(1);
+    return 0;
+}
+
+static inline void
+kobs_leave_stack(void)
+{
+    KOBS_COUNTED(-1);
+}
+
+/* Give a type the bare name of what it stands for, which the interpreter's messages have. */
+void kobs_name_type(PyTypeObject *);
+
+/* -- step by step (observed_steps.c, observed_stepped.c, observed_async.c) ---------------------- */
 
 /* What a call gives whose end comes later: stands for a coroutine, generator or async generator. */
 typedef struct {
@@ -207,6 +264,7 @@ typedef struct {
     bool started, stepping;
     bool silent;         /* nothing is to be told of it, or no more */
     bool hooked;         /* async generators: the event loop knows of it */
+    bool begun, closing; /* async generators: a step of the original was made; one that closes it */
     PyObject *finalizer; /* async generators: the event loop's */
     PyObject *weakrefs;
 } stepped_object;
@@ -216,17 +274,44 @@ PyObject *kobs_stepped(kobs_call *, PyObject *inner);
 
 /* Before a step: 1 where it is to be observed, 0 where not, -1 with an exception set. */
 int kobs_step_enter(stepped_object *);
-int kobs_step_leave(stepped_object *);
 
-/* The end of it: by a return of `result`, or by the exception that is set and stays set. */
+/* After a step that was observed; `ended`: there will be none that is. Keeps the exception that is
+ * set. 0, or -1 with an exception set, which goes to the caller. */
+int kobs_step_leave(stepped_object *, bool ended);
+
+/* Tell its end, after `kobs_step_leave`: by a return of `result`, or by the exception that is set
+ * and stays set. */
 int kobs_step_returned(stepped_object *, PyObject *result);
 void kobs_step_raised(stepped_object *);
+
+/* Nothing is to be told of it: let go of what was kept for that. Keeps the exception that is set. */
+void kobs_step_silence(stepped_object *);
+
+/* Whether what it stands for has run to its end. Keeps the exception that is set. */
+bool kobs_step_has_ended(stepped_object *);
+
+/* What an iterator does, and `send`, `throw` and `close`. */
+PySendResult kobs_stepped_send(stepped_object *, PyObject *value, PyObject **result);
+PyObject *kobs_stepped_next(stepped_object *);
+PyObject *kobs_stepped_send_method(stepped_object *, PyObject *value);
+PyObject *kobs_stepped_throw(stepped_object *, PyObject *const *args, Py_ssize_t count);
+PyObject *kobs_stepped_close(stepped_object *, PyObject *none);
+void kobs_stepped_finalize(stepped_object *);
+
+/* A coroutine's `yield from`, `await` and `__await__()` (observed_coroutine.c). */
+PyObject *kobs_coroutine_iter(PyObject *);
+PyObject *kobs_coroutine_awaited(stepped_object *);
+PyObject *kobs_coroutine_await(PyObject *, PyObject *none);
+int kobs_add_coroutine_wrapper(PyObject *module);
 
 /* Set a StopIteration with a value. */
 void kobs_stop_with(PyObject *value);
 
 /* The finalizer of an async generator that is left open. */
 void kobs_async_finalize(stepped_object *);
+
+/* A type of what is stepped through; NULL with an exception set. */
+PyTypeObject *kobs_make_stepped_type(PyObject *module, const char *name, size_t size, PyType_Slot *);
 
 extern PyMethodDef kobs_async_methods[];
 PyObject *kobs_async_next(stepped_object *);

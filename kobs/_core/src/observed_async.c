@@ -15,54 +15,39 @@ typedef struct {
 
 /* -- the generator --------------------------------------------------------------------------- */
 
-/* Whether the original has run to its end; true where that cannot be asked. */
-static bool
-has_ended(stepped_object *self)
-{
-    PyObject *type, *error, *traceback;
-
-    PyErr_Fetch(&type, &error, &traceback);
-    PyObject *frame = PyObject_GetAttrString(self->inner, "ag_frame");
-    bool ended = frame == NULL || frame == Py_None;
-    Py_XDECREF(frame);
-    PyErr_Restore(type, error, traceback);
-    return ended;
-}
-
-/* What `inner.name(*args)` gives. The first time the event loop is told of this generator, not of
- * the one inside: whoever is asked to close it closes this one. */
+/* What `inner.name(*args)` gives, the first time: the event loop is told of this generator, not of
+ * the one inside. Whoever is asked to close it closes this one. */
 static PyObject *
 first_step(stepped_object *self, PyObject *method, PyObject *const *args, Py_ssize_t count)
 {
-    core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *get = state->observed.get_hooks, *set = state->observed.set_hooks, *done;
-    PyObject *hooks = PyObject_CallNoArgs(get), *made = NULL;
+    PyThreadState *thread = PyThreadState_Get();
+    PyObject *first = thread->async_gen_firstiter, *last = thread->async_gen_finalizer;
 
-    if (hooks == NULL) {
-        return NULL;
-    }
-    self->hooked = true;
-    PyObject *first = PyTuple_GET_ITEM(hooks, 0), *last = PyTuple_GET_ITEM(hooks, 1);
-    if (last != Py_None) {
-        self->finalizer = Py_NewRef(last);
-    }
-    done = first == Py_None ? Py_NewRef(Py_None) : PyObject_CallOneArg(first, (PyObject *)self);
-    if (done != NULL) {
-        Py_SETREF(done, PyObject_CallFunctionObjArgs(set, Py_None, Py_None, NULL));
-    }
-    if (done != NULL) {
-        Py_DECREF(done);
-        made = PyObject_Vectorcall(method, args, (size_t)count, NULL);
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        done = PyObject_CallFunctionObjArgs(set, first, last, NULL);
-        if (done == NULL) {
-            PyErr_WriteUnraisable(set);
+    if (!self->hooked) {
+        self->hooked = true;
+        self->finalizer = Py_XNewRef(last);
+        if (first != NULL) {
+            Py_INCREF(first);
+            PyObject *done = PyObject_CallOneArg(first, (PyObject *)self);
+            Py_DECREF(first);
+            if (done == NULL) {
+                return NULL;
+            }
+            Py_DECREF(done);
         }
-        PyErr_Restore(type, error, traceback);
     }
-    Py_XDECREF(done);
-    Py_DECREF(hooks);
+    /* No other code runs while the hooks are away, that of finalizers neither. */
+    int collects = PyGC_Disable();
+    first = thread->async_gen_firstiter;
+    last = thread->async_gen_finalizer;
+    thread->async_gen_firstiter = thread->async_gen_finalizer = NULL;
+    PyObject *made = PyObject_Vectorcall(method, args, (size_t)count, NULL);
+    thread->async_gen_firstiter = first;
+    thread->async_gen_finalizer = last;
+    if (collects) {
+        PyGC_Enable();
+    }
+    self->begun = made != NULL;
     return made;
 }
 
@@ -76,8 +61,8 @@ make_step(stepped_object *self, step_kind kind, const char *name, PyObject *cons
     if (method == NULL) {
         return NULL;
     }
-    PyObject *inner = self->hooked ? PyObject_Vectorcall(method, args, (size_t)count, NULL)
-                                   : first_step(self, method, args, count);
+    PyObject *inner = self->begun ? PyObject_Vectorcall(method, args, (size_t)count, NULL)
+                                  : first_step(self, method, args, count);
     Py_DECREF(method);
     if (inner == NULL) {
         return NULL;
@@ -129,13 +114,16 @@ PyMethodDef kobs_async_methods[] = {
 void
 kobs_async_finalize(stepped_object *self)
 {
-    if (has_ended(self)) {
-        if (self->started && !self->silent && kobs_step_returned(self, Py_None) < 0) {
-            PyErr_WriteUnraisable((PyObject *)self);
+    if (kobs_step_has_ended(self)) {
+        if (self->started && !self->silent) {
+            self->silent = true;
+            if (kobs_step_returned(self, Py_None) < 0) {
+                PyErr_WriteUnraisable((PyObject *)self);
+            }
         }
         return;
     }
-    if (self->finalizer != NULL) {
+    if (self->finalizer != NULL && !self->closing) {
         PyObject *done = PyObject_CallOneArg(self->finalizer, (PyObject *)self);
         if (done == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);
@@ -146,7 +134,7 @@ kobs_async_finalize(stepped_object *self)
     if (self->started && !self->silent && kobs_step_enter(self) == 1) {
         /* There is no loop: the original is closed as it goes, here and now. */
         Py_SETREF(self->inner, Py_NewRef(Py_None));
-        if (kobs_step_leave(self) == 0) {
+        if (kobs_step_leave(self, true) == 0) {
             kobs_step_returned(self, Py_None);
         }
     }
@@ -164,12 +152,35 @@ enter(step_object *self)
     stepped_object *generator = self->generator;
 
     if (!generator->started && (self->kind != STEP_NEXT || self->valued)) {
-        if (self->kind != STEP_NEXT) { /* it ends without having begun */
-            generator->started = generator->silent = true;
-        }
         return 0;
     }
     return kobs_step_enter(generator);
+}
+
+/* A generator that was closed, or thrown into, before it began. */
+static void
+end_early(stepped_object *generator)
+{
+    if (!generator->started && kobs_step_has_ended(generator)) {
+        generator->started = true;
+        kobs_step_silence(generator);
+    }
+}
+
+/* Closing begins with the first step, unless another one is under way: the event loop is not asked
+ * to close it from then on. 0, or -1 with an exception set. */
+static int
+note_closing(step_object *self)
+{
+    stepped_object *generator = self->generator;
+
+    if (self->kind == STEP_CLOSE && !generator->closing) {
+        PyObject *running = PyObject_GetAttrString(generator->inner, "ag_running");
+        generator->closing = running == Py_False;
+        Py_XDECREF(running);
+        return running == NULL ? -1 : 0;
+    }
+    return 0;
 }
 
 /* After a step that was observed. `result` is what it gave; an exception may be set instead. */
@@ -177,23 +188,20 @@ static PySendResult
 leave(step_object *self, PySendResult sent, PyObject **result)
 {
     stepped_object *generator = self->generator;
+    bool ended = sent != PYGEN_NEXT && kobs_step_has_ended(generator);
 
-    if (kobs_step_leave(generator) < 0) {
+    if (kobs_step_leave(generator, ended) < 0) {
         Py_CLEAR(*result);
         return PYGEN_ERROR;
     }
-    if (sent == PYGEN_NEXT) {
+    if (!ended) {
         return sent;
     }
     if (sent == PYGEN_RETURN) {
-        if (self->kind == STEP_CLOSE && has_ended(generator)
-            && kobs_step_returned(generator, Py_None) < 0) {
+        if (kobs_step_returned(generator, Py_None) < 0) {
             Py_CLEAR(*result);
             return PYGEN_ERROR;
         }
-        return sent;
-    }
-    if (!has_ended(generator)) { /* a step at the wrong time */
         return sent;
     }
     if (PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
@@ -216,14 +224,22 @@ leave(step_object *self, PySendResult sent, PyObject **result)
 static PySendResult
 step_send(step_object *self, PyObject *value, PyObject **result)
 {
-    int ours = enter(self);
+    int ours = note_closing(self) < 0 ? -1 : enter(self);
+    PySendResult sent = PYGEN_ERROR;
 
     *result = NULL;
     if (ours < 0) {
         return PYGEN_ERROR;
     }
-    PySendResult sent = PyIter_Send(self->inner, value, result);
-    return ours == 0 ? sent : leave(self, sent, result);
+    if (kobs_enter_stack() == 0) {
+        sent = PyIter_Send(self->inner, value, result);
+        kobs_leave_stack();
+    }
+    if (ours == 0) {
+        end_early(self->generator);
+        return sent;
+    }
+    return leave(self, sent, result);
 }
 
 static PyObject *
@@ -254,18 +270,20 @@ static PyObject *
 step_throw(step_object *self, PyObject *const *args, Py_ssize_t count)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    int ours = enter(self);
+    int ours = self->generator->started ? enter(self) : 0;
     PyObject *result = NULL;
 
     if (ours < 0) {
         return NULL;
     }
     PyObject *throw = PyObject_GetAttr(self->inner, state->observed.throw_name);
-    if (throw != NULL) {
+    if (throw != NULL && kobs_enter_stack() == 0) {
         result = PyObject_Vectorcall(throw, args, (size_t)count, NULL);
-        Py_DECREF(throw);
+        kobs_leave_stack();
     }
+    Py_XDECREF(throw);
     if (ours == 0) {
+        end_early(self->generator);
         return result;
     }
     if (result == NULL && PyErr_ExceptionMatches(PyExc_StopIteration)) {
@@ -291,33 +309,35 @@ static PyObject *
 step_close(step_object *self, PyObject *Py_UNUSED(none))
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
+    int ours = self->generator->started ? enter(self) : 0; /* from 3.13 on the original runs */
 
-    return PyObject_CallMethodNoArgs(self->inner, state->observed.close_name);
+    if (ours < 0) {
+        return NULL;
+    }
+    PyObject *closed = PyObject_CallMethodNoArgs(self->inner, state->observed.close_name);
+    if (ours == 0) {
+        end_early(self->generator);
+    }
+    else {
+        leave(self, closed == NULL ? PYGEN_ERROR : PYGEN_RETURN, &closed);
+    }
+    return closed;
 }
 
 static PyObject *
 step_getattro(PyObject *self, PyObject *name)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    observed_state *names = &state->observed;
 
-    if (name != names->class_name && name != names->doc_name && name != names->module_name
-        && _PyType_Lookup(Py_TYPE(self), name) != NULL) {
-        return PyObject_GenericGetAttr(self, name);
-    }
-    return PyObject_GetAttr(((step_object *)self)->inner, name);
+    return kobs_is_own(&state->observed, self, name)
+        ? PyObject_GenericGetAttr(self, name)
+        : PyObject_GetAttr(((step_object *)self)->inner, name);
 }
 
 static PyObject *
 step_repr(PyObject *self)
 {
     return PyObject_Repr(((step_object *)self)->inner);
-}
-
-static PyObject *
-itself(PyObject *self)
-{
-    return Py_NewRef(self);
 }
 
 static int
@@ -354,34 +374,19 @@ static PyType_Slot slots[] = {
     {Py_tp_getattro, step_getattro},
     {Py_tp_repr, step_repr},
     {Py_tp_methods, methods},
-    {Py_tp_iter, itself},
+    {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, step_next},
-    {Py_am_await, itself},
+    {Py_am_await, PyObject_SelfIter},
     {Py_am_send, step_send},
     {0, NULL},
-};
-
-static PyType_Spec spec = {
-    .name = "kobs._core._native.async_generator_asend",
-    .basicsize = sizeof(step_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = slots,
 };
 
 int
 kobs_add_async_types(PyObject *module)
 {
-    core_state *core = PyModule_GetState(module);
-    observed_state *state = &core->observed;
-    PyObject *get = PySys_GetObject("get_asyncgen_hooks"), *set = PySys_GetObject("set_asyncgen_hooks");
+    core_state *state = PyModule_GetState(module);
 
-    if (get == NULL || set == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "sys has no hooks for async generators");
-        return -1;
-    }
-    state->get_hooks = Py_NewRef(get);
-    state->set_hooks = Py_NewRef(set);
-    state->async_step = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
-    return state->async_step == NULL ? -1 : 0;
+    state->observed.async_step = kobs_make_stepped_type(
+        module, "kobs._core._native.async_generator_asend", sizeof(step_object), slots);
+    return state->observed.async_step == NULL ? -1 : 0;
 }

@@ -11,6 +11,7 @@ struct running_object {
     running_object *inner, *outer; /* borrowed: they take themselves out */
     kobs_call call;
     PyObject **kept;
+    Py_ssize_t kept_count;
     PyObject *note;
     bool linked;
 };
@@ -55,49 +56,64 @@ make_running(const kobs_call *call)
     core_state *state = PyType_GetModuleState(Py_TYPE(call->observed));
     Py_ssize_t keywords = call->keywords == NULL ? 0 : PyTuple_GET_SIZE(call->keywords);
     Py_ssize_t count = call->count + keywords;
-    running_object *self = PyObject_New(running_object, state->observed.running);
+    PyObject **kept = PyMem_New(PyObject *, (size_t)count + 1);
+    running_object *self
+        = kept == NULL ? NULL : PyObject_GC_New(running_object, state->observed.running);
 
     if (self == NULL) {
-        return NULL;
+        PyMem_Free(kept);
+        return (running_object *)PyErr_NoMemory();
+    }
+    for (Py_ssize_t index = 0; index < count; index++) {
+        kept[index] = Py_NewRef(call->args[index]);
     }
     self->inner = self->outer = NULL;
     self->linked = false;
     self->note = NULL;
-    self->call = (kobs_call){.observed = call->observed, .count = call->count};
-    self->kept = PyMem_New(PyObject *, (size_t)count + 1);
-    if (self->kept == NULL) {
-        self->call.observed = NULL;
-        Py_DECREF(self);
-        PyErr_NoMemory();
-        return NULL;
-    }
-    Py_INCREF(call->observed);
-    for (Py_ssize_t index = 0; index < count; index++) {
-        self->kept[index] = Py_NewRef(call->args[index]);
-    }
-    self->call.args = self->kept;
-    self->call.keywords = Py_XNewRef(call->keywords);
-    self->call.route = Py_NewRef(call->route);
+    self->kept = kept;
+    self->kept_count = count;
+    self->call = (kobs_call){
+        .observed = (observed_object *)Py_NewRef(call->observed), .args = kept,
+        .count = call->count, .keywords = Py_XNewRef(call->keywords),
+        .route = Py_NewRef(call->route),
+    };
+    PyObject_GC_Track(self);
     return self;
 }
 
 /* The call has ended: whoever still has this sees nothing of it any more. */
-static void
+static int
 empty_running(running_object *self)
 {
-    unlink_running(self);
-    Py_ssize_t keywords = self->call.keywords == NULL ? 0 : PyTuple_GET_SIZE(self->call.keywords);
-    Py_ssize_t count = self->call.count + keywords;
     PyObject **kept = self->kept;
+    Py_ssize_t count = self->kept_count;
+
+    unlink_running(self);
     self->kept = NULL;
-    for (Py_ssize_t index = 0; kept != NULL && index < count; index++) {
-        Py_DECREF(kept[index]);
-    }
-    PyMem_Free(kept);
+    self->kept_count = self->call.count = 0;
+    self->call.args = NULL;
+    Py_CLEAR(self->call.observed); /* without it nothing is looked at */
     Py_CLEAR(self->call.keywords);
     Py_CLEAR(self->call.route);
-    Py_CLEAR(self->call.observed);
     Py_CLEAR(self->note);
+    while (count > 0) {
+        Py_DECREF(kept[--count]);
+    }
+    PyMem_Free(kept);
+    return 0;
+}
+
+static int
+running_traverse(running_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->call.observed);
+    Py_VISIT(self->call.route);
+    Py_VISIT(self->note);
+    for (Py_ssize_t index = 0; index < self->kept_count; index++) {
+        Py_VISIT(self->kept[index]);
+    }
+    return 0;
 }
 
 static void
@@ -105,8 +121,9 @@ running_dealloc(running_object *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
+    PyObject_GC_UnTrack(self);
     empty_running(self);
-    PyObject_Free(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
 }
 
@@ -149,6 +166,8 @@ static PyMemberDef running_members[] = {
 
 static PyType_Slot running_slots[] = {
     {Py_tp_dealloc, running_dealloc},
+    {Py_tp_traverse, running_traverse},
+    {Py_tp_clear, empty_running},
     {Py_tp_methods, running_methods},
     {Py_tp_getset, running_getters},
     {Py_tp_members, running_members},
@@ -158,7 +177,8 @@ static PyType_Slot running_slots[] = {
 static PyType_Spec running_spec = {
     .name = "kobs._core._native.Running",
     .basicsize = sizeof(running_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = running_slots,
 };
 
@@ -369,7 +389,7 @@ kobs_call_clear(kobs_call *call)
     PyObject *type = NULL, *error = NULL, *traceback = NULL;
 
     if (call->states == NULL && call->running == NULL) {
-        Py_CLEAR(call->route); /* somebody else's too: it is not the last reference */
+        Py_CLEAR(call->route);
         return;
     }
     PyErr_Fetch(&type, &error, &traceback);

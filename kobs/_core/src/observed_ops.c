@@ -48,7 +48,12 @@ kobs_failed(const kobs_call *call, Py_ssize_t emission)
         if (!PyErr_ExceptionMatches(PyExc_Exception)) {
             return -1;
         }
-        PyErr_WriteUnraisable(site);
+        if (PyErr_ExceptionMatches(PyExc_RecursionError)) {
+            PyErr_Clear(); /* where the program itself has come to the end of its stack */
+        }
+        else {
+            PyErr_WriteUnraisable(site);
+        }
     }
     Py_XDECREF(told);
     return 0;
@@ -168,18 +173,41 @@ end:
     return done == EMITTED ? 0 : -1;
 }
 
-/* The Python code of an emission: function(collector, channel, state, result, error, elapsed_ns,
- * *args, **kwargs). What it gives is kept for later moments. */
+/* Have the code of an emission use the defaults that the observed function has now. */
+static int
+renew_defaults(const kobs_op *op, const kobs_call *call)
+{
+    PyObject *from = call->observed->parameters.function, *to = op->function, *now;
+
+    if (from == NULL || !op->takes_arguments || !PyFunction_Check(to)) {
+        return 0;
+    }
+    now = PyFunction_GET_DEFAULTS(from);
+    if (now != PyFunction_GET_DEFAULTS(to)
+        && PyFunction_SetDefaults(to, now == NULL ? Py_None : now) < 0) {
+        return -1;
+    }
+    now = PyFunction_GET_KW_DEFAULTS(from);
+    return now == PyFunction_GET_KW_DEFAULTS(to)
+        ? 0 : PyFunction_SetKwDefaults(to, now == NULL ? Py_None : now);
+}
+
+/* The Python code of an emission: function(collector, channel, state, result, error, elapsed_ns), and
+ * the call's arguments where it takes them. What it gives is kept for later moments. */
 static int
 call_function(const kobs_op *op, kobs_call *call, PyObject *channel)
 {
-    Py_ssize_t keywords = call->keywords == NULL ? 0 : PyTuple_GET_SIZE(call->keywords);
-    Py_ssize_t given = call->count + keywords;
+    PyObject *keywords = op->takes_arguments ? call->keywords : NULL;
+    Py_ssize_t positional = op->takes_arguments ? call->count : 0;
+    Py_ssize_t given = positional + (keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords));
     PyObject **slot = call->states == NULL || op->slot < 0 ? NULL : &call->states[op->slot];
     PyObject *elapsed = PyLong_FromUnsignedLongLong(call->elapsed_ns);
     PyObject **values = PyMem_New(PyObject *, (size_t)(EXTRAS + given)), *made = NULL;
 
-    if (values == NULL) {
+    if (renew_defaults(op, call) < 0) {
+        Py_CLEAR(elapsed);
+    }
+    else if (values == NULL) {
         PyErr_NoMemory();
     }
     else if (elapsed != NULL) {
@@ -189,10 +217,11 @@ call_function(const kobs_op *op, kobs_call *call, PyObject *channel)
         values[3] = call->result == NULL ? Py_None : call->result;
         values[4] = call->error == NULL ? Py_None : call->error;
         values[5] = elapsed;
-        memcpy(values + EXTRAS, call->args, (size_t)given * sizeof(PyObject *));
+        for (Py_ssize_t index = 0; index < given; index++) {
+            values[EXTRAS + index] = call->args[index];
+        }
         PyObject *kept = Py_NewRef(values[2]);
-        made = PyObject_Vectorcall(op->function, values, (size_t)(EXTRAS + call->count),
-                                   call->keywords);
+        made = PyObject_Vectorcall(op->function, values, (size_t)(EXTRAS + positional), keywords);
         Py_DECREF(kept);
     }
     Py_XDECREF(elapsed);
@@ -235,6 +264,24 @@ kobs_ops_run(const kobs_ops *ops, kobs_call *call)
     return 0;
 }
 
+bool
+kobs_ops_take_arguments(const kobs_ops *ops)
+{
+    for (Py_ssize_t index = 0; index < ops->count; index++) {
+        const kobs_op *op = &ops->ops[index];
+        if (op->takes_arguments
+            || (op->condition != NULL && kobs_node_takes_arguments(op->condition))) {
+            return true;
+        }
+        for (Py_ssize_t each = 0; each < op->count; each++) {
+            if (kobs_node_takes_arguments(&op->values[each])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* -- descriptions ---------------------------------------------------------------------------- */
 
 static int
@@ -253,15 +300,18 @@ target_of(PyObject *name, int *target)
     return -1;
 }
 
-/* (emission, function, slot, condition, positional, keywords, targets, values) */
+/* (emission, function, whether it takes arguments, slot, condition, positional, keywords, targets,
+ * values) */
 static int
 op_init(kobs_op *op, PyObject *description)
 {
     PyObject *function, *condition, *keywords, *targets, *values;
 
-    if (!PyArg_ParseTuple(description, "nOnOnO!O!O!:emission", &op->emission, &function,
-                          &op->slot, &condition, &op->positional, &PyTuple_Type, &keywords, &PyTuple_Type, &targets,
-                          &PyTuple_Type, &values)) {
+    int takes_arguments;
+
+    if (!PyArg_ParseTuple(description, "nOpnOnO!O!O!:emission", &op->emission, &function,
+                          &takes_arguments, &op->slot, &condition, &op->positional, &PyTuple_Type,
+                          &keywords, &PyTuple_Type, &targets, &PyTuple_Type, &values)) {
         return -1;
     }
     Py_ssize_t count = PyTuple_GET_SIZE(values);
@@ -271,6 +321,7 @@ op_init(kobs_op *op, PyObject *description)
         return -1;
     }
     op->function = function == Py_None ? NULL : Py_NewRef(function);
+    op->takes_arguments = op->function != NULL && takes_arguments;
     op->keywords = PyTuple_GET_SIZE(keywords) == 0 ? NULL : Py_NewRef(keywords);
     op->values = PyMem_Calloc((size_t)count + 1, sizeof(kobs_node));
     op->targets = PyMem_Calloc((size_t)count + 1, sizeof(int));

@@ -29,14 +29,23 @@ through_super(observed_object *self, PyObject *const *args, Py_ssize_t count, Py
 static inline PyObject *
 call_original(observed_object *self, PyObject *const *args, size_t count, PyObject *keywords)
 {
-    if (PyFunction_Check(self->original) && self->through == NULL) {
-        vectorcallfunc call = ((PyFunctionObject *)self->original)->vectorcall;
-        return call(self->original, args, count, keywords);
+    PyObject *result;
+
+    if (kobs_enter_stack() < 0) {
+        return NULL;
     }
     if (self->through != NULL) {
-        return through_super(self, args, PyVectorcall_NARGS(count), keywords);
+        result = through_super(self, args, PyVectorcall_NARGS(count), keywords);
     }
-    return PyObject_Vectorcall(self->original, args, count, keywords);
+    else if (PyFunction_Check(self->original)) {
+        vectorcallfunc call = ((PyFunctionObject *)self->original)->vectorcall;
+        result = call(self->original, args, count, keywords);
+    }
+    else {
+        result = PyObject_Vectorcall(self->original, args, count, keywords);
+    }
+    kobs_leave_stack();
+    return result;
 }
 
 /* A call that ends when it returns. */
@@ -110,24 +119,14 @@ kobs_stand_for(PyObject *self, PyObject *original, PyObject *name)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
     observed_state *names = &state->observed;
-    PyObject *found;
 
-    Py_INCREF(name);
-    if (PyUnicode_CheckExact(name) && !PyUnicode_CHECK_INTERNED(name)) {
-        PyUnicode_InternInPlace(&name);
+    if (kobs_is_name(name, names->wrapped_name)) {
+        return Py_NewRef(original);
     }
-    if (name == names->wrapped_name) {
-        found = Py_NewRef(original);
+    if (kobs_is_own(names, self, name)) {
+        return PyObject_GenericGetAttr(self, name);
     }
-    else if (name != names->class_name && name != names->doc_name && name != names->module_name
-             && _PyType_Lookup(Py_TYPE(self), name) != NULL) {
-        found = PyObject_GenericGetAttr(self, name); /* calling, binding, comparing */
-    }
-    else {
-        found = PyObject_GetAttr(original, name);
-    }
-    Py_DECREF(name);
-    return found;
+    return PyObject_GetAttr(original, name);
 }
 
 static PyObject *
@@ -152,7 +151,9 @@ function_repr(observed_object *self)
 static PyObject *
 function_reduce_ex(observed_object *self, PyObject *protocol)
 {
-    if (self->parameters.function == NULL && self->through == NULL) {
+    bool function = PyFunction_Check(self->original) || Py_TYPE(self->original) == Py_TYPE(self);
+
+    if (!function && self->through == NULL) {
         return PyObject_CallMethod(self->original, "__reduce_ex__", "O", protocol);
     }
     return PyObject_GetAttrString(self->original, "__qualname__");
@@ -220,7 +221,6 @@ take_style(observed_object *self, const char *style)
 {
     static const char *const styles[] = {
         [STYLE_PLAIN] = "plain", [STYLE_COROUTINE] = "coroutine", [STYLE_GENERATOR] = "generator",
-        [STYLE_AWAITABLE_GENERATOR] = "awaitable generator",
         [STYLE_ASYNC_GENERATOR] = "async generator",
     };
 
@@ -307,6 +307,8 @@ function_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         Py_DECREF(self);
         return NULL;
     }
+    self->keeps_arguments = self->shared || kobs_ops_take_arguments(&self->returned)
+                            || kobs_ops_take_arguments(&self->raised);
     return (PyObject *)self;
 }
 
@@ -397,7 +399,6 @@ static PyType_Slot slots[] = {
     {0, NULL},
 };
 
-/* The name is that of what it stands for: messages of the interpreter have it. */
 static PyType_Spec spec = {
     .name = "kobs._core._native.function",
     .basicsize = sizeof(observed_object),
@@ -412,8 +413,18 @@ kobs_add_function_type(PyObject *module)
     core_state *state = PyModule_GetState(module);
 
     state->observed.function = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
-    return state->observed.function == NULL ? -1
-                                            : PyModule_AddType(module, state->observed.function);
+    if (state->observed.function == NULL
+        || PyModule_AddType(module, state->observed.function) < 0) {
+        return -1;
+    }
+    kobs_name_type(state->observed.function);
+    return 0;
+}
+
+void
+kobs_name_type(PyTypeObject *type)
+{
+    type->tp_name = strrchr(type->tp_name, '.') + 1; /* the characters are the type's own */
 }
 
 static int
@@ -458,10 +469,9 @@ kobs_visit_observed(observed_state *state, visitproc visit, void *arg)
     Py_VISIT(state->coroutine);
     Py_VISIT(state->generator);
     Py_VISIT(state->awaitable_generator);
+    Py_VISIT(state->coroutine_wrapper);
     Py_VISIT(state->async_generator);
     Py_VISIT(state->async_step);
-    Py_VISIT(state->get_hooks);
-    Py_VISIT(state->set_hooks);
     return 0;
 }
 
@@ -473,6 +483,7 @@ kobs_clear_observed(observed_state *state)
     Py_CLEAR(state->coroutine);
     Py_CLEAR(state->generator);
     Py_CLEAR(state->awaitable_generator);
+    Py_CLEAR(state->coroutine_wrapper);
     Py_CLEAR(state->async_generator);
     Py_CLEAR(state->async_step);
     Py_CLEAR(state->class_name);
@@ -482,6 +493,4 @@ kobs_clear_observed(observed_state *state)
     Py_CLEAR(state->send_name);
     Py_CLEAR(state->throw_name);
     Py_CLEAR(state->close_name);
-    Py_CLEAR(state->get_hooks);
-    Py_CLEAR(state->set_hooks);
 }

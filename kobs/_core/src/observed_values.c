@@ -85,6 +85,27 @@ kobs_node_visit(kobs_node *node, visitproc visit, void *arg)
     return 0;
 }
 
+bool
+kobs_node_takes_arguments(const kobs_node *node)
+{
+    switch (node->kind) {
+    case NODE_PARAMETER:
+    case NODE_VARARGS:
+    case NODE_VARKW:
+    case NODE_EXTRA:
+    case NODE_KEYWORD:
+        return true;
+    default:
+        break;
+    }
+    for (Py_ssize_t index = 0; index < node->count; index++) {
+        if (kobs_node_takes_arguments(&node->children[index])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* -- arguments ------------------------------------------------------------------------------- */
 
 static bool
