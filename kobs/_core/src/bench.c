@@ -206,7 +206,7 @@ serialise(types_object *types, condition_object *Py_UNUSED(condition), kobs_ring
           size_t rounds)
 {
     kobs_text out = {0};
-    kobs_wall wall = {.known = true, .offset_ns = 1732518536000000000};
+    kobs_lines lines = {.known = true, .offset_ns = 1732518536000000000};
     const uint64_t *slots = (const uint64_t *)ring->first[KOBS_MAIN_LANE].slots;
     size_t written = 0;
     bool left;
@@ -215,7 +215,7 @@ serialise(types_object *types, condition_object *Py_UNUSED(condition), kobs_ring
     for (size_t each = 0; each < rounds; each++) {
         size_t index = each % EVENTS;
         out.at = index == 0 ? out.start : out.at;
-        if (kobs_write_line(types, &out, slots + index * KOBS_SLOT_WORDS, 0, index, &wall, &left)
+        if (kobs_write_line(types, &out, slots + index * KOBS_SLOT_WORDS, 0, index, &lines, &left)
             != 1) {
             break;
         }
