@@ -31,6 +31,8 @@ OURS = {
 }
 FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
 PUBLISHING = ("publish", "publish_block")
+PARTS = ("add_slot", "copy_slot", "copy_line")
+"""Floors of what is done with events inside the core."""
 SPANS = ("otel_span", "ddtrace_span", "logfire_span", "viz_event")
 CALLS = (
     "functools_wraps", "logging_null", "logging_file", "wrapt", "viz_instant", "viz_traced",
@@ -39,11 +41,12 @@ CALLS = (
 STARTS = ("import_kobs", "import_collector")
 
 GROUPS = (
-    Group("calls", (*calls.SUBJECTS, *PUBLISHING), (*floors.SUBJECTS, *CALLS),
+    Group("calls", (*calls.SUBJECTS, *PUBLISHING),
+          (*(name for name in floors.SUBJECTS if name not in PARTS), *CALLS),
           Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("spans", tuple(spans.SUBJECTS), SPANS, Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
-    Group("inside", tuple(name for name in inside.SUBJECTS if name not in PUBLISHING), (),
-          Effort(5, 51, 0.0003), Effort(2, 11, 0.0003)),
+    Group("inside", tuple(name for name in inside.SUBJECTS if name not in PUBLISHING), PARTS,
+          Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
     Group("pytest", tuple(name for name in processes.SUBJECTS if name.startswith("pytest_")), (),
           Effort(15, 1, 0.0), None),

@@ -104,15 +104,21 @@ ROWS = (
         {"check": 1}, {"c": 15}, floors={"c": {"compare_exchange": 1}},
     ),
     Row("filter", 7, "filter one event, inside the core", {"filter": 1}, {"c": 10}),
-    Row("serialise", 8, "serialise one event, inside the core", {"serialise": 1}, {"c": 100}),
+    Row(
+        "serialise", 8, "serialise one event, inside the core",
+        {"serialise": 1}, {"c": 100}, floors={"c": {"copy_line": 1}},
+    ),
     Row(
         "query", 9, "query of 1,000 events with percentiles, inside the core",
-        {"query": 1}, {"c": 5}, unit="µs",
+        {"query": 1}, {"c": 5}, unit="µs", floors={"c": {"add_slot": 1000}},
     ),
     Row(
         "query_python", 9, "the same from Python, `collector.query`",
         {"query_python": 1}, {"c": 10}, unit="µs",
-        floors={"python": {"call_python": 1000}},
+        floors={
+            "c": {"call_c_0": 1, "add_slot": 1000, "copy_slot": 1000},
+            "python": {"call_python": 1000},
+        },
     ),
     Row(
         "emit_python", 10, "Python core, `emit`: an emitter of three fields",
@@ -216,6 +222,9 @@ FLOORS = {
     "fetch_add": "atomic fetch-add in C",
     "compare_exchange": "atomic compare-and-swap in C",
     "store_slot": "store of 80 bytes a slot, around a ring of 65,536",
+    "add_slot": "sum of a duration a slot, over 1,000 slots",
+    "copy_slot": "copy of 96 bytes a slot, out of 1,000 slots",
+    "copy_line": "copy of 330 bytes, the size of a line of JSON",
     "pack_and_clock": "`struct.pack_into` of an event's bytes and a clock read",
 }
 """The floors, in words."""

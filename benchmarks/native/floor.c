@@ -82,6 +82,82 @@ store_slot(PyObject *self, PyObject *argument)
     return PyFloat_FromDouble(now() - began);
 }
 
+enum { FEW = 1000, LINE = 330 };
+
+static char *
+some(size_t size)
+{
+    static char *memory[2];
+    char **found = &memory[size == (size_t)LINE * FEW];
+
+    if (*found == NULL && (*found = malloc(size)) != NULL) {
+        memset(*found, 0, size);
+    }
+    return *found;
+}
+
+/* Of each of 1,000 slots the stamp, the type and a duration, and the sum of these: one after the
+ * other, as Python adds. */
+static PyObject *
+add_slot(PyObject *self, PyObject *argument)
+{
+    long long loops = PyLong_AsLongLong(argument);
+    const char *ring = some((size_t)SLOT * FEW);
+    double sum = 0.0;
+    if (loops == -1 && PyErr_Occurred())
+        return NULL;
+    if (ring == NULL)
+        return PyErr_NoMemory();
+    double began = now();
+    for (long long i = 0, at = 0; i < loops; i++, at = at + 1 == FEW ? 0 : at + 1) {
+        const volatile uint64_t *slot = (const volatile uint64_t *)(ring + (size_t)at * SLOT);
+        if (slot[0] != 0 || slot[7] != 0)
+            break;
+        sum += *(const volatile double *)(slot + 9);
+    }
+    double took = now() - began;
+    return PyFloat_FromDouble(sum == 0.0 ? took : 0.0);
+}
+
+/* What a small event takes of each of 1,000 slots, copied to where such copies follow one another. */
+static PyObject *
+copy_slot(PyObject *self, PyObject *argument)
+{
+    static char copies[96 * FEW];
+    long long loops = PyLong_AsLongLong(argument);
+    const char *ring = some((size_t)SLOT * FEW);
+    if (loops == -1 && PyErr_Occurred())
+        return NULL;
+    if (ring == NULL)
+        return PyErr_NoMemory();
+    double began = now();
+    for (long long i = 0, at = 0; i < loops; i++, at = at + 1 == FEW ? 0 : at + 1) {
+        memcpy(copies + (size_t)at * 96, ring + (size_t)at * SLOT, 96);
+        __asm__ volatile("" ::: "memory");
+    }
+    return PyFloat_FromDouble(now() - began);
+}
+
+/* As many bytes as a line of JSON has, around 1,000 such lines. */
+static PyObject *
+copy_line(PyObject *self, PyObject *argument)
+{
+    char line[LINE];
+    long long loops = PyLong_AsLongLong(argument);
+    char *lines = some((size_t)LINE * FEW);
+    if (loops == -1 && PyErr_Occurred())
+        return NULL;
+    if (lines == NULL)
+        return PyErr_NoMemory();
+    memset(line, '0', sizeof line);
+    double began = now();
+    for (long long i = 0, at = 0; i < loops; i++, at = at + 1 == FEW ? 0 : at + 1) {
+        memcpy(lines + (size_t)at * LINE, line, sizeof line);
+        __asm__ volatile("" ::: "memory");
+    }
+    return PyFloat_FromDouble(now() - began);
+}
+
 static PyMethodDef methods[] = {
     {"empty", (PyCFunction)(void (*)(void))empty, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"clock_gettime", clock_gettime_, METH_O, NULL},
@@ -91,6 +167,9 @@ static PyMethodDef methods[] = {
     {"fetch_add", fetch_add, METH_O, NULL},
     {"compare_exchange", compare_exchange, METH_O, NULL},
     {"store_slot", store_slot, METH_O, NULL},
+    {"add_slot", add_slot, METH_O, NULL},
+    {"copy_slot", copy_slot, METH_O, NULL},
+    {"copy_line", copy_line, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -79,6 +79,9 @@ SUBJECTS: dict[str, Subject] = {
     "fetch_add": in_c("fetch_add"),
     "compare_exchange": in_c("compare_exchange"),
     "store_slot": in_c("store_slot"),
+    "add_slot": in_c("add_slot"),
+    "copy_slot": in_c("copy_slot"),
+    "copy_line": in_c("copy_line"),
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ typedef struct {
     kobs_values values;
     size_t rejected; /* that were not finite, and are left out */
     double total;
-    /* Once a percentile was asked for: the extremes, and which of so many buckets by size each value is in. */
+    /* Once a percentile was asked for: the extremes, and which of so many buckets by size each
+     * value is in. */
     double least, most;
     uint16_t *places;
     uint32_t *starts; /* how many values are in lower ones; one more than there are buckets */

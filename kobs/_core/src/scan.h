@@ -81,7 +81,7 @@ typedef struct {
     uint32_t type_id;
     bool wanted;            /* the type is */
     bool plain;             /* it is the level alone that says which events are */
-    bool timed, by_python;  /* it has a duration that counts; which is no float */
+    bool timed, by_python;  /* it has a duration that counts; one that is no float */
     uint16_t offset;        /* of that in the slot */
     double factor;
     const kobs_type *type;  /* NULL: not declared */
@@ -107,6 +107,12 @@ typedef struct {
     uint64_t last_ns; /* the latest moment of an event, where slots are given */
     bool given_up;  /* there is something that Python is to look at */
 } kobs_scan;
+
+/* Whether a type is one of those that are looked for: 1, 0, -1 with an exception set. */
+int kobs_type_matches(condition_object *, const kobs_type *);
+
+/* The same of what an event happened to, by a copy of the slot. */
+int kobs_name_matches(condition_object *, kobs_scan *, const kobs_type *, const uint8_t *slot);
 
 /* Look at the copy of a slot. -1 with an exception set. */
 int kobs_scan_slot(condition_object *, kobs_scan *, const uint64_t *slot, unsigned lane,

@@ -137,36 +137,38 @@ put_column(types_object *self, kobs_text *out, const kobs_column *column, const 
 
 /* Remember the second of a moment; false where that is in no common year. */
 static bool
-turn_to_second(kobs_wall *wall, uint64_t timestamp_ns)
+turn_to_second(kobs_lines *lines, uint64_t timestamp_ns)
 {
     static const int64_t billion = 1000000000, last = 253402300799; /* of the year 9999 */
-    __int128 moment = (__int128)wall->offset_ns + timestamp_ns;
+    __int128 moment = (__int128)lines->offset_ns + timestamp_ns;
 
     if (moment < 0 || moment >= ((__int128)last + 1) * billion) {
         return false;
     }
     int64_t second = (int64_t)(moment / billion), rest = (int64_t)(moment % billion);
-    kobs_write_second(wall->text, second);
-    wall->begin_ns = timestamp_ns - (uint64_t)rest;
+    kobs_write_second(lines->second, second);
+    lines->begin_ns = timestamp_ns - (uint64_t)rest;
     /* One at either end of the count of nanoseconds serves this moment only. */
-    bool whole = timestamp_ns >= (uint64_t)rest && wall->begin_ns <= UINT64_MAX - (uint64_t)billion;
-    wall->length_ns = whole ? (uint64_t)billion : 0;
+    bool whole = timestamp_ns >= (uint64_t)rest
+                 && lines->begin_ns <= UINT64_MAX - (uint64_t)billion;
+    lines->length_ns = whole ? (uint64_t)billion : 0;
     return true;
 }
 
 static bool
-put_time(kobs_text *out, kobs_wall *wall, uint64_t timestamp_ns)
+put_time(kobs_text *out, kobs_lines *lines, uint64_t timestamp_ns)
 {
-    if (timestamp_ns - wall->begin_ns >= wall->length_ns && !turn_to_second(wall, timestamp_ns)) {
-        PyObject *text = PyObject_CallFunction(wall->clock, "K", (unsigned long long)timestamp_ns);
+    if (timestamp_ns - lines->begin_ns >= lines->length_ns && !turn_to_second(lines, timestamp_ns)) {
+        PyObject *text = PyObject_CallFunction(lines->clock, "K",
+                                               (unsigned long long)timestamp_ns);
         PyObject *made = text == NULL ? NULL : kobs_json_text(text);
         Py_XDECREF(text);
         return kobs_put_new_bytes(out, made);
     }
-    uint32_t rest = (uint32_t)(timestamp_ns - wall->begin_ns);
+    uint32_t rest = (uint32_t)(timestamp_ns - lines->begin_ns);
     char *at = out->at;
     *at++ = '"';
-    memcpy(at, wall->text, 20);
+    memcpy(at, lines->second, 20);
     at = kobs_put_eight(at + 20, rest / 10);
     *at = (char)('0' + rest % 10);
     memcpy(at + 1, "Z\"", 2);
@@ -176,9 +178,37 @@ put_time(kobs_text *out, kobs_wall *wall, uint64_t timestamp_ns)
 
 #define PUT(literal) (memcpy(at, literal, sizeof(literal) - 1), at += sizeof(literal) - 1)
 
+/* The process, the thread and the chain. Most events have those of the one before: the text of a
+ * pair of events that have the same is remembered. */
+static inline char *
+put_who(char *at, kobs_lines *lines, const uint64_t *words)
+{
+    bool same = words[6] == lines->ids && words[2] == lines->chain;
+    char *start = at;
+
+    if (same && lines->who_length > 0) {
+        memcpy(at, lines->who, sizeof(lines->who));
+        return at + lines->who_length;
+    }
+    at = kobs_put_unsigned(at, (uint32_t)words[6]);
+    PUT(",\"tid\":");
+    at = kobs_put_unsigned(at, words[6] >> 32);
+    PUT(",\"causality_id\":");
+    at = kobs_put_unsigned(at, words[2]);
+    PUT(",\"parent\":");
+    lines->ids = words[6];
+    lines->chain = words[2];
+    lines->who_length = 0;
+    if (same) {
+        lines->who_length = (size_t)(at - start);
+        memcpy(lines->who, start, lines->who_length);
+    }
+    return at;
+}
+
 int
 kobs_write_line(types_object *self, kobs_text *out, const uint64_t *words, unsigned lane,
-                uint64_t ticket, kobs_wall *wall, bool *left)
+                uint64_t ticket, kobs_lines *lines, bool *left)
 {
     const kobs_type *type = kobs_type_of(self, kobs_slot_type(words));
     unsigned severity = words[7] >> 16 & 15, category = words[7] >> 20 & 15;
@@ -209,12 +239,7 @@ kobs_write_line(types_object *self, kobs_text *out, const uint64_t *words, unsig
     at += self->levels[severity].length;
     memcpy(at, self->groups[category].text, sizeof(self->groups[0].text));
     at += self->groups[category].length;
-    at = kobs_put_unsigned(at, (uint32_t)words[6]);
-    PUT(",\"tid\":");
-    at = kobs_put_unsigned(at, words[6] >> 32);
-    PUT(",\"causality_id\":");
-    at = kobs_put_unsigned(at, words[2]);
-    PUT(",\"parent\":");
+    at = put_who(at, lines, words);
     at = kobs_put_unsigned(at, words[3]);
     PUT(",\"span_id\":");
     at = kobs_put_unsigned(at, words[4]);
@@ -265,11 +290,11 @@ kobs_write_line(types_object *self, kobs_text *out, const uint64_t *words, unsig
     at = kobs_put_unsigned(at, id >> 44);
     PUT(",\"time\":");
     out->at = at;
-    if (!wall->known) {
+    if (!lines->known) {
         memcpy(out->at, "null", 4);
         out->at += 4;
     }
-    else if (!put_time(out, wall, words[1])) {
+    else if (!put_time(out, lines, words[1])) {
         return -1;
     }
     if (!kobs_text_room(out, 2)) {
@@ -304,7 +329,7 @@ ask_for_line(kobs_text *out, PyObject *otherwise, PyObject *slot)
 PyObject *
 kobs_types_lines(types_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    kobs_wall wall = {0};
+    kobs_lines lines = {0};
     kobs_text out = {0};
     Py_ssize_t written = 0, undecoded = 0;
     PyObject *found = NULL;
@@ -313,11 +338,11 @@ kobs_types_lines(types_object *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "lines(slots, offset_ns, clock, otherwise)");
         return NULL;
     }
-    wall.clock = args[2];
+    lines.clock = args[2];
     if (args[1] != Py_None) {
-        wall.known = true;
-        wall.offset_ns = PyLong_AsLongLong(args[1]);
-        if (wall.offset_ns == -1 && PyErr_Occurred()) {
+        lines.known = true;
+        lines.offset_ns = PyLong_AsLongLong(args[1]);
+        if (lines.offset_ns == -1 && PyErr_Occurred()) {
             return NULL;
         }
     }
@@ -328,7 +353,7 @@ kobs_types_lines(types_object *self, PyObject *const *args, Py_ssize_t count)
         bool left = false;
         const uint64_t *words = kobs_raw_slot(slot, &lane, &ticket);
         int done = words == NULL ? -1
-                                 : kobs_write_line(self, &out, words, lane, ticket, &wall, &left);
+                                 : kobs_write_line(self, &out, words, lane, ticket, &lines, &left);
         if (left) {
             done = ask_for_line(&out, args[3], slot);
         }

@@ -23,39 +23,9 @@ kobs_text_grow(kobs_text *text, size_t size)
 
 /* -- numbers --------------------------------------------------------------------------------- */
 
-/* A decimal of three places, as durations in microseconds are. One of 15 digits or less that is
- * this very float is the shortest there is, which is what `repr` gives. */
-static char *
-put_thousandths(char *at, double value)
-{
-    double scaled = value * 1000.0;
-
-    if (!(scaled > -1e15 && scaled < 1e15)) {
-        return NULL;
-    }
-    int64_t number = (int64_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
-    if ((double)number / 1000.0 != value || (number == 0 && signbit(value))) {
-        return NULL;
-    }
-    if (number < 0) {
-        *at++ = '-';
-        number = -number;
-    }
-    at = kobs_put_unsigned(at, (uint64_t)number / 1000);
-    uint64_t rest = kobs_eight_digits((uint32_t)((uint64_t)number % 1000) * 100000);
-    *at++ = '.';
-    kobs_put_digits(at, rest);
-    return at + 8 - __builtin_clzll(rest | 1) / 8; /* without the zeros at the end */
-}
-
 char *
-kobs_put_float(char *at, double value)
+kobs_put_odd_float(char *at, double value)
 {
-    char *end = put_thousandths(at, value);
-
-    if (end != NULL) {
-        return end;
-    }
     if (!isfinite(value)) {
         const char *word = isnan(value) ? "\"NaN\"" : value > 0 ? "\"Infinity\"" : "\"-Infinity\"";
         size_t length = strlen(word);
@@ -74,43 +44,13 @@ kobs_put_float(char *at, double value)
 
 /* -- strings --------------------------------------------------------------------------------- */
 
-/* A few bytes, without a call. */
-static inline char *
-put_few(char *at, const char *from, size_t length)
-{
-    if (length >= 16 && length <= 32) {
-        memcpy(at, from, 16);
-        memcpy(at + length - 16, from + length - 16, 16);
-    }
-    else if (length >= 8 && length <= 16) {
-        memcpy(at, from, 8);
-        memcpy(at + length - 8, from + length - 8, 8);
-    }
-    else if (length >= 4 && length < 8) {
-        memcpy(at, from, 4);
-        memcpy(at + length - 4, from + length - 4, 4);
-    }
-    else {
-        memcpy(at, from, length);
-    }
-    return at + length;
-}
-
 bool
-kobs_put_bytes(kobs_text *out, PyObject *made)
+kobs_refuse_bytes(PyObject *made)
 {
-    if (made == NULL || !PyBytes_Check(made)) {
-        if (made != NULL) {
-            PyErr_Format(PyExc_TypeError, "expected bytes, got %R", made);
-        }
-        return false;
+    if (made != NULL) {
+        PyErr_Format(PyExc_TypeError, "expected bytes, got %R", made);
     }
-    size_t length = (size_t)PyBytes_GET_SIZE(made);
-    if (!kobs_text_room(out, length)) {
-        return false;
-    }
-    out->at = put_few(out->at, PyBytes_AS_STRING(made), length);
-    return true;
+    return false;
 }
 
 bool
@@ -174,7 +114,7 @@ kobs_put_text(kobs_text *out, const uint8_t *at, size_t size)
     }
     char *to = out->at;
     *to = '"';
-    to = put_few(to + 1, data, length);
+    to = kobs_put_few(to + 1, data, length);
     *to = '"';
     out->at = to + 1;
     return true;
@@ -306,8 +246,11 @@ kobs_write_second(char text[24], int64_t second)
     int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
     int64_t shifted = (5 * of_year + 2) / 153;
     int parts[] = {
-        (int)(shifted < 10 ? shifted + 3 : shifted - 9), (int)(of_year - (153 * shifted + 2) / 5 + 1),
-        (int)(rest / 3600), (int)(rest / 60 % 60), (int)(rest % 60),
+        (int)(shifted < 10 ? shifted + 3 : shifted - 9),
+        (int)(of_year - (153 * shifted + 2) / 5 + 1),
+        (int)(rest / 3600),
+        (int)(rest / 60 % 60),
+        (int)(rest % 60),
     };
     int whole = (int)(year + era * 400 + (shifted >= 10));
 

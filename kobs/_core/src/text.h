@@ -5,6 +5,7 @@
 
 #include "core.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -100,13 +101,82 @@ kobs_put_signed(char *at, int64_t number)
     return kobs_put_unsigned(at, (uint64_t)number);
 }
 
-/* NULL with an exception set. */
-char *kobs_put_float(char *at, double);
+/* A decimal of three places, as durations in microseconds are. One of 15 digits or less that is
+ * this very float is the shortest there is, which is what `repr` gives. */
+static inline char *
+kobs_put_thousandths(char *at, double value)
+{
+    double scaled = value * 1000.0;
+
+    if (!(scaled > -1e15 && scaled < 1e15)) {
+        return NULL;
+    }
+    int64_t number = (int64_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
+    if ((double)number / 1000.0 != value || (number == 0 && signbit(value))) {
+        return NULL;
+    }
+    if (number < 0) {
+        *at++ = '-';
+        number = -number;
+    }
+    at = kobs_put_unsigned(at, (uint64_t)number / 1000);
+    uint64_t rest = kobs_eight_digits((uint32_t)((uint64_t)number % 1000) * 100000);
+    *at++ = '.';
+    kobs_put_digits(at, rest);
+    return at + 8 - __builtin_clzll(rest | 1) / 8; /* without the zeros at the end */
+}
+
+/* Any other float; NULL with an exception set. */
+char *kobs_put_odd_float(char *at, double);
+
+static inline char *
+kobs_put_float(char *at, double value)
+{
+    char *end = kobs_put_thousandths(at, value);
+
+    return end != NULL ? end : kobs_put_odd_float(at, value);
+}
 
 /* -- strings ----------------------------------------------------------------------------------- */
 
+/* A few bytes, without a call. */
+static inline char *
+kobs_put_few(char *at, const char *from, size_t length)
+{
+    if (length >= 16 && length <= 32) {
+        memcpy(at, from, 16);
+        memcpy(at + length - 16, from + length - 16, 16);
+    }
+    else if (length >= 8 && length <= 16) {
+        memcpy(at, from, 8);
+        memcpy(at + length - 8, from + length - 8, 8);
+    }
+    else if (length >= 4 && length < 8) {
+        memcpy(at, from, 4);
+        memcpy(at + length - 4, from + length - 4, 4);
+    }
+    else {
+        memcpy(at, from, length);
+    }
+    return at + length;
+}
+
+bool kobs_refuse_bytes(PyObject *made);
+
 /* What Python made: bytes. False with an exception set, for NULL too. */
-bool kobs_put_bytes(kobs_text *, PyObject *made);
+static inline bool
+kobs_put_bytes(kobs_text *out, PyObject *made)
+{
+    if (made == NULL || !PyBytes_Check(made)) {
+        return kobs_refuse_bytes(made);
+    }
+    size_t length = (size_t)PyBytes_GET_SIZE(made);
+    if (!kobs_text_room(out, length)) {
+        return false;
+    }
+    out->at = kobs_put_few(out->at, PyBytes_AS_STRING(made), length);
+    return true;
+}
 
 /* The same, and it is let go of. */
 bool kobs_put_new_bytes(kobs_text *, PyObject *made);

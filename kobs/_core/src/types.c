@@ -66,13 +66,9 @@ kobs_json_text(PyObject *text)
 
 /* Strings that are not there (yet) are asked for again. */
 PyObject *
-kobs_string_json(types_object *self, uint64_t id)
+kobs_string_unknown(types_object *self, uint64_t id)
 {
     static const size_t most = 1 << 20;
-
-    if (id < self->string_room && self->strings[id] != NULL) {
-        return self->strings[id];
-    }
     PyObject *number = PyLong_FromUnsignedLongLong(id);
     PyObject *text = number == NULL ? NULL : PyObject_CallOneArg(self->string, number);
     Py_XDECREF(number);

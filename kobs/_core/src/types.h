@@ -69,7 +69,15 @@ kobs_type_of(types_object *self, uint16_t type_id)
 }
 
 /* A string as JSON, quotes included (borrowed, until the next call); NULL with an exception set. */
-PyObject *kobs_string_json(types_object *, uint64_t id);
+PyObject *kobs_string_unknown(types_object *, uint64_t id);
+
+static inline PyObject *
+kobs_string_json(types_object *self, uint64_t id)
+{
+    PyObject *found = id < self->string_room ? self->strings[id] : NULL;
+
+    return found != NULL ? found : kobs_string_unknown(self, id);
+}
 
 /* Text as JSON writes it in ASCII, quotes included: a new bytes object. */
 PyObject *kobs_json_text(PyObject *text);
