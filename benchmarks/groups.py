@@ -33,8 +33,8 @@ FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.
 PUBLISHING = ("publish", "publish_block")
 SPANS = ("otel_span", "ddtrace_span", "logfire_span", "viz_event")
 CALLS = (
-    "functools_wraps", "logging_null", "logging_file", "wrapt", "viz_instant", "viz_traced",
-    "structlog_info",
+    "functools_wraps", "logging_null", "logging_file", "wrapt", "wrapt_bound", "viz_instant",
+    "viz_traced", "structlog_info",
 )  # fmt: skip
 STARTS = ("import_kobs", "import_collector")
 
