@@ -35,8 +35,8 @@ PARTS = ("add_slot", "copy_slot", "copy_line")
 """Floors of what is done with events inside the core."""
 SPANS = ("otel_span", "ddtrace_span", "logfire_span", "viz_event")
 CALLS = (
-    "functools_wraps", "logging_null", "logging_file", "wrapt", "viz_instant", "viz_traced",
-    "structlog_info",
+    "functools_wraps", "logging_null", "logging_file", "wrapt", "wrapt_bound", "viz_instant",
+    "viz_traced", "structlog_info",
 )  # fmt: skip
 STARTS = ("import_kobs", "import_collector")
 

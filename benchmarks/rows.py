@@ -197,6 +197,8 @@ PEER_ROWS = (
            {"functools_wraps": 1, "bare": -1}, OBSERVED, "observed method, added"),
     Beside("`wrapt.decorator`, empty, added to a call",
            {"wrapt": 1, "bare": -1}, OBSERVED, "observed method, added"),
+    Beside("the same of a method that was bound before",
+           {"wrapt_bound": 1, "bare": -1}, OBSERVED, "observed method, added"),
     Beside("VizTracer, tracing, added to a call",
            {"viz_traced": 1, "call_python": -1}, OBSERVED, "observed method, added"),
     Beside("VizTracer `add_instant`", {"viz_instant": 1}, {"emit_switch": 1}, "emitter"),

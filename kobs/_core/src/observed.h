@@ -49,6 +49,7 @@ typedef struct {
     Py_ssize_t slot;      /* of `kobs_call.states`, for that code; -1 for none */
     kobs_node *condition; /* NULL: always */
     Py_ssize_t count, positional;
+    bool in_order;        /* the values are the emitter's first fields, in their order */
     kobs_node *values;    /* the first `positional` by position, the others by the `keywords` */
     PyObject *keywords;   /* tuple of str, or NULL */
     int *targets;         /* where each goes in an `Emitter`: a field; below 0: -1 - header value */
@@ -64,6 +65,7 @@ typedef struct {
 typedef struct {
     PyObject *names; /* tuple of positional and keyword-only ones */
     Py_ssize_t positional, positional_only;
+    Py_ssize_t exact; /* a call with as many, and no keywords, is right; -1: none is for that alone */
     PyObject *varargs, *varkw; /* names, or NULL */
     PyObject *function;        /* whose defaults they are, or NULL */
 } kobs_parameters;
@@ -94,7 +96,8 @@ void kobs_parameters_clear(kobs_parameters *);
 int kobs_parameters_visit(kobs_parameters *, visitproc, void *);
 
 /* Whether the arguments are such that the function will run. */
-bool kobs_parameters_fit(const kobs_call *);
+bool kobs_parameters_fit_anew(const kobs_call *);
+static inline bool kobs_parameters_fit(const kobs_call *);
 
 /* The arguments by parameter, as they would be the locals of a function. */
 PyObject *kobs_arguments(const kobs_call *);
@@ -121,10 +124,12 @@ int kobs_failed(const kobs_call *, Py_ssize_t emission);
 /* -- a call (observed_call.c) ---------------------------------------------------------------- */
 
 /* Where the events go: 1 somewhere, 0 nowhere, -1 with an exception set. */
-int kobs_call_route(kobs_call *);
+static inline int kobs_call_route(kobs_call *);
+int kobs_call_route_anew(kobs_call *);
 
 /* Before the call. 0, or -1 with an exception set. */
-int kobs_call_begin(kobs_call *);
+static inline int kobs_call_begin(kobs_call *);
+int kobs_call_begin_all(kobs_call *);
 
 /* From here to `leave` the call runs: timed, in its scope, seen by watches. `leave` keeps the
  * exception that is set. 0, or -1 with an exception set, which goes to the caller. */
@@ -158,6 +163,7 @@ struct observed_object {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *route;    /* NULL: nobody takes the events */
+    bool same_for_all;  /* it is the one of every instance */
     PyObject *original;
     PyObject *lookup;   /* callable(this) -> route | None; NULL: no instance has one of its own */
     PyObject *through;  /* the class that inherits it, and calls it through `super`; or NULL */
@@ -171,9 +177,34 @@ struct observed_object {
     Py_ssize_t emissions, scope; /* the emission that opens a scope, -1 for none */
     bool measured, shared, keeps_state;
     bool keeps_arguments; /* they are needed at the end, not only at the begin */
+    PyObject *elapsed;          /* a float that is used again and again; or NULL */
     PyTypeObject *emitter_type; /* borrowed: the module's, as this one's type is */
     PyObject *weakrefs;
 };
+
+static inline bool
+kobs_parameters_fit(const kobs_call *call)
+{
+    return (call->keywords == NULL && call->count == call->observed->parameters.exact)
+           || kobs_parameters_fit_anew(call);
+}
+
+static inline int
+kobs_call_route(kobs_call *call)
+{
+    if (call->observed->same_for_all && kobs_parameters_fit(call)) {
+        call->route = Py_NewRef(call->observed->route);
+        return 1;
+    }
+    return kobs_call_route_anew(call);
+}
+
+static inline int
+kobs_call_begin(kobs_call *call)
+{
+    return call->observed->keeps_state || call->observed->before.count > 0
+        ? kobs_call_begin_all(call) : 0;
+}
 
 static inline int
 kobs_call_enter(kobs_call *call)

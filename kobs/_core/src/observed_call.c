@@ -209,7 +209,7 @@ kobs_running(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 /* -- a call ---------------------------------------------------------------------------------- */
 
 int
-kobs_call_route(kobs_call *call)
+kobs_call_route_anew(kobs_call *call)
 {
     observed_object *observed = call->observed;
 
@@ -238,7 +238,7 @@ kobs_call_route(kobs_call *call)
 }
 
 int
-kobs_call_begin(kobs_call *call)
+kobs_call_begin_all(kobs_call *call)
 {
     if (call->observed->keeps_state) {
         call->states = PyMem_Calloc((size_t)call->observed->emissions, sizeof(PyObject *));

@@ -101,29 +101,44 @@ borrowed_value(const kobs_node *node, const kobs_call *call)
 
 typedef enum { EMITTED, REFUSED, FAILED } outcome;
 
-/* REFUSED: something does not fit, and nothing was recorded. With an exception set unless EMITTED. */
-static outcome
-emit_natively(const kobs_op *op, const kobs_call *call, emitter_object *emitter,
-              PyObject *const *values)
+/* Put the values into the fields they are for. False where something does not fit. */
+static bool
+put_in_place(const kobs_op *op, PyObject *const *values, PyObject **fields, Py_ssize_t count,
+             kobs_given *given)
 {
-    PyObject *fields[KOBS_PAYLOAD_SIZE];
+    for (Py_ssize_t index = 0; index < op->count; index++) {
+        int target = op->targets[index];
+        if (target >= count || (target < 0 && put_header(given, -1 - target, values[index]) < 0)) {
+            return false;
+        }
+        if (target >= 0) {
+            fields[target] = values[index];
+        }
+    }
+    return true;
+}
+
+/* REFUSED: something does not fit, and nothing was recorded. `values` has room for every field. */
+static outcome
+emit_natively(const kobs_op *op, const kobs_call *call, emitter_object *emitter, PyObject **values)
+{
+    PyObject *sorted[KOBS_PAYLOAD_SIZE], **fields = values;
+    Py_ssize_t count = emitter->field_count, first = op->count;
     kobs_given given = {0};
     uint64_t event;
     int64_t entry;
 
-    for (Py_ssize_t index = 0; index < emitter->field_count; index++) {
+    if (!op->in_order || first > count) {
+        fields = sorted;
+        first = 0;
+    }
+    for (Py_ssize_t index = first; index < count; index++) {
         fields[index] = emitter->fields[index].otherwise;
     }
-    for (Py_ssize_t index = 0; index < op->count; index++) {
-        int target = op->targets[index];
-        if (target >= 0 && target < emitter->field_count) {
-            fields[target] = values[index];
-        }
-        else if (target >= 0 || put_header(&given, -1 - target, values[index]) < 0) {
-            return REFUSED;
-        }
+    if (fields == sorted && !put_in_place(op, values, fields, count, &given)) {
+        return REFUSED;
     }
-    for (Py_ssize_t index = 0; index < emitter->field_count; index++) {
+    for (Py_ssize_t index = first; index < count; index++) {
         if (fields[index] == NULL) {
             return REFUSED;
         }
@@ -142,7 +157,7 @@ emit_natively(const kobs_op *op, const kobs_call *call, emitter_object *emitter,
 static int
 emit(const kobs_op *op, const kobs_call *call, PyObject *channel)
 {
-    PyObject *values[MAX_VALUES], *owned[MAX_VALUES], *made;
+    PyObject *values[MAX_VALUES + KOBS_PAYLOAD_SIZE], *owned[MAX_VALUES], *made;
     Py_ssize_t kept = 0;
     outcome done = FAILED;
 
@@ -335,12 +350,14 @@ op_init(kobs_op *op, PyObject *description)
             return -1;
         }
     }
+    op->in_order = true;
     for (Py_ssize_t index = 0; index < count; index++) {
         PyObject *target = PyTuple_GET_ITEM(targets, index);
         if (target_of(target, &op->targets[index]) < 0) {
             PyErr_Format(PyExc_ValueError, "%R is neither a field nor a header value", target);
             return -1;
         }
+        op->in_order &= op->targets[index] == index;
         op->count++;
         if (kobs_node_init(&op->values[index], PyTuple_GET_ITEM(values, index)) < 0) {
             return -1;

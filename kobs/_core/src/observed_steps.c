@@ -93,6 +93,7 @@ kobs_step_has_ended(stepped_object *self)
     PyErr_Restore(type, error, traceback);
     return ended;
 }
+
 int
 kobs_step_returned(stepped_object *self, PyObject *result)
 {

@@ -185,8 +185,14 @@ wire(PyObject *module, PyObject *args)
         return NULL;
     }
     observed_object *self = (observed_object *)object;
-    Py_XSETREF(self->lookup, lookup == Py_None ? NULL : Py_NewRef(lookup));
-    Py_XSETREF(self->route, route == Py_None ? NULL : Py_NewRef(route));
+    PyObject *old_lookup = self->lookup, *old_route = self->route;
+    self->lookup = lookup == Py_None ? NULL : Py_NewRef(lookup);
+    self->route = route == Py_None ? NULL : Py_NewRef(route);
+    self->same_for_all = (self->lookup == NULL || self->instance == NULL)
+                         && PyTuple_CheckExact(route)
+                         && PyTuple_GET_SIZE(route) == self->emissions + 1;
+    Py_XDECREF(old_lookup);
+    Py_XDECREF(old_route);
     Py_RETURN_NONE;
 }
 
@@ -339,6 +345,7 @@ function_traverse(observed_object *self, visitproc visit, void *arg)
 static int
 function_clear(observed_object *self)
 {
+    self->same_for_all = false;
     Py_CLEAR(self->route);
     Py_CLEAR(self->lookup);
     Py_CLEAR(self->site);
@@ -360,6 +367,7 @@ function_dealloc(observed_object *self)
     Py_CLEAR(self->name);
     Py_CLEAR(self->end_noted);
     Py_CLEAR(self->leave_noted);
+    Py_CLEAR(self->elapsed);
     kobs_parameters_clear(&self->parameters);
     if (self->instance != NULL) {
         kobs_node_clear(self->instance);

@@ -215,7 +215,7 @@ varkw(const kobs_call *call)
 }
 
 bool
-kobs_parameters_fit(const kobs_call *call)
+kobs_parameters_fit_anew(const kobs_call *call)
 {
     const kobs_parameters *parameters = &call->observed->parameters;
     Py_ssize_t names = PyTuple_GET_SIZE(parameters->names), positional = parameters->positional;
@@ -295,6 +295,8 @@ kobs_parameters_init(kobs_parameters *parameters, PyObject *description)
         return -1;
     }
     parameters->names = Py_NewRef(names);
+    parameters->exact = PyTuple_GET_SIZE(names) == parameters->positional
+        ? parameters->positional : -1;
     parameters->varargs = varargs == Py_None ? NULL : Py_NewRef(varargs);
     parameters->varkw = varkw == Py_None ? NULL : Py_NewRef(varkw);
     parameters->function = function == Py_None ? NULL : Py_NewRef(function);
@@ -349,13 +351,27 @@ keyword(const kobs_node *node, const kobs_call *call)
     return NULL;
 }
 
+/* Most are dropped at once: then the same object is used for the next call. */
 static PyObject *
 elapsed(const kobs_node *node, const kobs_call *call)
 {
     if (node->index == 0) {
         return PyLong_FromUnsignedLongLong(call->elapsed_ns);
     }
-    return PyFloat_FromDouble((double)call->elapsed_ns / (double)node->index);
+    double value = (double)call->elapsed_ns / (double)node->index;
+#if !KOBS_FREE_THREADED
+    observed_object *observed = call->observed;
+    PyObject *kept = observed->elapsed;
+    if (kept != NULL && Py_REFCNT(kept) == 1) {
+        ((PyFloatObject *)kept)->ob_fval = value;
+        return Py_NewRef(kept);
+    }
+    kept = PyFloat_FromDouble(value);
+    Py_XSETREF(observed->elapsed, Py_XNewRef(kept));
+    return kept;
+#else
+    return PyFloat_FromDouble(value);
+#endif
 }
 
 static PyObject *
