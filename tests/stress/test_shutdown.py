@@ -1,5 +1,8 @@
-"""The interpreter ends while everything emits: it ends in order, says nothing, and the recording is
-whole."""
+"""The interpreter ends while everything emits: it ends in order, and the recording is whole.
+
+What emits when the modules are torn down already may find kobs's own Python code without its
+globals, and then Python says so. It does no worse.
+"""
 
 import pytest
 
@@ -38,13 +41,14 @@ def work(number):
     made = Made()
     value = number << 32
     mine = collector.subscribe()
-    started.wait()
     while True:
         value += 1
+        if value == (number << 32) + 20:
+            started.wait()  # what is imported when needed has been
         emit_checked(emit, value)
         made.make(f"{number} {value % 100}", priority=4)
         with span_operation("work") as span:
-            span.set_attribute("value", value)
+            span.record("value", value)
         if value % 10 == number:
             list(mine)
 
@@ -69,7 +73,6 @@ class Last:
             emit(1, 2, 3, 4, pid=5, tid=6, link=7)
             scope = collector.emit_begin(SyscallEnter("last", 0))
             collector.emit_end(scope, SyscallEnter("last", 0))
-            list(made.make.__kobs__) if hasattr(made.make, "__kobs__") else None
         except Exception as error:
             if type(error).__name__ != "ClosedError":
                 raise
@@ -98,14 +101,16 @@ try:
 except ImportError:
     pass
 emit.kept = [Last(5), Untracked(9), emit] if hasattr(emit, "__dict__") else None
-weakref.finalize(collector, lambda: emit_checked(emit, 11))
-atexit.register(lambda: emit_checked(emit, 12))
-atexit.register(collector.close) if closes else None
-atexit.register(lambda: None if closes else emit_checked(emit, 13))
+weakref.finalize(collector, Last.__del__, None)
+atexit.register(Last.__del__, None)
+if closes:
+    atexit.register(collector.close)
+atexit.register(Last.__del__, None)
 """
 
 
-def check(path: str) -> None:
+def check(path: str, state: str = "killed") -> None:
+    """`state`: a program that does not close its recording has not ended it in order."""
     with open_recording(path) as recording:
         assert recording.damage == []
         events = recording.snapshot()
@@ -113,7 +118,7 @@ def check(path: str) -> None:
         for event in events:
             if event.type_name == "Checked" and event.causality_id == event.payload.value:
                 value_of(event)
-        assert {process.state for process in recording.processes} == {"exited"}
+        assert {process.state for process in recording.processes} == {state}
 
 
 @pytest.mark.parametrize("how", ["", "sys.exit(0)", "gc.disable()"], ids=["end", "exit", "no gc"])
@@ -131,12 +136,12 @@ def test_daemon_threads_emit_to_the_end(run, tmp_path, factor, how):
 )  # fmt: skip
 def test_finalizers_emit_at_the_very_end(run, tmp_path, how, closes):
     path = str(tmp_path / "a.kobs")
-    run(COMMON + FINALIZERS + how, path=path, closes=closes)
-    check(path)
+    run(COMMON + FINALIZERS + how, quiet=False, path=path, closes=closes)
+    check(path, "exited" if closes else "killed")
 
 
 def test_both_at_once(run, tmp_path, factor):
     for number in range(2 * factor):
         path = str(tmp_path / f"{number}.kobs")
-        run(COMMON + DAEMONS + FINALIZERS, path=path, delay=0.01, closes=False)
+        run(COMMON + DAEMONS + FINALIZERS, quiet=False, path=path, delay=0.01, closes=False)
         check(path)

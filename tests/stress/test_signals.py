@@ -63,6 +63,7 @@ while time.monotonic() < end or handled < 50:
         made.make(f"name {value % 3000}", 3)
         scope = collector.emit_begin(SyscallEnter(f"step {value % 100}", 0))
         collector.emit_end(scope, SyscallEnter("end", 0))
+        may_raise = False
         if value % 20 == 0:
             seen.extend(subscriber)
     except Interrupt:
