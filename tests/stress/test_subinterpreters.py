@@ -65,6 +65,7 @@ exec(INSIDE)
 """
 
 ALTERNATING = """
+NESTED = "work(5, 5)\\nif ready: made.make('x', lambda: work(9, 5))"
 interpreters = [make(own) for own in kinds]
 for interpreter in interpreters:
     run_in(interpreter, INSIDE)
@@ -73,7 +74,7 @@ for round in range(5):
     for interpreter in interpreters:
         run_in(interpreter, f"work({round * 1000}, 50)")
     # An observed call that runs, with another interpreter's inside of it.
-    made.make("outside", lambda: run_in(interpreters[0], "work(5, 5); made.make('x', lambda: work(9, 5))"))
+    made.make("outside", lambda: run_in(interpreters[0], NESTED))
 before = collector.ring.produced()
 for interpreter in interpreters:
     destroy(interpreter)
@@ -125,13 +126,11 @@ RUNNING = """
 from kobs._core import _native
 other = make(own)
 run_in(other, INSIDE)
-seen = []
-Made.make.__wrapped__  # an observed one
 inside = []
 run_in(other, "if ready:\\n    from kobs._core import _native\\n    from kobs import inside")
 made.make("outside", lambda: (
     inside.append(len(_native.running())),
-    run_in(other, "if ready: assert _native.running() == [], 'another interpreter\\'s'"),
+    run_in(other, "assert not ready or _native.running() == []"),
 ))
 assert inside == [1], inside
 """

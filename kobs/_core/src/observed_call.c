@@ -15,7 +15,8 @@ struct running_object {
     bool linked;
 };
 
-/* A thread runs one interpreter at a time, and only it looks at its own list. */
+/* A thread runs one interpreter at a time, and only it looks at its own list; which may hold calls of
+ * several. */
 static _Thread_local running_object *innermost;
 
 static void
@@ -173,13 +174,15 @@ kobs_add_running_type(PyObject *module)
                                            : PyModule_AddType(module, state->observed.running);
 }
 
+/* Inside a call of another interpreter's that runs in this thread: that one is not ours to touch. */
 PyObject *
-kobs_running(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+kobs_running(PyObject *module, PyObject *Py_UNUSED(none))
 {
+    const PyTypeObject *ours = ((core_state *)PyModule_GetState(module))->observed.running;
     PyObject *found = PyList_New(0);
 
     for (running_object *each = innermost; found != NULL && each != NULL; each = each->outer) {
-        if (PyList_Append(found, (PyObject *)each) < 0) {
+        if (Py_TYPE(each) == ours && PyList_Append(found, (PyObject *)each) < 0) {
             Py_CLEAR(found);
         }
     }
