@@ -17,8 +17,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-fu
 FAST = ["-fno-plt", "-fno-tree-loop-distribute-patterns"]
 """A call's few arguments are copied in place: a call of `memcpy` for them costs more."""
 EXACT = ["-ffp-contract=off"]
-"""Results equal Python's to the last bit: no multiplication is fused with an addition, as clang does
-by itself, and gcc on processors that can (arm64)."""
+"""Results equal Python's to the last bit: no multiplication is fused with an addition, which clang
+and gcc do by themselves where the processor can (arm64)."""
 
 
 class BuildCore(build_ext):

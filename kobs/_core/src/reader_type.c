@@ -173,6 +173,10 @@ take_lane(reader_lane *lane, PyObject *description)
     Py_ssize_t slots, offset;
     kobs_cursor *cursor = &lane->cursor;
 
+    if (!PyTuple_Check(description)) {
+        PyErr_Format(PyExc_TypeError, "expected a lane, got %R", description);
+        return -1;
+    }
     if (!PyArg_ParseTuple(description, "InOOOO:lane", &cursor->lane, &slots, &first, &head, &place,
                           &oldest)) {
         return -1;
