@@ -167,6 +167,19 @@ struct observed_object {
     PyObject *weakrefs;
 };
 
+/* Whether anybody takes the events, at this moment. */
+static inline bool
+kobs_is_routed(observed_object *observed)
+{
+    return __atomic_load_n(&observed->route, __ATOMIC_RELAXED) != NULL;
+}
+
+static inline void
+kobs_set_route(observed_object *observed, PyObject *route)
+{
+    __atomic_store_n(&observed->route, route, __ATOMIC_RELAXED);
+}
+
 static inline int
 kobs_call_enter(kobs_call *call)
 {

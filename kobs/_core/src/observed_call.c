@@ -196,14 +196,20 @@ kobs_call_route(kobs_call *call)
 {
     observed_object *observed = call->observed;
 
-    if (observed->route == NULL || !kobs_parameters_fit(call)) {
+    PyObject *lookup = NULL;
+
+    if (!kobs_is_routed(observed) || !kobs_parameters_fit(call)) {
         return 0;
     }
-    if (observed->lookup == NULL || observed->instance == NULL) {
-        call->route = Py_NewRef(observed->route);
+    KOBS_LOCK((PyObject *)observed)
+    if (observed->instance == NULL || observed->lookup == NULL) {
+        call->route = Py_XNewRef(observed->route);
     }
     else {
-        PyObject *lookup = Py_NewRef(observed->lookup);
+        lookup = Py_NewRef(observed->lookup);
+    }
+    KOBS_UNLOCK()
+    if (lookup != NULL) {
         PyObject *instance = kobs_node_value(observed->instance, call);
         call->route = instance == NULL ? NULL : PyObject_CallOneArg(lookup, instance);
         Py_XDECREF(instance);
@@ -212,7 +218,7 @@ kobs_call_route(kobs_call *call)
             return kobs_failed(call, 0);
         }
     }
-    if (!PyTuple_CheckExact(call->route)
+    if (call->route == NULL || !PyTuple_CheckExact(call->route)
         || PyTuple_GET_SIZE(call->route) != observed->emissions + 1) {
         Py_CLEAR(call->route);
         return 0;
