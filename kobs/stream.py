@@ -78,8 +78,8 @@ class Subscriber:
         if self._closed:
             raise ClosedError("this subscriber is closed; subscribe again to read on")
         while True:
-            while self._waiting:
-                event = self._passing(self._waiting.popleft())
+            while (slot := self._first()) is not None:
+                event = self._passing(slot)
                 if event is not None:
                     self.consumed += 1
                     return event
@@ -123,6 +123,13 @@ class Subscriber:
         self._decoder = decoder
         self._passing = SlotFilter(self._filter, decoder)
 
+    def _first(self) -> RawSlot | None:
+        """The next slot that waits; a signal handler or another thread may have taken it."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
     def _fill(self, limit: int = _CHUNK) -> int:
         slots = self._reader.read(limit)
         self._waiting.extend(slots)
@@ -131,8 +138,8 @@ class Subscriber:
     def __iter__(self) -> Iterator[Event]:
         remaining = self._reader.pending()  # what comes meanwhile is not "now": this ends
         while not self._closed:
-            while self._waiting:
-                event = self._passing(self._waiting.popleft())
+            while (slot := self._first()) is not None:
+                event = self._passing(slot)
                 if event is not None:
                     self.consumed += 1
                     yield event

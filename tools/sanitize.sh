@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 # The C core under sanitizers: the protocol alone under ThreadSanitizer and under
 # AddressSanitizer with UndefinedBehaviorSanitizer, then the whole extension under the latter two,
-# with the tests of the contract and the stress tests.
+# with the tests of the contract (rings, readers, observed callables, twins), of spans, emissions and
+# damaged recordings, and the stress tests, whose programs are under them too.
 #
 #     tools/sanitize.sh [native|extension]...      (both)
+#
+# SANITIZE_TESTS="tests/stress ..." runs others of the tests under the extension's sanitizers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 core=kobs/_core/src
 out=$PWD/build/sanitize
 seconds=${STRESS_S:-2}
+tests=(tests/contract tests/stress tests/unit/test_tracing_spans.py tests/unit/test_observe_emits.py
+    tests/unit/test_fuzz.py)
+[ -z "${SANITIZE_TESTS:-}" ] || read -ra tests <<<"$SANITIZE_TESTS"
 cc=${CC:-gcc}
 
 native() {
@@ -43,7 +49,7 @@ extension() {
     # (The memory of a process under AddressSanitizer tells nothing.)
     .venv/bin/pytest -q -o pythonpath="$out/lib . examples" -m "not slow" \
         --deselect tests/contract/test_files.py::test_memory_goes_with_the_ring \
-        ${PYTEST_ARGS:-} tests/contract tests/stress
+        ${PYTEST_ARGS:-} "${tests[@]}"
 }
 
 [ $# -gt 0 ] || set -- native extension

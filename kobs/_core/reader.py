@@ -1,9 +1,12 @@
 """Reading a ring: cursors, torn slots, losses. It serves live rings and files alike."""
 
+import os
 import struct
 import time
+from _thread import RLock
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from kobs._core.contract import RawSlot
@@ -190,6 +193,18 @@ class LaneCursor:
         return True
 
 
+_forks = 0
+"""How many forks made this process, since kobs was imported."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class RingReader:
     """Fulfils `contract.Reader` over lane views."""
 
@@ -207,23 +222,47 @@ class RingReader:
         self._on_close = on_close
         self._before_read = before_read
         self._closed = False
+        self._lock = RLock()
+        self._inside = False
+        self._forks = _forks
 
     @property
     def lost(self) -> int:
         return sum(lane.lost for lane in self._lanes)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """One thread at a time. Gives False where this very thread is in here already: a signal
+        handler or a finalizer reads in the midst of a read."""
+        while not self._lock.acquire(False):
+            if self._forks == _forks:
+                self._lock.acquire()
+                break
+            # Whoever was in here is not in this process.
+            self._lock, self._inside, self._forks = RLock(), False, _forks
+        outer = self._inside
+        try:
+            self._inside = True
+            yield not outer
+        finally:
+            self._inside = outer
+            self._lock.release()
 
     def read(self, limit: int = 1024) -> list[RawSlot]:
         if self._closed:
             return []
         if self._before_read is not None:
             self._before_read()
-        for lane in self._lanes:
-            if len(lane.buffer) < limit:
-                lane.fill(limit)
-        out = self._merge(limit)
-        if self._on_move is not None:
-            self._on_move(tuple(lane.at for lane in self._lanes))
-        return out
+        with self._alone() as alone:
+            if not alone:
+                return []
+            for lane in self._lanes:
+                if len(lane.buffer) < limit:
+                    lane.fill(limit)
+            out = self._merge(limit)
+            if self._on_move is not None:
+                self._on_move(tuple(lane.at for lane in self._lanes))
+            return out
 
     def _merge(self, limit: int) -> list[RawSlot]:
         filled = [lane.buffer for lane in self._lanes if lane.buffer]
@@ -253,11 +292,14 @@ class RingReader:
             raise ValueError(
                 f"seek(position): expected {len(self._lanes)} tickets, got {len(position)}"
             )
-        for lane, ticket in zip(self._lanes, position, strict=True):
-            lane.move(max(ticket, lane.view.first))
-            lane.lost = 0
-        if self._on_move is not None and not self._closed:
-            self._on_move(tuple(lane.at for lane in self._lanes))
+        with self._alone() as alone:
+            if not alone:
+                raise RuntimeError("this thread is in the middle of a read")
+            for lane, ticket in zip(self._lanes, position, strict=True):
+                lane.move(max(ticket, lane.view.first))
+                lane.lost = 0
+            if self._on_move is not None and not self._closed:
+                self._on_move(tuple(lane.at for lane in self._lanes))
 
     def pending(self) -> int:
         return sum(max(0, lane.view.head() - lane.position()) for lane in self._lanes)

@@ -62,6 +62,13 @@ struct ring_object {
 
 int64_t kobs_intern_anew(ring_object *, PyObject *text);
 
+/* As `kobs_publish` and `kobs_publish_begin`. A ring with further segments may be mapped and unmapped
+ * by Python meanwhile, and forks in there give its emitters another one: it is held until the end,
+ * and where the interpreter does not keep threads apart, its lock does. */
+uint64_t kobs_ring_publish(ring_object *, unsigned lane, const kobs_body *, size_t size);
+uint64_t kobs_ring_begin(ring_object *, unsigned lane, const kobs_body *, size_t size, uint32_t name,
+                         int64_t *entry);
+
 /* The id of a string in the recording, 0 if there is no room for it; -1 with an exception set for
  * what is no string. */
 static inline int64_t

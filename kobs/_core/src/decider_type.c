@@ -242,9 +242,11 @@ decider_update(decider_object *self, PyObject *adaptive)
     if (truth < 0) {
         return NULL;
     }
+    KOBS_LOCK(self)
     memset(self->bounds, 0, sizeof(self->bounds));
     self->adaptive = truth;
     self->thins = true;
+    KOBS_UNLOCK()
     Py_RETURN_NONE;
 }
 

@@ -401,7 +401,7 @@ PyDoc_STRVAR(baselines_doc, "baselines() -> {(type, name): (count, mean, squares
                             "What was learned of each metric that is known.");
 
 static PyObject *
-detector_baselines(detector_object *self, PyObject *Py_UNUSED(none))
+baselines(detector_object *self)
 {
     PyObject *found = PyDict_New();
 
@@ -420,6 +420,17 @@ detector_baselines(detector_object *self, PyObject *Py_UNUSED(none))
         Py_XDECREF(key);
         Py_XDECREF(value);
     }
+    return found;
+}
+
+static PyObject *
+detector_baselines(detector_object *self, PyObject *Py_UNUSED(none))
+{
+    PyObject *found;
+
+    KOBS_LOCK(self)
+    found = baselines(self);
+    KOBS_UNLOCK()
     return found;
 }
 

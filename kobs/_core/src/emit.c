@@ -232,10 +232,14 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
         if (scope_name(self, fields, &name) < 0) {
             return -1;
         }
-        *event = kobs_publish_begin(&self->ring->ring, lane, &body, self->body_size, name, entry);
+        *event = self->ring->locate == NULL
+            ? kobs_publish_begin(&self->ring->ring, lane, &body, self->body_size, name, entry)
+            : kobs_ring_begin(self->ring, lane, &body, self->body_size, name, entry);
     }
     else {
-        *event = kobs_publish(&self->ring->ring, lane, &body, self->body_size);
+        *event = self->ring->locate == NULL
+            ? kobs_publish(&self->ring->ring, lane, &body, self->body_size)
+            : kobs_ring_publish(self->ring, lane, &body, self->body_size);
     }
     if (kobs_raised(self->ring)) {
         kobs_close_entry(&self->ring->ring, *entry);

@@ -182,6 +182,19 @@ struct observed_object {
     PyObject *weakrefs;
 };
 
+/* Whether anybody takes the events, at this moment. */
+static inline bool
+kobs_is_routed(observed_object *observed)
+{
+    return __atomic_load_n(&observed->route, __ATOMIC_RELAXED) != NULL;
+}
+
+static inline void
+kobs_set_route(observed_object *observed, PyObject *route)
+{
+    __atomic_store_n(&observed->route, route, __ATOMIC_RELAXED);
+}
+
 static inline bool
 kobs_parameters_fit(const kobs_call *call)
 {
@@ -192,10 +205,12 @@ kobs_parameters_fit(const kobs_call *call)
 static inline int
 kobs_call_route(kobs_call *call)
 {
+#ifndef Py_GIL_DISABLED /* whose lock keeps the route from being exchanged */
     if (call->observed->same_for_all && kobs_parameters_fit(call)) {
         call->route = Py_NewRef(call->observed->route);
         return 1;
     }
+#endif
     return kobs_call_route_anew(call);
 }
 

@@ -16,7 +16,8 @@ struct running_object {
     bool linked;
 };
 
-/* A thread runs one interpreter at a time, and only it looks at its own list. */
+/* A thread runs one interpreter at a time, and only it looks at its own list; which may hold calls of
+ * several. */
 static _Thread_local running_object *innermost;
 
 static void
@@ -193,13 +194,15 @@ kobs_add_running_type(PyObject *module)
                                            : PyModule_AddType(module, state->observed.running);
 }
 
+/* Inside a call of another interpreter's that runs in this thread: that one is not ours to touch. */
 PyObject *
-kobs_running(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+kobs_running(PyObject *module, PyObject *Py_UNUSED(none))
 {
+    const PyTypeObject *ours = ((core_state *)PyModule_GetState(module))->observed.running;
     PyObject *found = PyList_New(0);
 
     for (running_object *each = innermost; found != NULL && each != NULL; each = each->outer) {
-        if (PyList_Append(found, (PyObject *)each) < 0) {
+        if (Py_TYPE(each) == ours && PyList_Append(found, (PyObject *)each) < 0) {
             Py_CLEAR(found);
         }
     }
@@ -213,14 +216,20 @@ kobs_call_route_anew(kobs_call *call)
 {
     observed_object *observed = call->observed;
 
-    if (observed->route == NULL || !kobs_parameters_fit(call)) {
+    PyObject *lookup = NULL;
+
+    if (!kobs_is_routed(observed) || !kobs_parameters_fit(call)) {
         return 0;
     }
-    if (observed->lookup == NULL || observed->instance == NULL) {
-        call->route = Py_NewRef(observed->route);
+    KOBS_LOCK((PyObject *)observed)
+    if (observed->instance == NULL || observed->lookup == NULL) {
+        call->route = Py_XNewRef(observed->route);
     }
     else {
-        PyObject *lookup = Py_NewRef(observed->lookup);
+        lookup = Py_NewRef(observed->lookup);
+    }
+    KOBS_UNLOCK()
+    if (lookup != NULL) {
         PyObject *instance = kobs_node_value(observed->instance, call);
         call->route = instance == NULL ? NULL : PyObject_CallOneArg(lookup, instance);
         Py_XDECREF(instance);
@@ -229,7 +238,7 @@ kobs_call_route_anew(kobs_call *call)
             return kobs_failed(call, 0);
         }
     }
-    if (!PyTuple_CheckExact(call->route)
+    if (call->route == NULL || !PyTuple_CheckExact(call->route)
         || PyTuple_GET_SIZE(call->route) != observed->emissions + 1) {
         Py_CLEAR(call->route);
         return 0;

@@ -1,8 +1,8 @@
 /* An observed callable: calls the original, and tells what happened. It stands for a function in all
  * that can be asked of one; what is not about calling or binding is the original's own.
  *
- * The interpreter's lock is relied on for `route` and `lookup`, which `wire` exchanges: a call takes
- * a reference of its own before it runs anything else. */
+ * `wire` exchanges `route` and `lookup`: a call takes references of its own, under the object's lock
+ * where there is no interpreter's, before it runs anything else. */
 
 #include "observed.h"
 
@@ -94,7 +94,7 @@ call_stepped(observed_object *self, PyObject *const *args, size_t count, PyObjec
 static PyObject *
 function_vectorcall(observed_object *self, PyObject *const *args, size_t count, PyObject *keywords)
 {
-    if (self->route == NULL) {
+    if (!kobs_is_routed(self)) {
         return call_original(self, args, count, keywords);
     }
     if (self->style == STYLE_PLAIN) {
@@ -185,14 +185,18 @@ wire(PyObject *module, PyObject *args)
         return NULL;
     }
     observed_object *self = (observed_object *)object;
-    PyObject *old_lookup = self->lookup, *old_route = self->route;
+    PyObject *old_route, *old_lookup;
+    KOBS_LOCK(object)
+    old_route = self->route;
+    old_lookup = self->lookup;
     self->lookup = lookup == Py_None ? NULL : Py_NewRef(lookup);
-    self->route = route == Py_None ? NULL : Py_NewRef(route);
+    kobs_set_route(self, route == Py_None ? NULL : Py_NewRef(route));
     self->same_for_all = (self->lookup == NULL || self->instance == NULL)
                          && PyTuple_CheckExact(route)
                          && PyTuple_GET_SIZE(route) == self->emissions + 1;
-    Py_XDECREF(old_lookup);
+    KOBS_UNLOCK()
     Py_XDECREF(old_route);
+    Py_XDECREF(old_lookup);
     Py_RETURN_NONE;
 }
 

@@ -83,6 +83,10 @@ kobs_take_lane(kobs_reader_lane *lane, PyObject *description)
     Py_ssize_t slots, offset;
     kobs_cursor *cursor = &lane->cursor;
 
+    if (!PyTuple_Check(description)) {
+        PyErr_Format(PyExc_TypeError, "expected a lane, got %R", description);
+        return -1;
+    }
     if (!PyArg_ParseTuple(description, "InOOOO:lane", &cursor->lane, &slots, &first, &head, &place,
                           &oldest)) {
         return -1;

@@ -92,8 +92,35 @@ drop_places(ring_object *self, int keep)
     }
 }
 
-int64_t
-kobs_intern_anew(ring_object *self, PyObject *text)
+uint64_t
+kobs_ring_publish(ring_object *self, unsigned lane, const kobs_body *body, size_t size)
+{
+    uint64_t event;
+
+    Py_INCREF(self);
+    KOBS_LOCK((PyObject *)self)
+    event = kobs_publish(&self->ring, lane, body, size);
+    KOBS_UNLOCK()
+    Py_DECREF(self);
+    return event;
+}
+
+uint64_t
+kobs_ring_begin(ring_object *self, unsigned lane, const kobs_body *body, size_t size, uint32_t name,
+                int64_t *entry)
+{
+    uint64_t event;
+
+    Py_INCREF(self);
+    KOBS_LOCK((PyObject *)self)
+    event = kobs_publish_begin(&self->ring, lane, body, size, name, entry);
+    KOBS_UNLOCK()
+    Py_DECREF(self);
+    return event;
+}
+
+static int64_t
+intern_anew(ring_object *self, PyObject *text)
 {
     if (!PyUnicode_Check(text)) {
         PyErr_Format(PyExc_TypeError, "expected a str, got %s", Py_TYPE(text)->tp_name);
@@ -114,6 +141,15 @@ kobs_intern_anew(ring_object *self, PyObject *text)
         self->recent[at].id = (uint32_t)id;
     }
 #endif
+    return id;
+}
+
+int64_t
+kobs_intern_anew(ring_object *self, PyObject *text)
+{
+    Py_INCREF(self); /* a fork in there gives whoever asks another ring */
+    int64_t id = intern_anew(self, text);
+    Py_DECREF(self);
     return id;
 }
 
@@ -236,7 +272,9 @@ ring_publish(ring_object *self, PyObject *const *args, Py_ssize_t count)
     if (kobs_unsigned(args[0], KOBS_LANES - 1, &lane) < 0 || take_body(args[1], &body, &size) < 0) {
         return NULL;
     }
-    uint64_t event = kobs_publish(&self->ring, (unsigned)lane, &body, size);
+    uint64_t event = self->locate == NULL
+        ? kobs_publish(&self->ring, (unsigned)lane, &body, size)
+        : kobs_ring_publish(self, (unsigned)lane, &body, size);
     return kobs_raised(self) ? NULL : PyLong_FromUnsignedLongLong(event);
 }
 
@@ -263,8 +301,9 @@ ring_begin(ring_object *self, PyObject *const *args, Py_ssize_t count)
         PyErr_Format(PyExc_ValueError, "no lane %llu", (unsigned long long)lane);
         return NULL;
     }
-    uint64_t event = kobs_publish_begin(&self->ring, (unsigned)lane, &body, size, (uint32_t)name,
-                                        &entry);
+    uint64_t event = self->locate == NULL
+        ? kobs_publish_begin(&self->ring, (unsigned)lane, &body, size, (uint32_t)name, &entry)
+        : kobs_ring_begin(self, (unsigned)lane, &body, size, (uint32_t)name, &entry);
     if (kobs_raised(self)) {
         kobs_close_entry(&self->ring, entry);
         return NULL;
@@ -343,7 +382,9 @@ ring_forget(ring_object *self, PyObject *Py_UNUSED(none))
     for (unsigned lane = 0; lane < KOBS_LANES; lane++) {
         kobs_forget_limit(&self->ring, lane);
     }
+    KOBS_LOCK((PyObject *)self)
     drop_places(self, PLACES_KEPT);
+    KOBS_UNLOCK()
     Py_RETURN_NONE;
 }
 

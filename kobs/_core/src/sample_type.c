@@ -76,7 +76,7 @@ sample_percentile(sample_object *self, PyObject *given)
 PyDoc_STRVAR(values_doc, "values() -> list\n\nAll of them, in no order that means anything.");
 
 static PyObject *
-sample_values(sample_object *self, PyObject *Py_UNUSED(none))
+values(sample_object *self)
 {
     PyObject *found = PyList_New((Py_ssize_t)self->sample.values.count);
 
@@ -88,6 +88,17 @@ sample_values(sample_object *self, PyObject *Py_UNUSED(none))
         }
         PyList_SET_ITEM(found, (Py_ssize_t)index, value);
     }
+    return found;
+}
+
+static PyObject *
+sample_values(sample_object *self, PyObject *Py_UNUSED(none))
+{
+    PyObject *found;
+
+    KOBS_LOCK(self)
+    found = values(self);
+    KOBS_UNLOCK()
     return found;
 }
 

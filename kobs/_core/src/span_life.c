@@ -122,24 +122,29 @@ record_begin(span_object *self, span_state *state, const place *at, uint64_t spa
     };
     uint64_t event = 0;
     int64_t entry = -1;
+    /* Others may become those of the module meanwhile. The collector holds the emitter. */
+    emitter_object *began = state->began;
+    PyObject *collector = Py_NewRef(state->collector);
 
     if (take_pid(self, &header) < 0
-        || kobs_emit(state->began, fields, &header, &event, &entry) < 0) {
+        || kobs_emit(began, fields, &header, &event, &entry) < 0) {
         Py_CLEAR(self->collector);
-        tell_mistake(self, state->collector);
+        tell_mistake(self, collector);
+        Py_DECREF(collector);
         return;
     }
     self->event = event;
     self->entry = entry;
-    if ((event != 0 || entry >= 0) && kobs_intern(state->began->ring, self->name) == 0) {
+    if ((event != 0 || entry >= 0) && kobs_intern(began->ring, self->name) == 0) {
         /* No room for strings: the name goes on as text. */
         PyObject *done = PyObject_CallMethod((PyObject *)self, "record", "sO", "kobs.span.name",
                                              self->name);
         if (done == NULL) {
-            tell_mistake(self, state->collector);
+            tell_mistake(self, collector);
         }
         Py_XDECREF(done);
     }
+    Py_DECREF(collector);
 }
 
 /* 1 if the span has begun, 0 where Python is to begin it, -1 with an exception set. */
@@ -253,14 +258,15 @@ record_end(span_object *self, span_state *state, const uint8_t *attributes, uint
     };
     uint64_t event;
     int64_t none;
+    emitter_object *ended = state->ended; /* the span's collector holds it */
 
     if (take_pid(self, &header) < 0) {
         return -1;
     }
     if (self->entry >= 0) {
-        kobs_close_entry(&state->ended->ring->ring, self->entry);
+        kobs_close_entry(&ended->ring->ring, self->entry);
     }
-    if (kobs_emit(state->ended, fields, &header, &event, &none) < 0) {
+    if (kobs_emit(ended, fields, &header, &event, &none) < 0) {
         return -1;
     }
     double limit = slow_us(self, state);

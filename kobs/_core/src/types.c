@@ -77,6 +77,10 @@ kobs_string_unknown(types_object *self, uint64_t id)
     if (made == NULL) {
         return NULL;
     }
+    if (id < self->string_room && self->strings[id] != NULL) {
+        Py_DECREF(made); /* another thread, or a signal handler, asked meanwhile */
+        return self->strings[id];
+    }
     if (id >= most || strcmp(PyBytes_AS_STRING(made), "\"?\"") == 0) {
         Py_XSETREF(self->unkept, made);
         return made;
@@ -383,8 +387,19 @@ types_dealloc(types_object *self)
     Py_DECREF(type);
 }
 
+static PyObject *
+types_lines(types_object *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *found;
+
+    KOBS_LOCK(self)
+    found = kobs_types_lines(self, args, count);
+    KOBS_UNLOCK()
+    return found;
+}
+
 static PyMethodDef methods[] = {
-    {"lines", (PyCFunction)(void (*)(void))kobs_types_lines, METH_FASTCALL, kobs_types_lines_doc},
+    {"lines", (PyCFunction)(void (*)(void))types_lines, METH_FASTCALL, kobs_types_lines_doc},
     {NULL, NULL, 0, NULL},
 };
 
