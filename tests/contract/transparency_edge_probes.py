@@ -106,6 +106,7 @@ def in_every_state(make: Callable[[list[Any]], Any], prefix: str) -> Iterator[ob
                 getattr(made, f"{prefix}frame") is None, state(made),
             )  # fmt: skip
             del made, steps
+        gc.collect()  # what was thrown in may hold a frame, and that the rest
         yield log
 
 
