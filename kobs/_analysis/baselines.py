@@ -70,7 +70,7 @@ class ZScore:
         mean = self.mean
         distance = value - mean
         squares = self._squares
-        if distance and not 0.0 < distance * distance * count <= threshold_squared * squares:
+        if not 0.0 < distance * distance * count <= threshold_squared * squares and distance:
             return False
         count += 1
         step = distance / count

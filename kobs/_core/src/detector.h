@@ -41,7 +41,7 @@ kobs_accept(kobs_baseline *baseline, double value, double threshold_squared)
     double distance = value - baseline->mean;
     double far = distance * distance * baseline->count;
 
-    if (distance != 0.0 && !(0.0 < far && far <= threshold_squared * baseline->squares)) {
+    if (!(0.0 < far && far <= threshold_squared * baseline->squares) && distance != 0.0) {
         return false;
     }
     baseline->count += 1.0;
