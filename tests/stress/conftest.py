@@ -48,7 +48,8 @@ def run(core: Core, tmp_path: Path) -> Run:
         program.write_text(f"{given}{source}", encoding="utf-8")
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
         done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", str(program)],
+            # (Python 3.12 and later warn of a fork of a process that has threads.)
+            [sys.executable, *["-W", "ignore::DeprecationWarning", "-X", "faulthandler"], str(program)],
             env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
             timeout=TIMEOUT_S,
         )  # fmt: skip

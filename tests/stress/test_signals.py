@@ -78,10 +78,11 @@ assert len(set(values)) == len(values), "twice"
 losses = collector.losses()
 if not raises:
     assert len(seen) + subscriber.lost == collector.stream_stats().events_produced
-    assert losses.contended == losses.errors == 0, losses
+    assert losses.errors == 0, losses
     assert collector.open_events() == []
-# What raised did so in the middle: its event may be there, or not, or be counted.
-assert losses.contended + losses.errors <= raised, losses
+# What raised did so in the middle: its event may be there, or not, or be counted. (Contended is
+# what handlers lap, one after another, in the midst of a publish.)
+assert losses.errors <= raised, losses
 for each in range(1024):  # nothing is claimed for ever
     assert emit_checked(emit, each)
 assert raised or not raises
