@@ -16,6 +16,7 @@ from kobs._core.contract import Core
 
 ROOT = Path(__file__).parents[2]
 CORES = ["python", pytest.param("c", marks=pytest.mark.c_core)]
+FLAGS = ("-W", "ignore::DeprecationWarning", "-X", "faulthandler")
 TIMEOUT_S = 120
 """What hangs is ended after so long; nothing here takes a tenth of it."""
 

@@ -7,7 +7,7 @@ import pytest
 
 free_threaded = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    reason="there a lock of Python's own, of a dict for instance, may be held for ever in the child",
+    reason="a lock of Python's own, such as a dict's, may be held for ever in the child",
 )
 
 PROGRAM = """

@@ -25,7 +25,8 @@ observe(Made, in_place=True, collector=collector)
 made = Made()
 
 def arm():
-    signal.setitimer(signal.ITIMER_REAL, 0.0002)
+    if not over:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)
 
 def handler(number, frame):
     global handled, depth
@@ -51,6 +52,7 @@ def handle(mine):
         raise Interrupt
 
 depth = 0
+over = False
 may_raise = False
 signal.signal(signal.SIGALRM, handler)
 arm()
@@ -70,7 +72,8 @@ while time.monotonic() < end or handled < 50 or (raises and not raised):
     except Interrupt:
         raised += 1
     may_raise = False
-signal.signal(signal.SIGALRM, signal.SIG_IGN)
+over = True
+signal.setitimer(signal.ITIMER_REAL, 0)
 seen.extend(subscriber)
 checked = [event for event in seen if event.type_name == "Checked"]
 values = [value_of(event) for event in checked]
