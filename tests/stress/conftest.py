@@ -50,7 +50,7 @@ def run(core: Core, tmp_path: Path) -> Run:
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
         done = subprocess.run(
             # (Python 3.12 and later warn of a fork of a process that has threads.)
-            [sys.executable, *["-W", "ignore::DeprecationWarning", "-X", "faulthandler"], str(program)],
+            [sys.executable, *FLAGS, str(program)],
             env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
             timeout=TIMEOUT_S,
         )  # fmt: skip
