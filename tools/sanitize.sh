@@ -38,7 +38,7 @@ extension() {
     # Python itself is not built for it: what it leaves at its end is no leak, and its own
     # allocator would hide where a block ends.
     runtime=$("$cc" -print-file-name=libasan.so)
-    export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export PYTHONMALLOC=malloc PYTHONPATH=$out/lib PYTHONSAFEPATH=1
     export LD_PRELOAD=$runtime
     found=$(.venv/bin/python -c "from kobs._core import _native; print(_native.__file__)")

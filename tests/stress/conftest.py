@@ -16,6 +16,7 @@ from kobs._core.contract import Core
 
 ROOT = Path(__file__).parents[2]
 CORES = ["python", pytest.param("c", marks=pytest.mark.c_core)]
+FLAGS = ("-W", "ignore::DeprecationWarning", "-X", "faulthandler")
 TIMEOUT_S = 120
 """What hangs is ended after so long; nothing here takes a tenth of it."""
 
@@ -48,7 +49,8 @@ def run(core: Core, tmp_path: Path) -> Run:
         program.write_text(f"{given}{source}", encoding="utf-8")
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
         done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", str(program)],
+            # (Python 3.12 and later warn of a fork of a process that has threads.)
+            [sys.executable, *FLAGS, str(program)],
             env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
             timeout=TIMEOUT_S,
         )  # fmt: skip

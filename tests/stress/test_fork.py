@@ -1,6 +1,15 @@
 """Forks while many threads emit: no child hangs, none writes into its parent's recording, and
 everybody's recording is whole."""
 
+import sysconfig
+
+import pytest
+
+free_threaded = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="a lock of Python's own, such as a dict's, may be held for ever in the child",
+)
+
 PROGRAM = """
 import os, sys, threading, time
 from kobs import Collector, ProcessCreated, causal_context, emits, arg, observe, open_recording
@@ -107,12 +116,14 @@ print(len(codes), "children")
 """
 
 
+@free_threaded
 def test_many_threads_emit_while_others_fork(run, tmp_path, factor):
     forks = 4 * factor
     said = run(PROGRAM, folder=str(tmp_path), forks=forks, keeps=False, samples=False)
     assert said == f"{forks} children\n"
 
 
+@free_threaded
 def test_many_threads_emit_into_segments_and_are_sampled(run, tmp_path, factor):
     forks = 4 * factor
     said = run(PROGRAM, folder=str(tmp_path), forks=forks, keeps=True, samples=True)

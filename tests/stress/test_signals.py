@@ -25,7 +25,8 @@ observe(Made, in_place=True, collector=collector)
 made = Made()
 
 def arm():
-    signal.setitimer(signal.ITIMER_REAL, 0.0002)
+    if not over:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)
 
 def handler(number, frame):
     global handled, depth
@@ -51,6 +52,7 @@ def handle(mine):
         raise Interrupt
 
 depth = 0
+over = False
 may_raise = False
 signal.signal(signal.SIGALRM, handler)
 arm()
@@ -70,7 +72,8 @@ while time.monotonic() < end or handled < 50 or (raises and not raised):
     except Interrupt:
         raised += 1
     may_raise = False
-signal.signal(signal.SIGALRM, signal.SIG_IGN)
+over = True
+signal.setitimer(signal.ITIMER_REAL, 0)
 seen.extend(subscriber)
 checked = [event for event in seen if event.type_name == "Checked"]
 values = [value_of(event) for event in checked]
@@ -78,10 +81,11 @@ assert len(set(values)) == len(values), "twice"
 losses = collector.losses()
 if not raises:
     assert len(seen) + subscriber.lost == collector.stream_stats().events_produced
-    assert losses.contended == losses.errors == 0, losses
+    assert losses.errors == 0, losses
     assert collector.open_events() == []
-# What raised did so in the middle: its event may be there, or not, or be counted.
-assert losses.contended + losses.errors <= raised, losses
+# What raised did so in the middle: its event may be there, or not, or be counted. (Contended is
+# what handlers lap, one after another, in the midst of a publish.)
+assert losses.errors <= raised, losses
 for each in range(1024):  # nothing is claimed for ever
     assert emit_checked(emit, each)
 assert raised or not raises
