@@ -27,11 +27,12 @@ TARGETS = ("program", "child", "group")
 CHILDREN = ("fork", "subprocess", "from a thread")
 
 PROGRAM = '''
-import mmap, os, queue, struct, subprocess, sys, threading
+import mmap, os, queue, struct, subprocess, sys, threading, time
 import kobs
 from kobs.schema import U64
 
 MASK = (1 << 64) - 1
+FORGOTTEN = time.monotonic() + 300  # who was to kill it is gone
 state_file, kind, place = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 @kobs.event_type(category=kobs.Category.PERFORMANCE)
@@ -46,11 +47,11 @@ def say(place, step):
     struct.pack_into("q", STATE, 8 * place, step)
 
 def steps(place, name):
-    """Work for ever. The state is odd while a span is open for certain."""
+    """Work until killed. The state is odd while a span is open for certain."""
     numbers = queue.Queue()
     emit = kobs.global_collector().emit
     step = 0
-    while True:
+    while time.monotonic() < FORGOTTEN:
         with kobs.span_operation(f"{name} {step}"):
             say(place, 2 * step + 1)
             mode = "wxra"[step % 4]
