@@ -35,7 +35,7 @@ def numbers(slots: Iterable[RawSlot]) -> list[int]:
 
 
 @event_type(category=Category.PERFORMANCE)
-class Checked:
+class Stressed:
     """A number with checksums of itself."""
 
     value: U64

@@ -13,11 +13,11 @@ COMMON = """
 import atexit, gc, sys, threading, time, weakref
 import kobs
 from kobs import Collector, ProcessCreated, SyscallEnter, arg, emits, init_collector, observe
-from tests.stress.checked import Checked, emit_checked
+from tests.stress.checked import Stressed, emit_checked
 from kobs.tracing import span_operation
 
 collector = init_collector(Collector(size=256, path=path))
-emit = collector.emitter(Checked)
+emit = collector.emitter(Stressed)
 subscriber = collector.subscribe()
 
 class Made:
@@ -116,7 +116,7 @@ def check(path: str, state: str = "killed") -> None:
         events = recording.snapshot()
         assert events
         for event in events:
-            if event.type_name == "Checked" and event.causality_id == event.payload.value:
+            if event.type_name == "Stressed" and event.causality_id == event.payload.value:
                 value_of(event)
         assert {process.state for process in recording.processes} == {state}
 

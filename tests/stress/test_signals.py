@@ -3,14 +3,14 @@
 PROGRAM = """
 import itertools, os, signal, time
 from kobs import Collector, Query, ProcessCreated, SyscallEnter, arg, emits, observe
-from tests.stress.checked import Checked, emit_checked, value_of
+from tests.stress.checked import Stressed, emit_checked, value_of
 
 class Interrupt(BaseException):
     pass
 
 os.chdir(folder)
 collector = Collector(size=1024, path="a.kobs", **options)
-emit = collector.emitter(Checked)
+emit = collector.emitter(Stressed)
 subscriber = collector.subscribe()
 numbers = itertools.count(1)
 handled = raised = 0
@@ -75,7 +75,7 @@ while time.monotonic() < end or handled < 50 or (raises and not raised):
 over = True
 signal.setitimer(signal.ITIMER_REAL, 0)
 seen.extend(subscriber)
-checked = [event for event in seen if event.type_name == "Checked"]
+checked = [event for event in seen if event.type_name == "Stressed"]
 values = [value_of(event) for event in checked]
 assert len(set(values)) == len(values), "twice"
 losses = collector.losses()

@@ -36,10 +36,10 @@ else:
     from kobs import Collector, ProcessCreated, Query, arg, emits, observe
     from kobs._core import select
     from kobs.tracing import span_operation
-    from tests.stress.checked import Checked, emit_checked, value_of
+    from tests.stress.checked import Stressed, emit_checked, value_of
     assert select().name == {core!r}
     collector = Collector(size=64)
-    emit = collector.emitter(Checked)
+    emit = collector.emitter(Stressed)
 
     class Made:
         @emits(ProcessCreated, name=arg("name"), priority=5)
@@ -57,7 +57,7 @@ def work(first, count):
         made.make("inside")
         with span_operation("work"):
             emit_checked(emit, value)
-    events = [event for event in collector.snapshot() if event.type is Checked]
+    events = [event for event in collector.snapshot() if event.type is Stressed]
     assert value_of(events[-1]) == first + count - 1
     assert collector.query(Query()).count
 '''

@@ -18,7 +18,7 @@ from kobs.following import RecordingSubscriber
 from kobs.ids import TICKET_MASK, split_id
 from tests.stress.checked import (
     FORMAT,
-    Checked,
+    Stressed,
     emit_checked,
     emit_number,
     numbers,
@@ -138,7 +138,7 @@ def collector(core, tmp_path, monkeypatch):
 @pytest.mark.parametrize("keep", [0, 64 << 20], ids=["one ring", "further segments"])
 def test_what_is_built_on_readers_goes_on_as_well(collector, first, keep):
     made = collector(first, keep=keep)
-    emit = made.emitter(Checked)
+    emit = made.emitter(Stressed)
     subscriber = made.subscribe()
     warned = made.subscribe(EventFilter().severity(Severity.WARN))
     recording = open_recording(made.path)
@@ -148,7 +148,7 @@ def test_what_is_built_on_readers_goes_on_as_well(collector, first, keep):
     for value in range(COUNT):
         ids.append(emit_checked(emit, value))
         if value % 30 == 0:
-            scopes.append(made.emit_begin(Checked(1, 2, 3, 4), severity=Severity.WARN))
+            scopes.append(made.emit_begin(Stressed(1, 2, 3, 4), severity=Severity.WARN))
             seen += [value_of(event) for event in subscriber if event.severity < Severity.WARN]
             while (event := follower.next()) is not None:
                 if event.severity < Severity.WARN:
@@ -161,7 +161,7 @@ def test_what_is_built_on_readers_goes_on_as_well(collector, first, keep):
     assert [event.id for event in warned] == [scope.event for scope in scopes]
     assert [entry.event for entry in made.open_events()] == [scope.event for scope in scopes]
     for scope in scopes:
-        made.emit_end(scope, Checked(1, 2, 3, 4), severity=Severity.WARN)
+        made.emit_end(scope, Stressed(1, 2, 3, 4), severity=Severity.WARN)
     assert made.open_events() == []
 
     kept = COUNT if keep else SLOTS
