@@ -7,7 +7,9 @@ core runs (`kobs doctor` says which one does, and why).
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -31,6 +33,14 @@ class BuildCore(build_ext):
             self.refuse_or_tell(error)
 
     def build_extension(self, ext: Extension) -> None:
+        compile_ = self.compiler.compile
+
+        def side_by_side(sources: list[str], **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                made = pool.map(lambda source: compile_([source], **options), sources)
+                return [file for files in made for file in files]
+
+        self.compiler.compile = side_by_side
         try:
             super().build_extension(ext)
         except Exception as error:

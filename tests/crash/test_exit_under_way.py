@@ -57,14 +57,14 @@ def work(place):
 for place in range(4):
     threading.Thread(target=work, args=(place,), daemon=True).start()
 sys.setswitchinterval(1e-6)  # threads run in the midst of os._exit
-time.sleep(0.05)
+time.sleep(0.01)
 os._exit(7)
 '''
 
 
 def test_what_other_threads_do_until_the_process_is_gone_is_recorded(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(COUNTING)
-    for number in range(6):
+    for number in range(4):
         (tmp_path / "said").write_bytes(bytes(4096))
         done = subprocess.run(
             [sys.executable, "-m", "kobs", "run", "-q", "-o", str(number), "program.py"],
@@ -110,7 +110,7 @@ sys.setswitchinterval(1e-6)
 
 def test_daemon_threads_and_finalizers_of_a_program_that_ends_raise_nothing(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(LINGERING)
-    for number in range(24):
+    for number in range(12):
         done = subprocess.run(
             [sys.executable, "-m", "kobs", "run", "-q", "-o", str(number), "program.py"],
             cwd=tmp_path, capture_output=True, check=False,
