@@ -19,6 +19,8 @@ import kobs
 from kobs.payloads import FileOpened, MessageReceived, MessageSent, SpanBegan, SpanEnded
 
 KILLS = 200
+NAMES = 512
+"""So many spans of a thread have different names: a recording has no room for all of them."""
 AT_ONCE = 2
 REPORT_EVERY = 20
 WAIT_S = 60
@@ -32,6 +34,7 @@ import kobs
 from kobs.schema import U64
 
 MASK = (1 << 64) - 1
+NAMES = int(sys.argv[4])
 FORGOTTEN = time.monotonic() + 300  # who was to kill it is gone
 state_file, kind, place = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
@@ -52,7 +55,7 @@ def steps(place, name):
     emit = kobs.global_collector().emit
     step = 0
     while time.monotonic() < FORGOTTEN:
-        with kobs.span_operation(f"{name} {step}"):
+        with kobs.span_operation(f"{name} {step % NAMES}"):
             say(place, 2 * step + 1)
             mode = "wxra"[step % 4]
             path = f"{place}-{step // 4 * 4}.{mode}"
@@ -77,7 +80,7 @@ if kind == "fork":
         steps(1, "child")
     wait = lambda: os.waitpid(child, 0)
 elif kind == "subprocess":
-    wait = subprocess.Popen([sys.executable, __file__, state_file, kind, "1"]).wait
+    wait = subprocess.Popen([sys.executable, __file__, state_file, kind, "1", sys.argv[4]]).wait
 else:
     started = queue.Queue()
     threading.Thread(
@@ -165,7 +168,7 @@ def kill_one(folder: Path, number: int, wait: Callable[[memoryview], object]) ->
     (folder / "program.py").write_text(PROGRAM)
     kobs_run = subprocess.Popen(
         [sys.executable, "-m", "kobs", "run", "-q", "-o", "session", "program.py", "state", kind,
-         "0"],
+         "0", str(NAMES)],
         cwd=folder, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -228,7 +231,7 @@ def check(killed: Killed) -> Counter[str]:
             of_name = listed.get(name, [])
             assert len(of_name) <= 1
             if certain:
-                assert of_name == [f"{name} {step}"]
+                assert of_name == [f"{name} {step % NAMES}"]
                 seen[f"{name} in flight"] += 1
         seen["recorded"] += bool(processes)
         seen["events"] += len(events)
