@@ -42,6 +42,13 @@ def start(given: dict[str, str]) -> None:
         busy.inside = False
 
 
+def _import_what_events_need() -> None:
+    """Not in a thread of the program, whose import a child that is forked meanwhile would wait for
+    for ever."""
+    import kobs.anomaly
+    import kobs.sampling  # noqa: F401
+
+
 def _start(given: dict[str, str]) -> None:
     options: dict[str, Any] = json.loads(given.get("KOBS_OPTIONS") or "{}")
     session = Session.open(given["KOBS_SESSION"])
@@ -66,6 +73,7 @@ def _start(given: dict[str, str]) -> None:
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
     process.call_at_exit(lambda: collector.ring.leave())
+    _import_what_events_need()
 
     def finish() -> None:
         registry.disable(collector)

@@ -1,0 +1,42 @@
+"""What a recorded program's events need is imported before it begins.
+
+An event that imports does so in a thread of the program: a child that another thread forks
+meanwhile waits for the import for ever, at its own first event.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import queue, sys, threading
+
+def work():
+    numbers = queue.Queue()
+    for number in range(300):
+        numbers.put(number)
+        numbers.get()
+    open("file", "w").close()
+
+before = set(sys.modules)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(sorted(name for name in set(sys.modules) - before if name.startswith("kobs")))
+"""
+
+
+@pytest.mark.parametrize("core", ["python", pytest.param("c", marks=pytest.mark.c_core)])
+def test_an_event_imports_nothing(
+    core: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOBS_CORE", core)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "-m", "kobs", "run", "-o", "session", "--report", "program.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[0] == "[]"
+    assert "MessageSent" in done.stdout + done.stderr
