@@ -39,6 +39,8 @@ class Result(NamedTuple):
     said: tuple[str, ...]
     """Warnings and changes of the environment, without addresses and numbers."""
     exit_code: int
+    last: str
+    """The last line of the output."""
     recorded: str = ""
     """How much was recorded; empty for a bare run."""
 
@@ -74,6 +76,9 @@ def _has_tests(python: str) -> bool:
 
 def _same(module: str, python: str, options: list[str], logs: Path | None) -> bool:
     bare, watched = [_run(module, python, recorded, logs) for recorded in (None, options)]
+    if not bare.tests:
+        print(f"{module}: not judged, it runs no test bare: {bare.last}", flush=True)
+        return False
     counts = f"{len(bare.tests)} tests"
     differences = _differences(bare, watched)
     if not differences:
@@ -144,8 +149,9 @@ def _run_in(
         (logs / f"{module}-{kind}-{number}.txt").write_text(ended.stdout)
     tests = _outcomes(results) if results.exists() else {}
     said = _said(ended.stdout)
+    last = ended.stdout.strip().rpartition("\n")[2]
     if recorded is None:
-        return Result(tests, said, ended.returncode)
+        return Result(tests, said, ended.returncode, last)
     with open_recording(session) as recording:
         processes = len(recording.processes)
         events = f"{recording.produced():,} events of {processes} processes"
@@ -156,7 +162,7 @@ def _run_in(
         ]
         if not recording.produced():
             errors.append("nothing was recorded")
-    return Result(tests, (*said, *errors), ended.returncode, events)
+    return Result(tests, (*said, *errors), ended.returncode, last, events)
 
 
 def _outcomes(results: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 import kobs
 from kobs import FileChanged, FileOpened, FileSlow
 from kobs.session import Session
-from kobs_instrumentation.watch import vfs
+from kobs_instrumentation.watch import _patch, vfs
 
 
 @pytest.fixture
@@ -62,6 +62,51 @@ def test_paths_of_every_kind(collector: kobs.Collector, tmp_path: Path, kind: ty
     open(file=kind(str(tmp_path / "file")), mode="rb").close()
     (event,) = collector.snapshot()
     assert event.payload.path == str(tmp_path / "file")
+
+
+def test_no_code_of_the_program_s_own_paths_is_run(
+    collector: kobs.Collector, tmp_path: Path
+) -> None:
+    asked = []
+
+    class Counting:
+        def __fspath__(self) -> str:
+            asked.append(self)
+            return str(tmp_path / "file")
+
+    class Text(str):
+        def __str__(self) -> str:
+            asked.append(self)
+            return "else"
+
+        __getitem__ = startswith = encode = __str__  # type: ignore[assignment]
+
+    open(Counting(), "w").close()
+    os.chmod(Text(tmp_path / "file"), 0o600)
+    assert len(asked) == 1, "the program's open asks once"
+    told = [(type(e.payload).__name__, e.payload.path) for e in collector.snapshot()]
+    assert ("FileOpened", f"<{Counting.__qualname__}>") in told
+    assert ("FileChanged", str(tmp_path / "file")) in told
+
+
+@pytest.mark.parametrize("path", [["file"], None, 1.5], ids=repr)
+def test_what_is_no_path_is_the_program_s_error_alone(
+    collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch, path: object
+) -> None:
+    errors: list[object] = []
+    monkeypatch.setattr(_patch, "on_error", lambda *error: errors.append(error))
+    with pytest.raises(TypeError, match=r"path|integer|expected"):
+        open(path)  # type: ignore[call-overload]  # noqa: SIM115
+    assert errors == []
+    assert collector.snapshot() == []
+
+
+def test_an_entry_of_a_folder_is_a_path(collector: kobs.Collector, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    collector.reset()
+    (entry,) = os.scandir(tmp_path)
+    os.chmod(entry, 0o600)
+    assert changes(collector) == [("file", "mode")]
 
 
 def test_an_open_that_fails_tells_nothing(collector: kobs.Collector, tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def test_a_difference_is_told_by_test(tmp_path, monkeypatch, capsys) -> None:
     assert "test_no_kobs_is_imported: bare passed, recorded failure" in out
 
 
+def test_a_module_that_is_not_there_is_no_success(capsys) -> None:
+    assert cpython_tests.main(["test_that_nobody_wrote", "--python", sys.executable]) == 1
+    assert "test_that_nobody_wrote: not judged, " in capsys.readouterr().out
+
+
 def test_an_interpreter_without_the_suite_is_refused(tmp_path, capsys) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 1\n")

@@ -35,9 +35,7 @@ _KOBS = tuple(
 
 def _text(path: Any) -> str:
     """The path as text; empty for what is no path of the program's (descriptors, our own)."""
-    if isinstance(path, int):
-        return ""
-    text = os.fsdecode(path)
+    text = _plain(path)
     if text.startswith(_LIBRARY) and not text.startswith(_PACKAGES):
         return ""
     if text.endswith(".pyc") or text.startswith(_KOBS):
@@ -49,6 +47,31 @@ def _text(path: Any) -> str:
     if session is not None and text.startswith(str(session.path)):
         return ""
     return text if text != collector.path else ""
+
+
+def _plain(path: Any) -> str:
+    """What a path says, with no code of the program run: it may count how often it is asked. A
+    path of the program's own kind is told by its type; what is no path is empty."""
+    kind = type(path)
+    if kind is str:
+        return str(path)
+    if issubclass(kind, str):
+        return str.__str__(path)
+    if issubclass(kind, bytes):
+        return os.fsdecode(bytes.__getitem__(path, slice(None)))
+    ask = getattr(kind, "__fspath__", None)
+    if ask is None:
+        return ""
+    pathlib = sys.modules.get("pathlib")
+    if ask is os.DirEntry.__fspath__ or (
+        pathlib is not None and ask is pathlib.PurePath.__fspath__ and _is_original(kind, pathlib)
+    ):
+        return os.fsdecode(ask(path))
+    return f"<{kind.__qualname__}>"
+
+
+def _is_original(kind: type, pathlib: Any) -> bool:
+    return kind.__str__ is pathlib.PurePath.__str__  # `__fspath__` asks it
 
 
 def _in_folder(path: str, folder: Any) -> str:
