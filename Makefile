@@ -67,7 +67,7 @@ docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.vocabularies
 	$(BIN)/python -m tools.figures
 
-bench: $(VENV)/.dev ## every figure of the design, beside peers and floors, in one run
+bench: $(VENV)/.bench ## every figure of the design, beside peers and floors, in one run
 	$(BIN)/python -m benchmarks --json $(BENCH)
 
 bench-quick: $(VENV)/.dev ## the same, rough
@@ -97,6 +97,11 @@ $(VENV)/.dev: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
 	@$(SAY_CORE)
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "installing Flask, for the programs that are measured whole, into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
+	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	@echo "installing atheris into $(VENV)"

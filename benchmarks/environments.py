@@ -18,7 +18,7 @@ def python_of(peer: Peer) -> str:
     folder = ROOT / f".venv-bench-{peer.module}"
     python = folder / "bin" / "python"
     stamp = folder / ".ready"
-    wanted = f"{sys.version}\n{peer.requirement}\n"
+    wanted = f"{sys.version}\n{peer.requirement}\n" + "".join(f"{one}\n" for one in peer.beside)
     if stamp.exists() and stamp.read_text() == wanted:
         return str(python)
     print(f"installing {peer.requirement} into {folder.name}", flush=True)
@@ -26,7 +26,7 @@ def python_of(peer: Peer) -> str:
     try:
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [*install, "pyperf", peer.requirement],
+            [*install, "pyperf", peer.requirement, *peer.beside],
         ):
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):

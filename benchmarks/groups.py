@@ -8,7 +8,7 @@ from benchmarks.environments import python_of, version_of
 from benchmarks.measure import Effort, Series, Task
 from benchmarks.peers import PEERS
 from benchmarks.subject import Absent, Subject
-from benchmarks.subjects import busy, calls, floors, growth, inside, processes, spans
+from benchmarks.subjects import busy, calls, floors, growth, inside, processes, programs, spans
 
 
 class Group(NamedTuple):
@@ -26,7 +26,7 @@ class Group(NamedTuple):
 
 OURS = {
     name: (module.__name__, subject)
-    for module in (calls, spans, inside, growth, processes, busy)
+    for module in (calls, spans, inside, growth, processes, programs, busy)
     for name, subject in module.SUBJECTS.items()
 }
 FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
@@ -38,6 +38,9 @@ CALLS = (
     "functools_wraps", "logging_null", "logging_file", "wrapt", "wrapt_bound", "viz_instant",
     "viz_traced", "structlog_info",
 )  # fmt: skip
+WATCHERS = tuple(
+    f"{watcher}_{program}" for watcher in ("viz", "otel", "ddtrace") for program in programs.BARE
+)
 STARTS = ("import_kobs", "import_collector")
 
 GROUPS = (
@@ -52,6 +55,8 @@ GROUPS = (
           Effort(15, 1, 0.0), None),
     Group("10,000 events a second", tuple(busy.SUBJECTS), (),
           Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
+    Group("programs", tuple(programs.SUBJECTS), (*programs.BARE, *WATCHERS),
+          Effort(5, 1, 0.0), None),
     Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 51, 0.0003), None),
 )  # fmt: skip
 BUSY_LOOPS = 5
@@ -69,9 +74,14 @@ def tasks(
             made.append(Task(name, module, name, type(subject)))
         elif name in processes.SUBJECTS:
             made.append(Task(name, processes.__name__, name, type(processes.SUBJECTS[name])))
+        elif name in programs.BARE:
+            made.append(Task(name, programs.__name__, name, type(programs.BARE[name])))
         elif name in peers:
             module, subject = peer_subjects()[name]
-            made.append(Task(name, module, name, type(subject), python=peers[name]))
+            made.append(
+                Task(name, module, name, type(subject), python=peers[name],
+                     environment={"BENCH_FOLDER": folder})
+            )  # fmt: skip
     for name in group.ours:
         module, subject = OURS[name]
         for core in cores:

@@ -28,7 +28,7 @@ class Row:
 
     key: str
     figure: int
-    """Which line of the design's table it belongs to, from 1."""
+    """Which line of the design's table it belongs to, from 1; 16: whole programs."""
     what: str
     measured: Terms
     targets: Mapping[str, float]
@@ -169,6 +169,15 @@ ROWS = (
             "python": times(10_000, PACKED),
         },
     ),
+    Row(
+        "web", 16, "a program like a web shop (Flask, SQLite, files, a queue to a thread), whole, "
+        "recorded by `kobs run` with everything on",
+        {"web_recorded": 1}, {"c": 1.03}, {"web": 1}, "the bare program", unit="ms",
+    ),
+    Row(
+        "streams", 16, "a service on asyncio (streams, tasks, queues), likewise",
+        {"streams_recorded": 1}, {"c": 1.03}, {"streams": 1}, "the bare program", unit="ms",
+    ),
 )  # fmt: skip
 
 
@@ -204,6 +213,15 @@ PEER_ROWS = (
            {"logging_file": 1}, {"emit_exit": 1}, "emitter, with duration"),
     Beside("structlog, JSON, to a file nobody reads",
            {"structlog_info": 1}, {"emit_exit": 1}, "emitter, with duration"),
+    *(
+        Beside(f"{watcher}, added to a program like {what}", {f"{key}_{program}": 1, program: -1},
+               {f"{program}_recorded": 1, program: -1}, "`kobs run`, added")
+        for program, what in (("web", "a web shop"), ("streams", "a service on asyncio"))
+        for key, watcher in (
+            ("viz", "VizTracer"), ("otel", "`opentelemetry-instrument`"),
+            ("ddtrace", "`ddtrace-run`"),
+        )
+    ),
 )  # fmt: skip
 
 FLOORS = {

@@ -11,14 +11,20 @@ class Peer(NamedTuple):
     """In this package; also names its environment."""
     requirement: str
     """What pip installs; empty for the standard library, which needs no environment."""
+    beside: tuple[str, ...] = ()
+    """What else goes into its environment, for the programs that it watches."""
 
 
 PEERS = (
     Peer("stdlib", ""),
     Peer("wrapt", "wrapt"),
-    Peer("opentelemetry", "opentelemetry-sdk"),
-    Peer("viztracer", "viztracer"),
-    Peer("ddtrace", "ddtrace"),
+    Peer("opentelemetry", "opentelemetry-sdk", (
+        "flask", "opentelemetry-distro", "opentelemetry-instrumentation-asyncio",
+        "opentelemetry-instrumentation-flask", "opentelemetry-instrumentation-sqlite3",
+        "opentelemetry-instrumentation-threading",
+    )),
+    Peer("viztracer", "viztracer", ("flask",)),
+    Peer("ddtrace", "ddtrace", ("flask",)),
     Peer("logfire", "logfire"),
     Peer("structlog", "structlog"),
-)
+)  # fmt: skip

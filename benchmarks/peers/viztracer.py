@@ -1,8 +1,11 @@
 """VizTracer: an instant, an event with a duration, and a function call that it traces."""
 
+import os
+import tempfile
 from typing import Any
 
-from benchmarks.subject import Statement, main
+from benchmarks.subject import Command, Statement, Subject, main
+from benchmarks.subjects.programs import PROGRAMS
 
 
 def recording() -> Any:
@@ -24,12 +27,24 @@ def traced() -> Any:
     return function
 
 
-SUBJECTS = {
+def program(name: str) -> Command:
+    """A whole program, traced as VizTracer does by default, its trace saved."""
+
+    def arguments() -> list[str]:
+        folder = tempfile.mkdtemp(dir=os.environ["BENCH_FOLDER"])
+        return ["-m", "viztracer", "--quiet", "-o", f"{folder}/trace.json", PROGRAMS[name]]
+
+    return Command(arguments)
+
+
+SUBJECTS: dict[str, Subject] = {
     "viz_instant": Statement('tracer.add_instant("read")', "tracer", recording),
     "viz_event": Statement(
         'with tracer.log_event("read"):\n    pass', "tracer", recording, unrolled=1
     ),
     "viz_traced": Statement("function()", "function", traced),
+    "viz_web": program("web"),
+    "viz_streams": program("streams"),
 }
 
 if __name__ == "__main__":
