@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SYSCALL = int(Category.SYSCALL)
 
 open_spans: dict[int, "Span"] = {}
-"""The spans of this process that are open, by span id."""
+"""The spans of this process that are open, by span id; not those that began in C."""
 
 _cause_get, _cause_set = cause.get, cause.set
 _make_cause = tuple.__new__
@@ -406,10 +406,27 @@ def _native_type() -> type[Span] | None:
         return None
     from kobs._core import _native
 
-    return _native.span_type(Span, cause, Cause, open_spans, _slow_ms, sys.modules)
+    return _native.span_type(Span, cause, Cause, _slow_ms, sys.modules)
 
 
 make_span: Callable[..., Span] = _native_type() or WrittenSpan
+
+
+def _native_open() -> tuple[Callable[[int], Span | None], Callable[[], list[Span]]]:
+    """Where the spans are that began in C."""
+    if make_span is WrittenSpan:
+        return lambda _: None, list
+    from kobs._core import _native
+
+    return _native.open_span, _native.open_spans
+
+
+_native_open_span, _native_open_spans = _native_open()
+
+
+def open_span(span_id: int) -> Span | None:
+    """The span of this process that is open and has this id; None where there is none."""
+    return open_spans.get(span_id) or _native_open_span(span_id)
 
 
 def _wire(collector: Collector | None) -> None:
@@ -450,7 +467,7 @@ _told = False
 
 def _after_fork_in_child() -> None:
     """The spans that are open are the parent process's to end: here they write nothing more."""
-    for span in open_spans.values():
+    for span in (*open_spans.values(), *_native_open_spans()):
         span._collector = None
 
 
