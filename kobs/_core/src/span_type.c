@@ -330,6 +330,7 @@ static PyMemberDef members[] = {
     {"_cause", T_OBJECT, offsetof(span_object, cause), 0, NULL},
     {"_collector", T_OBJECT, offsetof(span_object, collector), 0, NULL},
     {"_previous", T_OBJECT, offsetof(span_object, previous), 0, NULL},
+    {"_token", T_OBJECT, offsetof(span_object, token), 0, NULL},
     {"_began_ns", T_ULONGLONG, offsetof(span_object, began_ns), 0, NULL},
     {"_event", T_ULONGLONG, offsetof(span_object, event), 0, NULL},
     {"_entry", T_LONGLONG, offsetof(span_object, entry), 0, NULL},
