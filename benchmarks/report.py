@@ -106,8 +106,9 @@ def _verdict(row: Mapping[str, Any]) -> str:
     unit = TIMES if row["against"] else row["unit"]
     if row["target"] is not None and floor["held"] > row["target"]:
         said = "cannot be reached here"
+    sum_of = " + ".join(parts).replace("+ -", "- ")
     return (
-        f"{said}: floor {number(floor['held'])} {unit} ({' + '.join(parts)}), "
+        f"{said}: floor {number(floor['held'])} {unit} ({sum_of}), "
         f"at {number(floor['times'])} times it"
     )
 

@@ -88,14 +88,14 @@ ROWS = (
     Row(
         "idle", 4, "observed method, not enabled, added to the bare call",
         {"idle": 1, "bare": -1}, {"c": 1.5}, {"call_c_0": 1}, "an empty C function",
-        floors={"c": {"call_c_0": 1}, "python": {"call_python": 1}},
+        floors={"c": {"forward": 1, "bare": -1}, "python": {"call_python": 1}},
     ),
     Row(
         "span", 5, '`with span_operation("x")`, one attribute, built-in samplers',
         {"span": 1}, {"c": 0.03, "python": 0.1}, {"otel_span": 1},
         "the OpenTelemetry SDK's span, batch processor",
         floors={
-            "c": {"call_c_0": 4, **times(2, EVENT)},
+            "c": {"call_c_0": 4, "change_context": 1, **times(2, EVENT)},
             "python": {"pack_and_clock": 2, "call_python": 2 * 2 + 5},
         },
     ),
@@ -228,6 +228,9 @@ FLOORS = {
     "call_c_0": "call of an empty C function",
     "call_c_4": "call of an empty C function, 4 arguments",
     "call_python": "call of an empty Python function",
+    "bare": "call of a method",
+    "forward": "call of a method through a descriptor in C that only passes it on",
+    "change_context": "a context variable set and put back, in C",
     "clock_gettime": "`clock_gettime` in C",
     "rdtsc": "`rdtsc` in C",
     "clock_python": "`time.monotonic_ns()`",

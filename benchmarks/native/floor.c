@@ -3,6 +3,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -31,6 +32,66 @@ empty(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     Py_RETURN_NONE;
 }
+
+/* A method descriptor that passes its call on to a function, and that is all. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *function;
+} forward_object;
+
+static PyObject *
+forward_call(forward_object *self, PyObject *const *args, size_t count, PyObject *names)
+{
+    return PyObject_Vectorcall(self->function, args, count, names);
+}
+
+static PyObject *
+forward_get(PyObject *self, PyObject *instance, PyObject *type)
+{
+    return instance == NULL ? Py_NewRef(self) : PyMethod_New(self, instance);
+}
+
+static PyObject *
+forward_new(PyTypeObject *type, PyObject *args, PyObject *names)
+{
+    PyObject *function;
+    if (!PyArg_ParseTuple(args, "O:Forward", &function))
+        return NULL;
+    forward_object *self = (forward_object *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->vectorcall = (vectorcallfunc)forward_call;
+        self->function = Py_NewRef(function);
+    }
+    return (PyObject *)self;
+}
+
+static void
+forward_dealloc(forward_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_DECREF(self->function);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef forward_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(forward_object, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot forward_slots[] = {
+    {Py_tp_new, forward_new}, {Py_tp_dealloc, forward_dealloc}, {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, forward_get}, {Py_tp_members, forward_members}, {0, NULL},
+};
+
+static PyType_Spec forward_spec = {
+    .name = "floor.Forward",
+    .basicsize = sizeof(forward_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = forward_slots,
+};
 
 #define LOOP(name, before, body)                                                                  \
     static PyObject *name(PyObject *self, PyObject *argument)                                     \
@@ -80,6 +141,28 @@ store_slot(PyObject *self, PyObject *argument)
         __asm__ volatile("" ::: "memory");
     }
     return PyFloat_FromDouble(now() - began);
+}
+
+/* The ambient context is changed and put back, as a span does. */
+static PyObject *
+change_context(PyObject *self, PyObject *argument)
+{
+    long long loops = PyLong_AsLongLong(argument);
+    if (loops == -1 && PyErr_Occurred())
+        return NULL;
+    PyObject *variable = PyContextVar_New("floor", NULL);
+    PyObject *token = NULL;
+    double began = now();
+    for (long long i = 0; variable != NULL && i < loops; i++) {
+        token = PyContextVar_Set(variable, Py_None);
+        if (token == NULL || PyContextVar_Reset(variable, token) < 0)
+            break;
+        Py_CLEAR(token);
+    }
+    double took = now() - began;
+    Py_XDECREF(token);
+    Py_XDECREF(variable);
+    return PyErr_Occurred() ? NULL : PyFloat_FromDouble(took);
 }
 
 enum { FEW = 1000, LINE = 330 };
@@ -167,6 +250,7 @@ static PyMethodDef methods[] = {
     {"fetch_add", fetch_add, METH_O, NULL},
     {"compare_exchange", compare_exchange, METH_O, NULL},
     {"store_slot", store_slot, METH_O, NULL},
+    {"change_context", change_context, METH_O, NULL},
     {"add_slot", add_slot, METH_O, NULL},
     {"copy_slot", copy_slot, METH_O, NULL},
     {"copy_line", copy_line, METH_O, NULL},
@@ -180,5 +264,11 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC
 PyInit_floor(void)
 {
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+    PyObject *forward = made == NULL ? NULL : PyType_FromSpec(&forward_spec);
+    if (forward == NULL || PyModule_AddObjectRef(made, "Forward", forward) < 0) {
+        Py_CLEAR(made);
+    }
+    Py_XDECREF(forward);
+    return made;
 }

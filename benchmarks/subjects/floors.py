@@ -63,6 +63,15 @@ class Bare:
         return 3
 
 
+def forward() -> Any:
+    """The same behind a method descriptor in C that passes calls on and does nothing else."""
+
+    class Forwarded:
+        work = native.load().Forward(Bare.work)
+
+    return Forwarded()
+
+
 SUBJECTS: dict[str, Subject] = {
     "call_c_0": Statement("function()", "function", empty, check=built),
     "call_c_4": Statement('function("read", 12, 0, 0)', "function", empty, check=built),
@@ -74,11 +83,13 @@ SUBJECTS: dict[str, Subject] = {
         pack_into,
     ),
     "bare": Statement("watched.work()", "watched", Bare),
+    "forward": Statement("watched.work()", "watched", forward, check=built),
     "clock_gettime": in_c("clock_gettime"),
     "rdtsc": in_c("rdtsc"),
     "fetch_add": in_c("fetch_add"),
     "compare_exchange": in_c("compare_exchange"),
     "store_slot": in_c("store_slot"),
+    "change_context": in_c("change_context"),
     "add_slot": in_c("add_slot"),
     "copy_slot": in_c("copy_slot"),
     "copy_line": in_c("copy_line"),

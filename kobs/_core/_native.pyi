@@ -1,5 +1,6 @@
 """The extension module: see the C sources in `src`."""
 
+from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -15,8 +16,7 @@ def span_type(
     base: type,
     cause: Any,
     cause_type: type,
-    open_spans: dict[int, Any],
-    slow_ms: dict[int, float],
+    slow_ms: array[float],
     modules: dict[str, Any],
     /,
 ) -> type[Any]: ...
@@ -28,6 +28,8 @@ def wire_spans(
     trace_high: int = ...,
     /,
 ) -> None: ...
+def open_span(span_id: int, /) -> Any: ...
+def open_spans() -> list[Any]: ...
 def bench_publish(count: int, /) -> float: ...
 def bench_clock(count: int, /) -> float: ...
 def bench_tsc(count: int, /) -> float: ...
@@ -98,6 +100,14 @@ class Method:
         type: type,
         parameters: tuple[tuple[str, int] | tuple[str, int, object, object], ...] = ...,
         levels: tuple[tuple[int, int], ...] = ...,
+    ) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+class SpanMaker:
+    """A function that makes spans, without Python where only their name is given."""
+
+    def __init__(
+        self, function: Callable[..., Any], type: type, kind: str, category: int
     ) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 

@@ -1,5 +1,7 @@
 """From when a span is slow."""
 
+from array import array
+
 from kobs.errors import ConfigError
 from kobs.levels import Category
 
@@ -7,8 +9,10 @@ _SYSCALL = int(Category.SYSCALL)
 _NETWORK = int(Category.NETWORK)
 _PERFORMANCE = int(Category.PERFORMANCE)
 
-slow_ms = {_SYSCALL: 10.0, _NETWORK: 100.0, _PERFORMANCE: 100.0}
-"""Milliseconds, by the category of the span."""
+slow_ms = array("d", [float("inf")] * len(Category))
+"""Milliseconds, by the category of the span. The C core looks at the very numbers."""
+slow_ms[_SYSCALL] = 10.0
+slow_ms[_NETWORK] = slow_ms[_PERFORMANCE] = 100.0
 
 
 def set_slow_thresholds(

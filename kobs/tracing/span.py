@@ -35,9 +35,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SYSCALL = int(Category.SYSCALL)
 
 open_spans: dict[int, "Span"] = {}
-"""The spans of this process that are open, by span id."""
+"""The spans of this process that are open, by span id; not those that began in C."""
 
-_cause_get, _cause_set = cause.get, cause.set
+_cause_get, _cause_set, _cause_reset = cause.get, cause.set, cause.reset
 _make_cause = tuple.__new__
 _modules = sys.modules
 _LEFT_OUT = -2
@@ -77,6 +77,8 @@ class Span:
     _collector: Collector | None
     _cause: Cause | None
     _previous: Cause | None
+    _token: Any
+    """Of the change of the ambient cause."""
     _attributes: dict[str, Any] | None
     _began_ns: int
     _event: int
@@ -255,10 +257,14 @@ class Span:
             except Exception as error:  # the program goes on, whatever becomes of its recording
                 self._collector = None
                 _count_error(collector, error)
+            except BaseException:
+                self._began_ns = 0
+                self._forget()
+                raise
         own = self._cause = _make_cause(
             Cause, (causality_id, parent, span_id, sampled, high or bridge.own_trace_high, True)
         )
-        _cause_set(own)
+        self._token = _cause_set(own)
         open_spans[span_id] = self
         return self
 
@@ -297,8 +303,11 @@ class Span:
         open_spans.pop(own[2], None)
         current = _cause_get()
         if current is own or (current is not None and current[2] == own[2]):
-            _cause_set(self._previous)
-        self._previous = None
+            try:
+                _cause_reset(self._token)
+            except (RuntimeError, ValueError):  # in another context than it began in
+                _cause_set(self._previous)
+        self._previous = self._token = None
 
     async def __aenter__(self) -> "Span":
         return self.__enter__()
@@ -360,7 +369,8 @@ class WrittenSpan(Span):
 
     __slots__ = (
         "_attributes", "_began_ns", "_category", "_cause", "_collector", "_entry", "_event",
-        "_given", "_pid", "_previous", "_slow_ms", "duration_us", "kind", "name", "status",
+        "_given", "_pid", "_previous", "_slow_ms", "_token", "duration_us", "kind", "name",
+        "status",
     )  # fmt: skip
 
     def __init__(
@@ -378,7 +388,7 @@ class WrittenSpan(Span):
         self._pid = pid
         self._slow_ms = slow_ms
         self._given = collector
-        self._collector = self._previous = self._cause = self._attributes = None
+        self._collector = self._previous = self._token = self._cause = self._attributes = None
         self._began_ns = self._event = 0
         self._entry = -1
         self.status = "unset"
@@ -406,10 +416,27 @@ def _native_type() -> type[Span] | None:
         return None
     from kobs._core import _native
 
-    return _native.span_type(Span, cause, Cause, open_spans, _slow_ms, sys.modules)
+    return _native.span_type(Span, cause, Cause, _slow_ms, sys.modules)
 
 
 make_span: Callable[..., Span] = _native_type() or WrittenSpan
+
+
+def _native_open() -> tuple[Callable[[int], Span | None], Callable[[], list[Span]]]:
+    """Where the spans are that began in C."""
+    if make_span is WrittenSpan:
+        return lambda _: None, list
+    from kobs._core import _native
+
+    return _native.open_span, _native.open_spans
+
+
+_native_open_span, _native_open_spans = _native_open()
+
+
+def open_span(span_id: int) -> Span | None:
+    """The span of this process that is open and has this id; None where there is none."""
+    return open_spans.get(span_id) or _native_open_span(span_id)
 
 
 def _wire(collector: Collector | None) -> None:
@@ -450,7 +477,7 @@ _told = False
 
 def _after_fork_in_child() -> None:
     """The spans that are open are the parent process's to end: here they write nothing more."""
-    for span in open_spans.values():
+    for span in (*open_spans.values(), *_native_open_spans()):
         span._collector = None
 
 

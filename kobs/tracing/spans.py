@@ -1,6 +1,7 @@
 """Making spans and finding the current one."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from kobs import bridge, collector as collectors
 from kobs.collector import Collector
@@ -10,7 +11,9 @@ from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.levels import Category
 from kobs.schema import PayloadType
-from kobs.tracing.span import Span, adopt, make_span, open_spans
+from kobs.tracing.span import Span, WrittenSpan, adopt, make_span, open_span
+
+F = TypeVar("F", bound=Callable[..., Span])
 
 _SYSCALL = int(Category.SYSCALL)
 _NETWORK = int(Category.NETWORK)
@@ -18,6 +21,20 @@ _PERFORMANCE = int(Category.PERFORMANCE)
 _KINDS = ("internal", "server", "client", "producer", "consumer")
 
 
+def _made_of(kind: str, category: int) -> Callable[[F], F]:
+    """What a span is of which only the name is said: with the C core no Python makes it."""
+
+    def decorator(function: F) -> F:
+        if make_span is WrittenSpan:
+            return function
+        from kobs._core._native import SpanMaker
+
+        return cast(F, SpanMaker(function, cast(type, make_span), kind, category))
+
+    return decorator
+
+
+@_made_of("internal", _PERFORMANCE)
 def span_operation(
     name: str,
     *,
@@ -42,6 +59,7 @@ def span_operation(
     )
 
 
+@_made_of("internal", _SYSCALL)
 def span_syscall(
     name: str,
     pid: int | None = None,
@@ -54,6 +72,7 @@ def span_syscall(
     return make_span(name, "internal", _SYSCALL, pid, slow_ms, collector)
 
 
+@_made_of("server", _NETWORK)
 def span_grpc(
     method: str,
     *,
@@ -74,7 +93,7 @@ def current_span() -> Span:
     """
     ambient = cause.get()
     if ambient is not None:
-        known = open_spans.get(ambient[2])
+        known = open_span(ambient[2])
         if known is not None:
             return known
     elsewhere = make_span("", "internal", _PERFORMANCE, None, None, None)

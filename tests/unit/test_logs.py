@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -250,9 +251,9 @@ class TestLife:
     def test_slow_thresholds_are_set_and_put_back(self) -> None:
         from kobs.tracing import slow
 
-        before = dict(slow.slow_ms)
+        before = slow.slow_ms[:]
         with init_tracing(slow_syscall_ms=1, slow_operation_ms=2):
-            assert set(slow.slow_ms.values()) == {1.0, 2.0}
+            assert set(slow.slow_ms) == {1.0, 2.0, math.inf}
             init_tracing(slow_operation_ms=3)
-            assert set(slow.slow_ms.values()) == {10.0, 3.0}
+            assert set(slow.slow_ms) == {10.0, 3.0, math.inf}
         assert slow.slow_ms == before

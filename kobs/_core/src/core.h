@@ -155,6 +155,10 @@ kobs_small_int(PyObject *value, int64_t *to)
  * Python is to do it. */
 bool kobs_json_write(PyObject *mapping, size_t size, uint8_t *at);
 
+/* The same of a mapping that is given by its keys and values. */
+bool kobs_json_write_pairs(PyObject *const *keys, PyObject *const *values, int count, size_t size,
+                           uint8_t *at);
+
 /* An integer from 0 to `most`; -1 with an exception set for anything else. */
 int kobs_unsigned_anew(PyObject *value, uint64_t most, uint64_t *to);
 
@@ -301,11 +305,24 @@ PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
 
-/* -- spans (span_type.c, span_life.c) -------------------------------------------------------- */
+/* -- spans (span_type.c, span_life.c, span_open.c, span_maker.c) -------------------------------------------------------- */
+
+typedef struct span_object span_object;
+
+enum { KOBS_FREE_SPANS = 16 };
 
 typedef struct {
-    PyObject *cause_var, *cause_type, *open_spans, *slow_ms, *modules;
+    PyObject *cause_var, *cause_type, *modules;
+    Py_buffer slow_ms; /* doubles, by category */
     PyObject *zero, *nothing, *unset, *opentelemetry, *enter, *exit, *record;
+    PyTypeObject *span_type;
+    span_object **open; /* buckets of those that began in C and have not ended, by span id */
+    size_t open_buckets, open_count;
+#if !KOBS_FREE_THREADED
+    span_object *free[KOBS_FREE_SPANS]; /* their memory is used again; without references of their own */
+    int free_count;
+    PyObject *duration; /* a float that is used again and again; or NULL */
+#endif
     PyObject *collector; /* whose spans need no Python; NULL: none's do, nor do the next four count */
     emitter_object *began, *ended;
     PyObject *gate, *trace_high;
@@ -313,6 +330,9 @@ typedef struct {
 
 PyObject *kobs_span_type(PyObject *module, PyObject *args);
 PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
+PyObject *kobs_find_open_span(PyObject *module, PyObject *span_id);
+PyObject *kobs_list_open_spans(PyObject *module, PyObject *none);
+int kobs_add_span_maker(PyObject *module);
 int kobs_visit_spans(span_state *, visitproc visit, void *arg);
 void kobs_clear_spans(span_state *);
 
@@ -320,7 +340,7 @@ void kobs_clear_spans(span_state *);
 
 typedef struct {
     PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
-        *found_type, *condition_type, *decider_type, *method_type;
+        *found_type, *condition_type, *decider_type, *method_type, *span_maker;
     PyObject *header_names[10];
     span_state span;
     observed_state observed;

@@ -109,7 +109,10 @@ scope_name(emitter_object *self, PyObject *const *fields, uint32_t *to)
 {
     int64_t id = 0;
 
-    if (self->scope_name >= 0) {
+    if (self->scope_name >= 0 && PyUnicode_CheckExact(fields[self->scope_name])) {
+        id = kobs_intern(self->ring, fields[self->scope_name]);
+    }
+    else if (self->scope_name >= 0) {
         PyObject *text = PyObject_Str(fields[self->scope_name]);
         id = text == NULL ? -1 : kobs_intern(self->ring, text);
         Py_XDECREF(text);

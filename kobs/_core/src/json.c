@@ -99,6 +99,24 @@ put_value(text *to, PyObject *value)
     return put_string(to, value);
 }
 
+static bool
+put_pair(text *to, PyObject *key, PyObject *value)
+{
+    return (to->at[-1] == '{' || put(to, ",", 1)) && put_string(to, key) && put(to, ":", 1)
+           && put_value(to, value);
+}
+
+static bool
+finish(text *to, uint8_t *at)
+{
+    if (!put(to, "}", 1)) {
+        return false;
+    }
+    at[0] = (uint8_t)(to->at - (char *)at - 1);
+    memset(to->at, 0, (size_t)(to->end - to->at));
+    return true;
+}
+
 bool
 kobs_json_write(PyObject *mapping, size_t size, uint8_t *at)
 {
@@ -110,15 +128,26 @@ kobs_json_write(PyObject *mapping, size_t size, uint8_t *at)
         return false;
     }
     while (PyDict_Next(mapping, &position, &key, &value)) {
-        if ((to.at[-1] != '{' && !put(&to, ",", 1)) || !put_string(&to, key) || !put(&to, ":", 1)
-            || !put_value(&to, value)) {
+        if (!put_pair(&to, key, value)) {
             return false;
         }
     }
-    if (!put(&to, "}", 1)) {
+    return finish(&to, at);
+}
+
+bool
+kobs_json_write_pairs(PyObject *const *keys, PyObject *const *values, int count, size_t size,
+                      uint8_t *at)
+{
+    text to = {(char *)at + 1, (char *)at + 1 + size};
+
+    if (!put(&to, "{", 1)) {
         return false;
     }
-    at[0] = (uint8_t)(to.at - (char *)at - 1);
-    memset(to.at, 0, (size_t)(to.end - to.at));
-    return true;
+    for (int index = 0; index < count; index++) {
+        if (!put_pair(&to, keys[index], values[index])) {
+            return false;
+        }
+    }
+    return finish(&to, at);
 }

@@ -27,11 +27,15 @@ static PyMethodDef functions[] = {
     {"clock", clock_name, METH_NOARGS,
      PyDoc_STR("Where the time is read: 'tsc' or 'clock_gettime'.")},
     {"span_type", kobs_span_type, METH_VARARGS,
-     PyDoc_STR("span_type(base, cause, cause_type, open_spans, slow_ms, modules) -> type\n\n"
+     PyDoc_STR("span_type(base, cause, cause_type, slow_ms, modules) -> type\n\n"
                "The type of spans, derived from `base`.")},
     {"wire_spans", kobs_wire_spans, METH_VARARGS,
      PyDoc_STR("wire_spans(collector, began, ended, gate, trace_high)\n\n"
                "The collector whose spans are recorded without Python; None: no one's.")},
+    {"open_span", kobs_find_open_span, METH_O,
+     PyDoc_STR("open_span(span_id) -> span | None\n\nThe open span of that id, if it began here.")},
+    {"open_spans", kobs_list_open_spans, METH_NOARGS,
+     PyDoc_STR("open_spans() -> [span, ...]\n\nThe open ones that began here.")},
     {"scan", (PyCFunction)(void (*)(void))kobs_scan_merged, METH_FASTCALL,
      PyDoc_STR("scan([(Condition, portions), ...], keep, durations, by_pid, by_type) -> Found | None"
                "\n\nLook at the lists of `RawSlots` of several recordings, merged by time; keep "
@@ -55,7 +59,8 @@ execute(PyObject *module)
         || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
         || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
         || kobs_add_decider_type(module) < 0
-        || kobs_add_observed(module) < 0 || kobs_add_method_type(module) < 0) {
+        || kobs_add_observed(module) < 0 || kobs_add_method_type(module) < 0
+        || kobs_add_span_maker(module) < 0) {
         return -1;
     }
     return 0;
@@ -83,6 +88,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->types_type);
     Py_VISIT(state->decider_type);
     Py_VISIT(state->method_type);
+    Py_VISIT(state->span_maker);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
     Py_VISIT(state->condition_type);
@@ -101,6 +107,7 @@ clear(PyObject *module)
     Py_CLEAR(state->types_type);
     Py_CLEAR(state->decider_type);
     Py_CLEAR(state->method_type);
+    Py_CLEAR(state->span_maker);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
     Py_CLEAR(state->condition_type);

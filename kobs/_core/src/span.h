@@ -5,28 +5,53 @@
 
 #include "core.h"
 
-typedef struct {
+enum { LEFT_OUT = -2, INLINE_ATTRIBUTES = 104, NOT_KNOWN = 255, FEW = 4 };
+
+struct span_object {
     PyObject_HEAD
     PyObject *name, *kind, *category, *pid, *slow_ms, *given; /* as they were asked for */
     PyObject *cause, *collector, *attributes, *previous, *status, *duration_us;
+    PyObject *token; /* of the change of the ambient cause, where it began in C */
+    PyObject *spare; /* what was a cause and may become the next one; nobody else has it */
+    PyObject *keys[FEW], *values[FEW]; /* attributes, as long as they are few: then there is no dict */
+    int few;
+    bool ended;             /* `ended_after_us` counts as long as there is no `duration_us` */
+    uint8_t category_number; /* 255: not known here */
+    double ended_after_us;
     unsigned long long began_ns, event;
     uint64_t causality_id, span_id; /* where it began in C */
-    uint8_t category_number;        /* 255: not known here */
     long long entry; /* in the in-flight table; -1: none, -2: left out by sampling */
-} span_object;
-
-enum { LEFT_OUT = -2, INLINE_ATTRIBUTES = 104, NOT_KNOWN = 255 };
-
-static inline span_state *
-kobs_state_of_span(span_object *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-
-    return &((core_state *)PyModule_GetState(PyType_GetModuleByDef(type, &kobs_module)))->span;
-}
+    span_state *state;
+    span_object *next_open; /* in its bucket of the open ones */
+};
 
 /* The methods `__enter__` and `__exit__`. */
 PyObject *kobs_span_enter(span_object *, PyObject *none);
 PyObject *kobs_span_exit(span_object *, PyObject *const *args, Py_ssize_t count);
+
+/* An attribute is set. 0, or -1 with an exception set. */
+int kobs_span_put(span_object *, PyObject *key, PyObject *value);
+
+/* All attributes as a dict, or what Python put in its place (borrowed); None for none. NULL with an
+ * exception set. */
+PyObject *kobs_span_attributes(span_object *);
+
+/* Drop the attributes that are no dict yet. */
+void kobs_span_drop_few(span_object *);
+
+/* The attributes as JSON of at most `INLINE_ATTRIBUTES` bytes after a byte with its length; false
+ * where Python is to do it. */
+bool kobs_span_write_attributes(span_object *, uint8_t *at);
+
+/* -- those that are open (span_open.c) ------------------------------------------------------- */
+
+/* Enter a span that has its id among the open ones. 0, or -1 with an exception set. */
+int kobs_span_open(span_object *);
+
+/* Take it out; nothing where it is not in there. */
+void kobs_span_close(span_object *);
+
+/* Let go of all of them. */
+void kobs_span_close_all(span_state *);
 
 #endif

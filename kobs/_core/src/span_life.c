@@ -12,7 +12,7 @@ take_pid(span_object *self, kobs_given *header)
     uint64_t number;
 
     header->category = self->category_number;
-    if (self->pid != Py_None) {
+    if (self->pid != Py_None && self->pid != NULL) {
         if (kobs_unsigned(self->pid, UINT32_MAX, &number) < 0) {
             return -1;
         }
@@ -22,23 +22,31 @@ take_pid(span_object *self, kobs_given *header)
     return 0;
 }
 
-/* A mistake inside kobs: counted, logged once, never the program's. */
-static void
+/* A mistake inside kobs: counted, logged once, never the program's. 0; -1 where the exception that is
+ * set is no `Exception`, such as a KeyboardInterrupt: it stays set. */
+static int
 tell_mistake(span_object *self, PyObject *collector)
 {
     PyObject *type, *error, *traceback;
 
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     PyObject *done = PyObject_CallMethod((PyObject *)self, "_mistake", "OO", collector,
                                          error == NULL ? Py_None : error);
-    if (done == NULL) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(done);
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
+    if (done == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    Py_XDECREF(done);
+    return 0;
 }
 
 static int
@@ -52,76 +60,65 @@ set_cause(span_state *state, PyObject *cause)
 
 /* -- the begin ------------------------------------------------------------------------------- */
 
-/* The chain that a span begins in. Objects are new references. */
+/* The chain that a span begins in. The objects are borrowed: of the cause outside, or the module's. */
 typedef struct {
     uint64_t causality_id, parent, parent_span;
-    PyObject *causality, *parent_number, *span, *sampled, *high;
+    PyObject *causality, *parent_number, *span, *sampled, *high; /* no `causality`: a new chain */
 } place;
-
-static void
-leave_place(place *at)
-{
-    Py_XDECREF(at->causality);
-    Py_XDECREF(at->parent_number);
-    Py_XDECREF(at->span);
-    Py_XDECREF(at->sampled);
-    Py_XDECREF(at->high);
-}
 
 /* Where a span under `outer` begins: 1, or 0 where Python is to find out, or -1. */
 static int
 find_place(span_state *state, PyObject *outer, place *at)
 {
-    *at = (place){0};
+    uint64_t high;
+
+    *at = (place){.parent_number = state->zero, .span = state->zero, .sampled = Py_True,
+                  .high = state->trace_high};
     if (outer == Py_None) {
         PyObject *other = PyDict_GetItemWithError(state->modules, state->opentelemetry);
         if (other != NULL || PyErr_Occurred()) {
             return other != NULL ? 0 : -1;
         }
         at->causality_id = kobs_mint_id();
-        at->causality = PyLong_FromUnsignedLongLong(at->causality_id);
-        at->span = Py_NewRef(state->zero);
-        at->sampled = Py_NewRef(Py_True);
-        at->high = Py_NewRef(state->trace_high);
-        return at->causality == NULL ? -1 : 1;
+        return 1;
     }
     if ((PyObject *)Py_TYPE(outer) != state->cause_type || PyTuple_GET_SIZE(outer) != 6
         || PyTuple_GET_ITEM(outer, 5) != Py_True) {
         return 0;
     }
-    at->causality = Py_NewRef(PyTuple_GET_ITEM(outer, 0));
-    at->parent_number = Py_NewRef(PyTuple_GET_ITEM(outer, 1));
-    at->span = Py_NewRef(PyTuple_GET_ITEM(outer, 2));
-    at->sampled = Py_NewRef(PyTuple_GET_ITEM(outer, 3));
-    at->high = Py_NewRef(PyTuple_GET_ITEM(outer, 4));
-    uint64_t high;
+    at->causality = PyTuple_GET_ITEM(outer, 0);
+    at->parent_number = PyTuple_GET_ITEM(outer, 1);
+    at->span = PyTuple_GET_ITEM(outer, 2);
+    at->sampled = PyTuple_GET_ITEM(outer, 3);
     if (kobs_unsigned(at->causality, UINT64_MAX, &at->causality_id) < 0
         || kobs_unsigned(at->parent_number, UINT64_MAX, &at->parent) < 0
         || kobs_unsigned(at->span, UINT64_MAX, &at->parent_span) < 0
-        || kobs_unsigned(at->high, UINT64_MAX, &high) < 0) {
+        || kobs_unsigned(PyTuple_GET_ITEM(outer, 4), UINT64_MAX, &high) < 0) {
         return -1;
     }
-    if (high == 0) {
-        Py_SETREF(at->high, Py_NewRef(state->trace_high));
+    if (high != 0) {
+        at->high = PyTuple_GET_ITEM(outer, 4);
     }
     return at->causality_id != 0;
 }
 
-/* Record the begin; what goes wrong is not the program's. */
-static void
-record_begin(span_object *self, span_state *state, const place *at, uint64_t span_id)
+/* Record the begin; what goes wrong is not the program's. -1 with an exception set only for what is
+ * no `Exception`. */
+static int
+record_begin(span_object *self, span_state *state, const place *at)
 {
     PyObject *fields[] = {self->name, self->kind, at->span};
     kobs_given header = {
         .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_CATEGORY,
         .causality_id = at->causality_id,
         .parent = at->parent,
-        .span_id = span_id,
+        .span_id = self->span_id,
         .timestamp_ns = self->began_ns,
         .flags = KOBS_FLAG_BEGIN,
     };
     uint64_t event = 0;
     int64_t entry = -1;
+    int told = 0;
     /* Others may become those of the module meanwhile. The collector holds the emitter. */
     emitter_object *began = state->began;
     PyObject *collector = Py_NewRef(state->collector);
@@ -129,9 +126,9 @@ record_begin(span_object *self, span_state *state, const place *at, uint64_t spa
     if (take_pid(self, &header) < 0
         || kobs_emit(began, fields, &header, &event, &entry) < 0) {
         Py_CLEAR(self->collector);
-        tell_mistake(self, collector);
+        told = tell_mistake(self, collector);
         Py_DECREF(collector);
-        return;
+        return told;
     }
     self->event = event;
     self->entry = entry;
@@ -139,24 +136,106 @@ record_begin(span_object *self, span_state *state, const place *at, uint64_t spa
         /* No room for strings: the name goes on as text. */
         PyObject *done = PyObject_CallMethod((PyObject *)self, "record", "sO", "kobs.span.name",
                                              self->name);
-        if (done == NULL) {
-            tell_mistake(self, collector);
-        }
+        told = done == NULL ? tell_mistake(self, collector) : 0;
         Py_XDECREF(done);
     }
     Py_DECREF(collector);
+    return told;
+}
+
+/* An int of this value: `kept` (stolen) itself where it is as long and nobody else has it. */
+static PyObject *
+make_number(PyObject *kept, uint64_t value)
+{
+#if !KOBS_FREE_THREADED && PyLong_SHIFT == 30
+    int digits = value >> 60 != 0 ? 3 : 2;
+
+    if (kept != NULL && value >> 30 != 0 && Py_REFCNT(kept) == 1 && PyLong_CheckExact(kept)
+        && KOBS_DIGIT_COUNT(kept) == digits) {
+        KOBS_DIGITS(kept)[0] = (digit)(value & PyLong_MASK);
+        KOBS_DIGITS(kept)[1] = (digit)(value >> 30 & PyLong_MASK);
+        if (digits == 3) {
+            KOBS_DIGITS(kept)[2] = (digit)(value >> 60);
+        }
+        return kept;
+    }
+#endif
+    Py_XDECREF(kept);
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+static void
+put_item(PyObject *cause, Py_ssize_t index, PyObject *item)
+{
+    PyObject *before = PyTuple_GET_ITEM(cause, index);
+
+    PyTuple_SET_ITEM(cause, index, item);
+    Py_XDECREF(before);
+}
+
+/* As `put_item`, of a number; -1 with an exception set. */
+static int
+put_number(PyObject *cause, Py_ssize_t index, uint64_t value)
+{
+    PyObject *before = PyTuple_GET_ITEM(cause, index);
+
+    PyTuple_SET_ITEM(cause, index, NULL);
+    PyObject *made = make_number(before, value);
+    PyTuple_SET_ITEM(cause, index, made);
+    return made == NULL ? -1 : 0;
+}
+
+/* The cause inside of this span, all but its parent; NULL with an exception set. It is out of sight
+ * of the collector of garbage: there are only numbers in it. */
+static PyObject *
+make_cause(span_object *self, span_state *state, const place *at)
+{
+    PyTypeObject *type = (PyTypeObject *)state->cause_type;
+    PyObject *made = self->spare;
+
+    self->spare = NULL;
+    if (made == NULL) {
+        if ((made = type->tp_alloc(type, 6)) == NULL) {
+            return NULL;
+        }
+        PyObject_GC_UnTrack(made);
+    }
+    if (at->causality != NULL) {
+        put_item(made, 0, Py_NewRef(at->causality));
+    }
+    if ((at->causality == NULL && put_number(made, 0, at->causality_id) < 0)
+        || put_number(made, 2, self->span_id) < 0) {
+        Py_DECREF(made);
+        return NULL;
+    }
+    put_item(made, 3, Py_NewRef(at->sampled));
+    put_item(made, 4, Py_NewRef(at->high));
+    put_item(made, 5, Py_NewRef(Py_True));
+    return made;
+}
+
+/* It could not begin: as if nobody had asked. Keeps the exception that is set. */
+static void
+undo_begin(span_object *self)
+{
+    if (self->entry >= 0 && self->collector == self->state->collector) {
+        kobs_close_entry(&self->state->began->ring->ring, self->entry);
+    }
+    self->began_ns = self->event = self->span_id = 0;
+    self->entry = -1;
+    Py_CLEAR(self->collector);
 }
 
 /* 1 if the span has begun, 0 where Python is to begin it, -1 with an exception set. */
 static int
 begin(span_object *self)
 {
-    span_state *state = kobs_state_of_span(self);
-    PyObject *outer = NULL, *own = NULL, *number = NULL;
-    place at = {0};
+    span_state *state = self->state;
+    PyObject *outer = NULL, *own = NULL;
+    place at;
 
     if (self->began_ns != 0 || self->cause != NULL || self->category_number == NOT_KNOWN
-        || state->collector == NULL
+        || state->collector == NULL || self->name == NULL || self->kind == NULL
         || (self->given != Py_None && self->given != state->collector)
         || PyList_GET_ITEM(state->gate, 0) != Py_False) {
         return 0;
@@ -166,45 +245,38 @@ begin(span_object *self)
     }
     int done = find_place(state, outer, &at);
     if (done != 1) {
-        goto leave;
+        Py_DECREF(outer);
+        return done;
     }
-    done = -1;
-    uint64_t span_id = kobs_mint_id();
-    number = PyLong_FromUnsignedLongLong(span_id);
-    own = ((PyTypeObject *)state->cause_type)->tp_alloc((PyTypeObject *)state->cause_type, 6);
-    if (number == NULL || own == NULL) {
-        goto leave;
-    }
+    self->span_id = kobs_mint_id();
     self->began_ns = kobs_now();
     self->collector = Py_NewRef(state->collector);
-    record_begin(self, state, &at, span_id);
-    if (self->event != 0 || at.parent_number == NULL) {
-        Py_XSETREF(at.parent_number, self->event != 0 ? PyLong_FromUnsignedLongLong(self->event)
-                                                      : Py_NewRef(state->zero));
-        if (at.parent_number == NULL) {
-            goto leave;
-        }
+    if ((own = make_cause(self, state, &at)) == NULL || record_begin(self, state, &at) < 0) {
+        goto failed;
     }
-    PyTuple_SET_ITEM(own, 0, Py_NewRef(at.causality));
-    PyTuple_SET_ITEM(own, 1, Py_NewRef(at.parent_number));
-    PyTuple_SET_ITEM(own, 2, Py_NewRef(number));
-    PyTuple_SET_ITEM(own, 3, Py_NewRef(at.sampled));
-    PyTuple_SET_ITEM(own, 4, Py_NewRef(at.high));
-    PyTuple_SET_ITEM(own, 5, Py_NewRef(Py_True));
-    if (set_cause(state, own) < 0 || PyDict_SetItem(state->open_spans, number, (PyObject *)self) < 0) {
-        goto leave;
+    if (self->event == 0) {
+        put_item(own, 1, Py_NewRef(at.parent_number));
+    }
+    else if (put_number(own, 1, self->event) < 0) {
+        goto failed;
+    }
+    if (kobs_span_open(self) < 0) {
+        goto failed;
+    }
+    Py_XSETREF(self->token, PyContextVar_Set(state->cause_var, own));
+    if (self->token == NULL) {
+        kobs_span_close(self);
+        goto failed;
     }
     self->causality_id = at.causality_id;
-    self->span_id = span_id;
-    self->cause = Py_NewRef(own);
-    self->previous = Py_NewRef(outer);
-    done = 1;
-leave:
-    leave_place(&at);
-    Py_XDECREF(outer);
+    self->cause = own;
+    Py_XSETREF(self->previous, outer);
+    return 1;
+failed:
+    undo_begin(self);
     Py_XDECREF(own);
-    Py_XDECREF(number);
-    return done;
+    Py_DECREF(outer);
+    return -1;
 }
 
 PyObject *
@@ -218,35 +290,62 @@ kobs_span_enter(span_object *self, PyObject *Py_UNUSED(none))
     if (done < 0) {
         return NULL;
     }
-    return PyObject_CallMethodNoArgs((PyObject *)self, kobs_state_of_span(self)->enter);
+    if (self->began_ns == 0) {
+        self->span_id = self->causality_id = 0; /* what Python begins is Python's to end */
+    }
+    return PyObject_CallMethodNoArgs((PyObject *)self, self->state->enter);
 }
 
 /* -- the end --------------------------------------------------------------------------------- */
 
-/* Microseconds from which on a span is slow; negative with an exception set. */
-static double
-slow_us(span_object *self, span_state *state)
+/* Microseconds from which on a span is slow. 0, or -1 with an exception set. */
+static int
+slow_us(span_object *self, span_state *state, double *limit)
 {
-    PyObject *threshold = self->slow_ms;
+    double milliseconds;
 
-    if (threshold == Py_None) {
-        threshold = PyDict_GetItemWithError(state->slow_ms, self->category);
-        if (threshold == NULL) {
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(PyExc_KeyError, "a span of no known category");
-            }
-            return -1.0;
+    if (self->slow_ms != Py_None && self->slow_ms != NULL) {
+        milliseconds = PyFloat_AsDouble(self->slow_ms);
+        if (milliseconds == -1.0 && PyErr_Occurred()) {
+            return -1;
         }
     }
-    double limit = PyFloat_AsDouble(threshold);
-    return limit == -1.0 && PyErr_Occurred() ? -1.0 : limit * 1000.0;
+    else if (self->category_number < state->slow_ms.len / (Py_ssize_t)sizeof(double)) {
+        milliseconds = ((const double *)state->slow_ms.buf)[self->category_number];
+    }
+    else {
+        PyErr_SetString(PyExc_IndexError, "a span of no known category");
+        return -1;
+    }
+    *limit = milliseconds * 1000.0;
+    return 0;
+}
+
+/* A new reference to a float of this value. Most are dropped at once: then the same object is used
+ * for the next one. */
+static PyObject *
+make_duration(span_state *state, double value)
+{
+#if !KOBS_FREE_THREADED
+    PyObject *kept = state->duration;
+
+    if (kept != NULL && Py_REFCNT(kept) == 1) {
+        ((PyFloatObject *)kept)->ob_fval = value;
+        return Py_NewRef(kept);
+    }
+    kept = PyFloat_FromDouble(value);
+    Py_XSETREF(state->duration, Py_XNewRef(kept));
+    return kept;
+#else
+    (void)state;
+    return PyFloat_FromDouble(value);
+#endif
 }
 
 static int
-record_end(span_object *self, span_state *state, const uint8_t *attributes, uint64_t ended_ns,
-           double duration_us)
+record_end(span_object *self, span_state *state, const uint8_t *attributes, uint64_t ended_ns)
 {
-    PyObject *fields[] = {self->name, self->duration_us, self->status, state->nothing};
+    PyObject *fields[] = {self->name, NULL, self->status, state->nothing};
     kobs_given header = {
         .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_CATEGORY,
         .causality_id = self->causality_id,
@@ -256,6 +355,7 @@ record_end(span_object *self, span_state *state, const uint8_t *attributes, uint
         .flags = KOBS_FLAG_END,
         .json = attributes,
     };
+    double limit, duration_us = self->ended_after_us;
     uint64_t event;
     int64_t none;
     emitter_object *ended = state->ended; /* the span's collector holds it */
@@ -266,12 +366,13 @@ record_end(span_object *self, span_state *state, const uint8_t *attributes, uint
     if (self->entry >= 0) {
         kobs_close_entry(&ended->ring->ring, self->entry);
     }
-    if (kobs_emit(ended, fields, &header, &event, &none) < 0) {
+    if ((fields[1] = make_duration(state, duration_us)) == NULL) {
         return -1;
     }
-    double limit = slow_us(self, state);
-    if (limit < 0) {
-        return PyErr_Occurred() ? -1 : 0;
+    int done = kobs_emit(ended, fields, &header, &event, &none);
+    Py_DECREF(fields[1]);
+    if (done < 0 || slow_us(self, state, &limit) < 0) {
+        return -1;
     }
     if (duration_us >= limit) {
         PyObject *told = PyObject_CallMethod((PyObject *)self, "_tell_slow", "OOKdd",
@@ -282,6 +383,24 @@ record_end(span_object *self, span_state *state, const uint8_t *attributes, uint
         return told == NULL ? -1 : 0;
     }
     return 0;
+}
+
+/* What the cause was outside: by the token, or by value where the context is another one by now. */
+static int
+put_back(span_object *self, span_state *state)
+{
+    PyObject *token = self->token;
+
+    self->token = NULL;
+    if (token != NULL) {
+        int done = PyContextVar_Reset(state->cause_var, token);
+        Py_DECREF(token);
+        if (done == 0) {
+            return 0;
+        }
+        PyErr_Clear();
+    }
+    return set_cause(state, self->previous == NULL ? Py_None : self->previous);
 }
 
 /* The cause is what it was outside, unless something else has become the cause since. */
@@ -300,7 +419,7 @@ restore_cause(span_object *self, span_state *state)
     }
     Py_DECREF(now);
     if (own > 0) {
-        own = set_cause(state, self->previous == NULL ? Py_None : self->previous);
+        own = put_back(self, state);
     }
     return own < 0 ? -1 : 0;
 }
@@ -309,53 +428,54 @@ restore_cause(span_object *self, span_state *state)
 static int
 end(span_object *self, PyObject *error)
 {
-    span_state *state = kobs_state_of_span(self);
+    span_state *state = self->state;
     uint8_t attributes[INLINE_ATTRIBUTES + 1];
 
     if (self->began_ns == 0 || self->cause == NULL || error != Py_None || self->collector == NULL
         || self->collector != state->collector || self->entry == LEFT_OUT || self->span_id == 0
         || !PyTuple_Check(self->cause) || PyTuple_GET_SIZE(self->cause) != 6
-        || PyList_GET_ITEM(state->gate, 0) != Py_False) {
-        return 0;
-    }
-    bool any = self->attributes != NULL && self->attributes != Py_None;
-    if (!kobs_json_write(any ? self->attributes : state->nothing, INLINE_ATTRIBUTES, attributes)) {
+        || self->name == NULL || self->status == NULL
+        || PyList_GET_ITEM(state->gate, 0) != Py_False
+        || !kobs_span_write_attributes(self, attributes)) {
         return 0;
     }
     uint64_t ended_ns = kobs_now();
-    double duration_us = (double)(int64_t)(ended_ns - self->began_ns) / 1000.0;
-    Py_XSETREF(self->duration_us, PyFloat_FromDouble(duration_us));
-    if (self->duration_us == NULL) {
+    self->ended_after_us = (double)(int64_t)(ended_ns - self->began_ns) / 1000.0;
+    self->ended = true;
+    Py_CLEAR(self->duration_us);
+    if (record_end(self, state, attributes, ended_ns) < 0
+        && tell_mistake(self, state->collector) < 0) {
         return -1;
     }
-    if (record_end(self, state, attributes, ended_ns, duration_us) < 0) {
-        tell_mistake(self, state->collector);
-    }
     self->began_ns = 0;
-    if (PyDict_DelItem(state->open_spans, PyTuple_GET_ITEM(self->cause, 2)) < 0) {
-        PyErr_Clear(); /* somebody else took it out */
-    }
     if (restore_cause(self, state) < 0) {
         return -1;
     }
+    Py_CLEAR(self->token); /* where the cause is not ours to put back */
     Py_CLEAR(self->previous);
     return 1;
 }
 
+/* __exit__(kind, error, traceback) */
 PyObject *
 kobs_span_exit(span_object *self, PyObject *const *args, Py_ssize_t count)
 {
+    PyObject *answer = NULL;
+
     if (count != 3) {
         PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, got %zd", count);
         return NULL;
     }
     int done = end(self, args[1]);
     if (done > 0) {
-        Py_RETURN_NONE;
+        answer = Py_NewRef(Py_None);
     }
-    if (done < 0) {
-        return NULL;
+    else if (done == 0) {
+        PyObject *with_self[] = {(PyObject *)self, args[0], args[1], args[2]};
+        answer = PyObject_VectorcallMethod(self->state->exit, with_self, 4, NULL);
     }
-    PyObject *with_self[] = {(PyObject *)self, args[0], args[1], args[2]};
-    return PyObject_VectorcallMethod(kobs_state_of_span(self)->exit, with_self, 4, NULL);
+    if (self->began_ns == 0) {
+        kobs_span_close(self);
+    }
+    return answer;
 }

@@ -6,6 +6,102 @@
 
 /* -- what it records ------------------------------------------------------------------------- */
 
+void
+kobs_span_drop_few(span_object *self)
+{
+    while (self->few > 0) {
+        self->few--;
+        Py_CLEAR(self->keys[self->few]);
+        Py_CLEAR(self->values[self->few]);
+    }
+}
+
+/* Have the attributes in a dict. 0, or -1 with an exception set. */
+static int
+gather(span_object *self)
+{
+    if (self->attributes != NULL && self->attributes != Py_None) {
+        return 0;
+    }
+    PyObject *made = PyDict_New();
+    for (int index = 0; made != NULL && index < self->few; index++) {
+        if (PyDict_SetItem(made, self->keys[index], self->values[index]) < 0) {
+            Py_CLEAR(made);
+        }
+    }
+    if (made == NULL) {
+        return -1;
+    }
+    kobs_span_drop_few(self);
+    Py_XSETREF(self->attributes, made);
+    return 0;
+}
+
+PyObject *
+kobs_span_attributes(span_object *self)
+{
+    int done = 0;
+
+    KOBS_LOCK((PyObject *)self)
+    done = self->few > 0 ? gather(self) : 0;
+    KOBS_UNLOCK()
+    if (done < 0) {
+        return NULL;
+    }
+    return self->attributes == NULL ? Py_None : self->attributes;
+}
+
+/* Where a key is among the few; the place for a new one, `FEW` where there is none. */
+static int
+find_key(span_object *self, PyObject *key)
+{
+    int index = 0;
+
+    while (index < self->few && self->keys[index] != key
+           && PyUnicode_Compare(self->keys[index], key) != 0) {
+        index++;
+    }
+    return index;
+}
+
+int
+kobs_span_put(span_object *self, PyObject *key, PyObject *value)
+{
+    PyObject *before = NULL;
+    int done = 0, at = FEW;
+
+    KOBS_LOCK((PyObject *)self)
+    if (self->attributes == NULL || self->attributes == Py_None) {
+        at = find_key(self, key);
+    }
+    if (at < FEW) {
+        if (at == self->few) {
+            self->keys[self->few++] = Py_NewRef(key);
+        }
+        before = self->values[at];
+        self->values[at] = Py_NewRef(value);
+    }
+    else if ((done = gather(self)) == 0) {
+        done = PyObject_SetItem(self->attributes, key, value);
+    }
+    KOBS_UNLOCK()
+    Py_XDECREF(before);
+    return done;
+}
+
+bool
+kobs_span_write_attributes(span_object *self, uint8_t *at)
+{
+    bool written;
+
+    KOBS_LOCK((PyObject *)self)
+    written = self->attributes != NULL && self->attributes != Py_None
+        ? kobs_json_write(self->attributes, INLINE_ATTRIBUTES, at)
+        : kobs_json_write_pairs(self->keys, self->values, self->few, INLINE_ATTRIBUTES, at);
+    KOBS_UNLOCK()
+    return written;
+}
+
 static PyObject *
 span_record(span_object *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -13,23 +109,71 @@ span_record(span_object *self, PyObject *const *args, Py_ssize_t count)
         && PyUnicode_GET_LENGTH(args[0]) != 0
         && (PyUnicode_CheckExact(args[1]) || PyLong_CheckExact(args[1])
             || PyFloat_CheckExact(args[1]) || PyBool_Check(args[1]) || args[1] == Py_None)) {
-        if (self->attributes == NULL || self->attributes == Py_None) {
-            Py_XSETREF(self->attributes, PyDict_New());
-            if (self->attributes == NULL) {
-                return NULL;
-            }
-        }
-        return PyObject_SetItem(self->attributes, args[0], args[1]) < 0 ? NULL : Py_NewRef(self);
+        return kobs_span_put(self, args[0], args[1]) < 0 ? NULL : Py_NewRef(self);
     }
     if (count != 2) {
         PyErr_Format(PyExc_TypeError, "record() takes 2 arguments, got %zd", count);
         return NULL;
     }
     PyObject *with_self[] = {(PyObject *)self, args[0], args[1]};
-    return PyObject_VectorcallMethod(kobs_state_of_span(self)->record, with_self, 3, NULL);
+    return PyObject_VectorcallMethod(self->state->record, with_self, 3, NULL);
+}
+
+static PyObject *
+get_attributes(span_object *self, void *Py_UNUSED(closure))
+{
+    return Py_XNewRef(kobs_span_attributes(self));
+}
+
+static int
+set_attributes(span_object *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    kobs_span_drop_few(self);
+    Py_XSETREF(self->attributes, Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_duration(span_object *self, void *Py_UNUSED(closure))
+{
+    if (self->duration_us == NULL && self->ended) {
+        self->duration_us = PyFloat_FromDouble(self->ended_after_us);
+        return Py_XNewRef(self->duration_us);
+    }
+    return Py_NewRef(self->duration_us == NULL ? Py_None : self->duration_us);
+}
+
+static int
+set_duration(span_object *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    self->ended = false;
+    Py_XSETREF(self->duration_us, Py_XNewRef(value));
+    return 0;
 }
 
 /* -- the type -------------------------------------------------------------------------------- */
+
+/* A span without anything in it. */
+static span_object *
+make_empty(PyTypeObject *type)
+{
+    span_state *state = &((core_state *)PyType_GetModuleState(type))->span;
+    span_object *self = NULL;
+
+#if !KOBS_FREE_THREADED
+    if (state->free_count > 0) {
+        self = state->free[--state->free_count];
+        PyObject_Init((PyObject *)self, type);
+        PyObject_GC_Track(self);
+    }
+#endif
+    if (self == NULL && (self = (span_object *)type->tp_alloc(type, 0)) == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    self->entry = -1;
+    return self;
+}
 
 static PyObject *
 span_make(PyTypeObject *type, PyObject *const *args, size_t flagged, PyObject *keywords)
@@ -41,7 +185,7 @@ span_make(PyTypeObject *type, PyObject *const *args, size_t flagged, PyObject *k
                                          "collector; make one with span_operation(...)");
         return NULL;
     }
-    span_object *self = (span_object *)type->tp_alloc(type, 0);
+    span_object *self = make_empty(type);
     if (self == NULL) {
         return NULL;
     }
@@ -51,8 +195,7 @@ span_make(PyTypeObject *type, PyObject *const *args, size_t flagged, PyObject *k
     self->pid = Py_NewRef(args[3]);
     self->slow_ms = Py_NewRef(args[4]);
     self->given = Py_NewRef(args[5]);
-    self->status = Py_NewRef(kobs_state_of_span(self)->unset);
-    self->entry = -1;
+    self->status = Py_NewRef(self->state->unset);
     uint64_t category;
     if (kobs_unsigned(self->category, 15, &category) < 0) {
         PyErr_Clear();
@@ -75,7 +218,8 @@ span_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 #define FOR_EACH_OBJECT(self, what) \
     what(self->name); what(self->kind); what(self->category); what(self->pid); \
     what(self->slow_ms); what(self->given); what(self->cause); what(self->collector); \
-    what(self->attributes); what(self->previous); what(self->status); what(self->duration_us)
+    what(self->attributes); what(self->previous); what(self->status); what(self->duration_us); \
+    what(self->token)
 
 static int
 span_traverse(span_object *self, visitproc visit, void *arg)
@@ -90,7 +234,44 @@ span_clear(span_object *self)
 {
     Py_CLEAR(self->attributes);
     Py_CLEAR(self->previous);
+    Py_CLEAR(self->token);
     return 0;
+}
+
+#if !KOBS_FREE_THREADED
+/* Keep the memory of a span without anything in it, and with what may become a cause again. False
+ * where enough is kept already. */
+static bool
+keep_memory(span_object *self, PyTypeObject *type)
+{
+    span_state *state = self->state;
+    PyObject *cause = self->spare;
+
+    if (type != state->span_type || state->free_count == KOBS_FREE_SPANS) {
+        return false;
+    }
+    *self = (span_object){.ob_base = self->ob_base, .spare = cause};
+    state->free[state->free_count++] = self;
+    return true;
+}
+#endif
+
+/* The cause of a span that began in C goes with it where nobody else has it. */
+static void
+take_spare(span_object *self)
+{
+#if !KOBS_FREE_THREADED
+    PyObject *cause = self->cause;
+
+    if (cause != NULL && self->spare == NULL && self->span_id != 0 && Py_REFCNT(cause) == 1
+        && (PyObject *)Py_TYPE(cause) == self->state->cause_type && PyTuple_GET_SIZE(cause) == 6) {
+        PyObject_GC_UnTrack(cause);
+        self->spare = cause;
+        self->cause = NULL;
+    }
+#else
+    (void)self;
+#endif
 }
 
 static void
@@ -99,9 +280,33 @@ span_dealloc(span_object *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
+    take_spare(self);
+    kobs_span_drop_few(self);
     FOR_EACH_OBJECT(self, Py_CLEAR);
+#if !KOBS_FREE_THREADED
+    if (keep_memory(self, type)) {
+        Py_DECREF(type);
+        return;
+    }
+#endif
+    Py_CLEAR(self->spare);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
+}
+
+static void
+free_memory(span_state *state)
+{
+#if !KOBS_FREE_THREADED
+    while (state->free_count > 0) {
+        span_object *self = state->free[--state->free_count];
+        Py_CLEAR(self->spare);
+        PyObject_GC_Del(self);
+    }
+    Py_CLEAR(state->duration);
+#else
+    (void)state;
+#endif
 }
 
 static PyMethodDef methods[] = {
@@ -118,20 +323,25 @@ static PyMemberDef members[] = {
     {"kind", T_OBJECT, offsetof(span_object, kind), 0,
      PyDoc_STR("internal, server, client, producer or consumer.")},
     {"status", T_OBJECT, offsetof(span_object, status), 0, PyDoc_STR("unset, ok or error.")},
-    {"duration_us", T_OBJECT, offsetof(span_object, duration_us), 0,
-     PyDoc_STR("From begin to end in microseconds; None before the end.")},
     {"_category", T_OBJECT, offsetof(span_object, category), 0, NULL},
     {"_pid", T_OBJECT, offsetof(span_object, pid), 0, NULL},
     {"_slow_ms", T_OBJECT, offsetof(span_object, slow_ms), 0, NULL},
     {"_given", T_OBJECT, offsetof(span_object, given), 0, NULL},
     {"_cause", T_OBJECT, offsetof(span_object, cause), 0, NULL},
     {"_collector", T_OBJECT, offsetof(span_object, collector), 0, NULL},
-    {"_attributes", T_OBJECT, offsetof(span_object, attributes), 0, NULL},
     {"_previous", T_OBJECT, offsetof(span_object, previous), 0, NULL},
+    {"_token", T_OBJECT, offsetof(span_object, token), 0, NULL},
     {"_began_ns", T_ULONGLONG, offsetof(span_object, began_ns), 0, NULL},
     {"_event", T_ULONGLONG, offsetof(span_object, event), 0, NULL},
     {"_entry", T_LONGLONG, offsetof(span_object, entry), 0, NULL},
     {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef getters[] = {
+    {"duration_us", (getter)get_duration, (setter)set_duration,
+     PyDoc_STR("From begin to end in microseconds; None before the end."), NULL},
+    {"_attributes", (getter)get_attributes, (setter)set_attributes, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot slots[] = {
@@ -141,6 +351,7 @@ static PyType_Slot slots[] = {
     {Py_tp_clear, span_clear},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
+    {Py_tp_getset, getters},
     {0, NULL},
 };
 
@@ -151,16 +362,32 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-/* span_type(base, cause, cause_type, open_spans, slow_ms, modules) -> type */
+/* Doubles to look at, that go on being another object's. 0, or -1 with an exception set. */
+static int
+take_doubles(Py_buffer *to, PyObject *from)
+{
+    PyBuffer_Release(to);
+    if (PyObject_GetBuffer(from, to, PyBUF_CONTIG_RO | PyBUF_FORMAT) < 0) {
+        return -1;
+    }
+    if (to->format == NULL || strcmp(to->format, "d") != 0) {
+        PyBuffer_Release(to);
+        PyErr_SetString(PyExc_TypeError, "expected an array of doubles");
+        return -1;
+    }
+    return 0;
+}
+
+/* span_type(base, cause, cause_type, slow_ms, modules) -> type */
 PyObject *
 kobs_span_type(PyObject *module, PyObject *args)
 {
     span_state *state = &((core_state *)PyModule_GetState(module))->span;
-    PyObject *base, *cause, *cause_type, *open_spans, *slow_ms, *modules;
+    PyObject *base, *cause, *cause_type, *slow_ms, *modules;
 
-    if (!PyArg_ParseTuple(args, "O!OO!O!O!O!:span_type", &PyType_Type, &base, &cause, &PyType_Type,
-                          &cause_type, &PyDict_Type, &open_spans, &PyDict_Type, &slow_ms,
-                          &PyDict_Type, &modules)) {
+    if (!PyArg_ParseTuple(args, "O!OO!OO!:span_type", &PyType_Type, &base, &cause, &PyType_Type,
+                          &cause_type, &slow_ms, &PyDict_Type, &modules)
+        || take_doubles(&state->slow_ms, slow_ms) < 0) {
         return NULL;
     }
     PyObject *bases = PyTuple_Pack(1, base);
@@ -170,10 +397,10 @@ kobs_span_type(PyObject *module, PyObject *args)
         return NULL;
     }
     ((PyTypeObject *)type)->tp_vectorcall = (vectorcallfunc)(void (*)(void))span_make;
+    free_memory(state);
+    Py_XSETREF(state->span_type, (PyTypeObject *)Py_NewRef(type));
     Py_XSETREF(state->cause_var, Py_NewRef(cause));
     Py_XSETREF(state->cause_type, Py_NewRef(cause_type));
-    Py_XSETREF(state->open_spans, Py_NewRef(open_spans));
-    Py_XSETREF(state->slow_ms, Py_NewRef(slow_ms));
     Py_XSETREF(state->modules, Py_NewRef(modules));
     Py_XSETREF(state->zero, PyLong_FromLong(0));
     Py_XSETREF(state->nothing, PyDict_New());
@@ -182,7 +409,7 @@ kobs_span_type(PyObject *module, PyObject *args)
     Py_XSETREF(state->enter, PyUnicode_InternFromString("_enter"));
     Py_XSETREF(state->exit, PyUnicode_InternFromString("_exit"));
     Py_XSETREF(state->record, PyUnicode_InternFromString("_record"));
-    if (!state->nothing || !state->unset || !state->opentelemetry || !state->enter || !state->exit
+    if (!state->zero || !state->nothing || !state->unset || !state->opentelemetry || !state->enter || !state->exit
         || !state->record) {
         Py_CLEAR(type);
     }
@@ -226,10 +453,9 @@ kobs_wire_spans(PyObject *module, PyObject *args)
 int
 kobs_visit_spans(span_state *state, visitproc visit, void *arg)
 {
+    Py_VISIT(state->span_type);
     Py_VISIT(state->cause_var);
     Py_VISIT(state->cause_type);
-    Py_VISIT(state->open_spans);
-    Py_VISIT(state->slow_ms);
     Py_VISIT(state->collector);
     Py_VISIT(state->began);
     Py_VISIT(state->ended);
@@ -240,6 +466,9 @@ kobs_visit_spans(span_state *state, visitproc visit, void *arg)
 void
 kobs_clear_spans(span_state *state)
 {
+    kobs_span_close_all(state);
+    free_memory(state); /* as long as there is the type */
+    Py_CLEAR(state->span_type);
     Py_CLEAR(state->collector);
     Py_CLEAR(state->began);
     Py_CLEAR(state->ended);
@@ -247,8 +476,7 @@ kobs_clear_spans(span_state *state)
     Py_CLEAR(state->trace_high);
     Py_CLEAR(state->cause_var);
     Py_CLEAR(state->cause_type);
-    Py_CLEAR(state->open_spans);
-    Py_CLEAR(state->slow_ms);
+    PyBuffer_Release(&state->slow_ms);
     Py_CLEAR(state->modules);
     Py_CLEAR(state->zero);
     Py_CLEAR(state->nothing);
