@@ -39,12 +39,14 @@ class Cell:
     def __init__(self, payload_format: str, *, begins: bool) -> None:
         self._format = payload_format
         self.begins = begins
-        self.wiring: tuple[Callable[..., Any], Callable[[str], int], int]
+        self.wiring: tuple[Any, Callable[[str], int], Callable[[str], int | None], int]
+        """What publishes (a `BeginPublisher`, or `Writers`), what interns, what knows the strings
+        that were, and the process."""
 
     def wire(self, ring: Ring, pid: int) -> None:
         """Publish into `ring` from here on."""
-        make = ring.begin_publisher if self.begins else ring.publisher
-        self.wiring = (make(self._format), ring.intern, pid)
+        make = ring.begin_publisher if self.begins else ring.writers
+        self.wiring = (make(self._format), ring.intern, ring.known, pid)
 
 
 class ThreadIds(_thread._local):
@@ -196,13 +198,13 @@ def _written_emitter(
         parameters += f"{field.name}=default{index}, " if not field.required else f"{field.name}, "
     arguments = ", ".join(schema.field_names)
     severity, category = int(schema.severity), int(schema.category)
-    publish = "event = publish("
+    publish, close = "event = publish[1][lane](publish[0](", "))"
     if cell.begins:
         name = schema.name_field
         named = f"intern(str({name}))" if name else "0"
         if name and isinstance(schema.field(name).kind, InternedName):
             named = f"e_{name}"
-        publish = f"event, entry = publish({named}, "
+        publish, close = f"event, entry = publish({named}, lane, ", ")"
     lines = [
         f"def emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
         " causality_id=None, parent=None, span_id=None, link=0, timestamp_ns=None, flags=0):",
@@ -231,23 +233,45 @@ def _written_emitter(
             else ("        if more < 0: return 0",)
         ),
         "        flags |= more",
-        "    publish, intern, own_pid = cell.wiring",
+        "    publish, intern, known, own_pid = cell.wiring",
         "    scope = origin_get() if origin_used[0] else ''",
         "    try:",
         "        if scope: scope = intern(scope)",
         *(f"        {line}" for line in statements),
-        f"        {publish}lane, clock() if timestamp_ns is None else timestamp_ns,"
+        f"        {publish}clock() if timestamp_ns is None else timestamp_ns,"
         " causality_id or 0, parent or 0, span_id or 0, link or 0, own_pid if pid is None else pid,"
         f" threads[0].tid if tid is None else tid, {schema.type_id}, level, flags,"
-        f" scope or 0, {', '.join(values)})",
+        f" scope or 0, {', '.join(values)}{close}",
         f"    except errors as error: explain(error, ({arguments},), pid, link, parent)",
     ]
+    tail = [f"    return {'event, entry' if cell.begins else 'event'}"]
     if analyse is not None:
-        lines.append(
-            f"    if event: analyse({_analysed_name(schema) or repr('')}, duration_us, event)"
-        )
-    lines.append(f"    return {'event, entry' if cell.begins else 'event'}")
-    exec("\n".join(lines), names)
+        name = _analysed_name(schema) or repr("")
+        tail.insert(0, f"    if event: analyse({name}, duration_us, event)")
+    exec("\n".join(lines + tail), names)
+    if cell.begins:
+        return names["emit"]
+    # Most calls give no more than the fields and `pid`, and go straight: a function with ten
+    # keywords costs three times as much to call, also where none is given.
+    names["general"] = names.pop("emit")
+    lines = [
+        f"def emit({parameters}*, pid=None, **_header):",
+        f"    if _header or gate[0]: return general({arguments}, pid=pid, **_header)",
+        "    cause = cause_get()",
+        "    if cause is None: causality_id = parent = span_id = 0",
+        "    else: causality_id, parent, span_id = cause[:3]",
+        "    (pack, write), intern, known, own_pid = cell.wiring",
+        "    flags = 0",
+        "    try:",
+        "        scope = intern(origin_get()) if origin_used[0] else 0",
+        *(f"        {line}" for line in statements),
+        f"        event = write[{lane_of(schema, severity)}](pack(clock(), causality_id or 0,"
+        f" parent or 0, span_id or 0, 0, own_pid if pid is None else pid, threads[0].tid,"
+        f" {schema.type_id}, {severity | category << 4}, flags, scope, {', '.join(values)}))",
+        f"    except errors as error: explain(error, ({arguments},), pid, 0, None)",
+    ]
+    exec("\n".join(lines + tail), names)
+    names["emit"].general = names["general"]
     return names["emit"]
 
 

@@ -98,7 +98,9 @@ class Emitting:
                 "for instance ProcessCreated(name='sh', priority=5)"
             )
         cls = type(payload)
-        return self._emitter(cls)(
+        emitter = self._emitter(cls)
+        # With the Python core: the half of the emitter that takes all of these.
+        return getattr(emitter, "general", emitter)(
             *[getattr(payload, name) for name in cls.__kobs_schema__.field_names],
             pid=pid, tid=tid, severity=severity, category=category, causality_id=causality_id,
             parent=parent, span_id=span_id, link=link, timestamp_ns=timestamp_ns, flags=flags,

@@ -151,7 +151,7 @@ class InternedName(FieldKind):
         return _string(value, where)
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
-        return [f"{arg} = intern({arg})"], [arg], {}
+        return [f"{arg} = known({arg}) or intern({arg})"], [arg], {}
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> str:
         return strings(values[0])

@@ -183,8 +183,8 @@ class Schema:
     def encode_source(self) -> tuple[list[str], list[str], dict[str, Any]]:
         """Python source that turns arguments named as the fields into `struct` values.
 
-        (statements, value expressions, names the source needs); it also uses `intern` and
-        `refuse` and may set bits of `flags`.
+        (statements, value expressions, names the source needs); it also uses `intern`, `known`
+        and `refuse` and may set bits of `flags`.
         """
         statements: list[str] = []
         expressions: list[str] = []

@@ -26,6 +26,18 @@ event is lost its id is 0, and the entry keeps an id of its own, in `ids.NO_LANE
 raises the entry is free again."""
 
 
+Writer = Callable[[bytes], int]
+"""Publishes a body that is packed already; the event's id, 0 where it was lost (counted)."""
+
+
+class Writers(NamedTuple):
+    """A publisher in two steps: what packs a body, and what publishes one, by lane."""
+
+    pack: Callable[..., bytes]
+    """Takes what a `Publisher` takes after the lane."""
+    write: tuple[Writer, ...]
+
+
 class RawSlot(NamedTuple):
     """One finished slot, copied: which event it is, and its 192 bytes."""
 
@@ -123,8 +135,16 @@ class Ring(Protocol):
         byte-order character; standard sizes, no alignment: pad with `x`)."""
         ...
 
+    def writers(self, payload_format: str) -> Writers:
+        """The same in two steps."""
+        ...
+
     def intern(self, text: str) -> int:
         """The id of `text` in the string region; 0 if the region is full (counted)."""
+        ...
+
+    def known(self, text: str) -> int | None:
+        """What `intern` gave for `text` before; None where it was not asked."""
         ...
 
     def string(self, string_id: int) -> str:

@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from kobs._core.contract import BeginPublisher, Publisher
+from kobs._core.contract import BeginPublisher, Publisher, Writer, Writers
 from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
 from kobs._core.regions import InFlightTable
 from kobs._core.segments import Mapped, SegmentWriter
 from kobs.errors import SchemaError
 from kobs.ids import NO_LANE, TICKET_MASK, id_prefix
 
-_WORDS = SLOT_SIZE // 8
 _GRANT = 1024
 """Tickets that a discarding lane hands out at a time."""
 
@@ -137,61 +136,56 @@ def payload_packer(payload_format: str) -> struct.Struct:
     return packer
 
 
-def make_publisher(
+def make_writers(
     payload_format: str,
     lanes: list[Lane],
     count_loss: Callable[[str], None],
     segments: SegmentWriter | None,
-) -> tuple[Publisher, Callable[[], None]]:
-    """A publisher for payloads of `payload_format`, and what makes it publish nothing any more."""
+) -> tuple[Writers, Callable[[], None]]:
+    """Writers for payloads of `payload_format`, and what makes them write nothing any more."""
     packer = payload_packer(payload_format)
-    stops: list[Callable[[], None]] = []
-    publish: Publisher | None = None
-    for lane in reversed(lanes):
-        if segments is None:
-            publish, stop = _lane_publisher(packer, lane, count_loss, publish)
-        else:
-            publish, stop = _segmented_publisher(packer, lane, count_loss, publish, segments)
-        stops.append(stop)
-    assert publish is not None
+    made = [
+        _lane_writer(packer.size, lane, count_loss)
+        if segments is None
+        else _segmented_writer(packer.size, lane, count_loss, segments)
+        for lane in lanes
+    ]
 
     def stop_all() -> None:
-        for stop in stops:
+        for _, stop in made:
             stop()
 
-    return publish, stop_all
+    return Writers(packer.pack, tuple(write for write, _ in made)), stop_all
 
 
-def _lane_publisher(
-    packer: struct.Struct,
-    state: Lane,
-    count_loss: Callable[[str], None],
-    other: Publisher | None,
-) -> tuple[Publisher, Callable[[], None]]:
-    """A publisher for one lane, which passes events of another lane on to `other`."""
-    mine = state.lane
+def make_publisher(writers: Writers) -> Publisher:
+    """A publisher that packs and writes."""
+    pack, write = writers
+
+    def publish(lane: int, *body: object) -> int:
+        # Packed before a ticket is taken: a value that does not fit leaves no gap.
+        return write[lane](pack(*body))
+
+    return publish
+
+
+def _lane_writer(
+    size: int, state: Lane, count_loss: Callable[[str], None]
+) -> tuple[Writer, Callable[[], None]]:
     take = state.take
     refill = state.refill
     count = count_loss
-    claim = state.writing.setdefault
-    claimed = state.writing.get
-    release = state.writing.__delitem__
+    writing = state.writing
     mask = state.slots - 1
-    first_word = state.base
+    first_byte = state.base * 8
     memory = state.memory
     words = state.words
     head_word = state.head_word
     prefix = state.prefix
-    pack = packer.pack
-    size = packer.size
+    put = _stamped(size)
     ticket_mask = TICKET_MASK
-    per_slot = _WORDS
 
-    def publish(lane: int, *body: object) -> int:
-        if lane != mine:
-            return other(lane, *body) if other is not None else 0
-        # Packed before a ticket is taken: a value that does not fit leaves no gap.
-        data = pack(*body)
+    def write(body: bytes) -> int:
         try:
             ticket = take()
         except IndexError:
@@ -201,25 +195,25 @@ def _lane_publisher(
                 return 0
         index = ticket & mask
         try:
-            if claim(index, ticket) != ticket:
+            if writing.setdefault(index, ticket) != ticket:
                 count("contended")
                 return 0
-            word = first_word + index * per_slot
-            stamp = (ticket + 1) << 1
+            start = first_byte + index * SLOT_SIZE
+            word = start >> 3
+            end = ticket + 1
+            stamp = end << 1
             if words[word] >= stamp:
-                release(index)
+                del writing[index]
                 count("contended")  # Lapped while it was stalled.
                 return 0
-            words[word] = stamp | 1
-            start = word * 8 + 8
-            memory[start : start + size] = data
+            put(memory, start, stamp | 1, body)
             words[word] = stamp
-            words[head_word] = ticket + 1
-            release(index)
+            words[head_word] = end
+            del writing[index]
         except BaseException:
             # A signal handler raised (KeyboardInterrupt), anywhere above: no claim may stay.
-            if claimed(index) == ticket:
-                release(index)
+            if writing.get(index) == ticket:
+                del writing[index]
             count("errors")
             raise
         return prefix | ticket & ticket_mask
@@ -228,45 +222,40 @@ def _lane_publisher(
         nonlocal take, refill, count
         take, refill, count = _stopped, _none_left, _not_counted
 
-    return publish, stop
+    return write, stop
 
 
-def _segmented_publisher(
-    packer: struct.Struct,
-    state: Lane,
-    count_loss: Callable[[str], None],
-    other: Publisher | None,
-    segments: SegmentWriter,
-) -> tuple[Publisher, Callable[[], None]]:
-    """As `_lane_publisher`, for a lane that goes on in further files: a comparison more before and
+def _stamped(size: int) -> Callable[..., None]:
+    """What writes the stamp of a slot and then a body of `size` bytes: (memory, offset, stamp,
+    body)."""
+    return struct.Struct(f"Q{size}s").pack_into
+
+
+def _segmented_writer(
+    size: int, state: Lane, count_loss: Callable[[str], None], segments: SegmentWriter
+) -> tuple[Writer, Callable[[], None]]:
+    """As `_lane_writer`, for a lane that goes on in further files: a comparison more before and
     one after."""
     mine = state.lane
     take = state.take
     count = count_loss
-    claim = state.writing.setdefault
-    claimed = state.writing.get
-    release = state.writing.__delitem__
+    writing = state.writing
     mask = state.slots - 1
-    first_word = state.base
+    first_byte = state.base * 8
     first_ticket = state.first_ticket
     to_half = mask.bit_length() - 1
     heads = state.words
     head_word = state.head_word
     prefix = state.prefix
-    pack = packer.pack
-    size = packer.size
+    put = _stamped(size)
     ticket_mask = TICKET_MASK
-    per_slot = _WORDS
     locate = segments.locate
     look_ahead = segments.look_ahead
     nowhere: Mapped = (-1, state.memory, state.words, 0)
     here = nowhere
 
-    def publish(lane: int, *body: object) -> int:
+    def write(body: bytes) -> int:
         nonlocal here
-        if lane != mine:
-            return other(lane, *body) if other is not None else 0
-        data = pack(*body)
         try:
             ticket = take()
         except IndexError:
@@ -284,25 +273,25 @@ def _segmented_publisher(
         index = ticket & mask
         slot = first_claim + index
         try:
-            if claim(slot, ticket) != ticket:
+            if writing.setdefault(slot, ticket) != ticket:
                 count("contended")
                 return 0
-            word = first_word + index * per_slot
-            stamp = (ticket + 1) << 1
+            start = first_byte + index * SLOT_SIZE
+            word = start >> 3
+            end = ticket + 1
+            stamp = end << 1
             if words[word] >= stamp:
-                release(slot)
+                del writing[slot]
                 count("contended")  # Lapped while it was stalled.
                 return 0
-            words[word] = stamp | 1
-            start = word * 8 + 8
-            memory[start : start + size] = data
+            put(memory, start, stamp | 1, body)
             words[word] = stamp
-            heads[head_word] = ticket + 1
-            release(slot)
+            heads[head_word] = end
+            del writing[slot]
         except BaseException:
             # A signal handler raised (KeyboardInterrupt), anywhere above: no claim may stay.
-            if claimed(slot) == ticket:
-                release(slot)
+            if writing.get(slot) == ticket:
+                del writing[slot]
             count("errors")
             raise
         if wanted != half:
@@ -319,7 +308,7 @@ def _segmented_publisher(
         rebind()
 
     segments.rebind.append(rebind)
-    return publish, stop
+    return write, stop
 
 
 def make_begin_publisher(

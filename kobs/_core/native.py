@@ -5,11 +5,12 @@ What runs once a ring, a segment or a new string stays in Python, and is the Pyt
 
 import ctypes
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import kobs._core._native as _native
 from kobs._core import layout
-from kobs._core.contract import BeginPublisher, Publisher, RawSlot, Reader
+from kobs._core.contract import BeginPublisher, RawSlot, Reader, Writers
 from kobs._core.lanes import Lane, payload_packer
 from kobs._core.layout import Counters, Header
 from kobs._core.native_reader import attach, lane_of
@@ -88,15 +89,11 @@ class NativeRing(PythonRing):
     def _make_lane(self, *arguments: Any) -> Lane:
         return NativeLane(*arguments)
 
-    def publisher(self, payload_format: str) -> Publisher:
+    def writers(self, payload_format: str) -> Writers:
         self._check_open()
-        pack = payload_packer(payload_format).pack
-        native_publish = self.native.publish
-
-        def publish(lane: int, *body: object) -> int:
-            return native_publish(lane, pack(*body))
-
-        return publish
+        publish = self.native.publish
+        write = tuple(partial(publish, lane) for lane in range(layout.LANES))
+        return Writers(payload_packer(payload_format).pack, write)
 
     def begin_publisher(self, payload_format: str) -> BeginPublisher:
         self._check_open()

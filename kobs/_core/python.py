@@ -14,13 +14,21 @@ from typing import Any
 
 from kobs._core import layout, memory, notices, regions
 from kobs._core.attached import attach
-from kobs._core.contract import BeginPublisher, LossCounts, OpenEvent, Publisher, Reader
+from kobs._core.contract import (
+    BeginPublisher,
+    LossCounts,
+    OpenEvent,
+    Publisher,
+    Reader,
+    Writers,
+)
 from kobs._core.lanes import (
     DiscardingLane,
     Lane,
     counted,
     make_begin_publisher,
     make_publisher,
+    make_writers,
     payload_packer,
 )
 from kobs._core.layout import LANES, Counters, Header, ReaderEntry, SlotHeader
@@ -160,6 +168,7 @@ class PythonRing:
         }
         self._strings = regions.Region(view, header.strings)
         self._string_ids: dict[str, int] = {}
+        self.known = self._string_ids.get
         self._schemas = regions.Region(view, header.schema)
         self._schema_types: set[int] = set()
         self._schemas.append(_slot_schema(), 0)
@@ -202,10 +211,13 @@ class PythonRing:
     # Producers
 
     def publisher(self, payload_format: str) -> Publisher:
+        return make_publisher(self.writers(payload_format))
+
+    def writers(self, payload_format: str) -> Writers:
         self._check_open()
-        publish, stop = make_publisher(payload_format, self.lanes, self.count, self._segments)
+        writers, stop = make_writers(payload_format, self.lanes, self.count, self._segments)
         self._stops.append(stop)
-        return publish
+        return writers
 
     def begin_publisher(self, payload_format: str) -> BeginPublisher:
         publish = self.publisher(payload_format)

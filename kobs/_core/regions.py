@@ -28,8 +28,10 @@ class Region:
     """Appends records to a region. Safe between threads and against signal handlers.
 
     A place is claimed by `dict.setdefault`, which is atomic; who finds a place taken goes on
-    behind it. In memory a record's length is written first and its id last: a record whose id is
-    still 0 is skipped by readers, one whose length is 0 is the end.
+    behind it. A claim is the record's size as a float: each is an object of its own, as small ints
+    are not, so `is` tells whose, and the garbage collector walks none of them. In memory a record's
+    length is written first and its id last: a record whose id is still 0 is skipped by readers, one
+    whose length is 0 is the end.
     """
 
     def __init__(self, memory: memoryview, info: layout.RegionInfo) -> None:
@@ -39,7 +41,7 @@ class Region:
         self._words = memory.cast("I")
         self._longs = memory.cast("Q")
         self._used_at = info.offset // 8
-        self._claims: dict[int, _Claim] = {}
+        self._claims: dict[int, float] = {}
         self._end = 0
         self._records = 0
 
@@ -50,7 +52,7 @@ class Region:
         """
         size = record_size(len(data))
         claims = self._claims
-        claim = _Claim(size)
+        claim = float(size)
         at = self._end
         while True:
             if at + size > self._size:
@@ -58,7 +60,7 @@ class Region:
             held = claims.setdefault(at, claim)
             if held is claim:
                 break
-            at += held
+            at += int(held)
         if record_id is None:
             record_id = at // 8 + 1
         place = self._start + at
@@ -71,10 +73,6 @@ class Region:
             self._longs[self._used_at] = at + size
             self._longs[self._used_at + 1] = self._records
         return record_id
-
-
-class _Claim(int):
-    """The size of a claimed record; each claim is an object of its own, so `is` tells whose."""
 
 
 def read_record(memory: memoryview, info: layout.RegionInfo, at: int) -> tuple[int, bytes, int]:

@@ -1,5 +1,6 @@
 """Strings, schemas, the in-flight table and counters: in memory and in the file."""
 
+import gc
 import json
 import struct
 import threading
@@ -14,6 +15,16 @@ from kobs.ids import NO_LANE, event_id, split_id
 @pytest.fixture
 def ring(make, tmp_path):
     return make(64, path=tmp_path / "a.kobs")
+
+
+def test_the_garbage_collector_has_no_more_to_walk_for_each_string(ring):
+    ring.intern("the first")
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(100):
+        ring.intern(f"string {number}")
+    gc.collect()
+    assert len(gc.get_objects()) < before + 50
 
 
 def test_a_string_has_one_id_and_is_in_the_file_before_it_is_used(ring, core):

@@ -92,6 +92,8 @@ active [PRODUCERS] proctype Producer() {
         };
         if :: !holds -> goto next :: else fi;
 #endif
+        /* In C this look is a claim on the stamp that is expected; where that one is there, look and
+         * claim are one step, which is one of the orders that are tried here. */
         STEP(d_step { seen = HERE.stamp[SLOT(ticket)]; steps++ });
 #ifdef WAIT
         STEP(d_step { !(HERE.stamp[SLOT(ticket)] & 1) -> seen = HERE.stamp[SLOT(ticket)] });

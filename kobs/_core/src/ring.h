@@ -98,6 +98,25 @@ kobs_fetch(const kobs_slot *slot)
     __builtin_prefetch(&slot->words[8], 1);
 }
 
+/* The stamp that the slot of a ticket usually has: none in memory that is used for the first time,
+ * as that of further segments always is, else that of the ticket one round before. */
+static inline uint64_t
+kobs_finished_before(const kobs_ring *ring, const kobs_lane *lane, uint64_t ticket)
+{
+    if (ring->locate != NULL || ticket - lane->first_ticket <= lane->mask) {
+        return 0;
+    }
+    return kobs_finished(ticket - lane->mask - 1);
+}
+
+/* Claim a slot whose stamp is `*seen`; false where it is another one, which `*seen` is then. */
+static inline bool
+kobs_claim(kobs_slot *slot, uint64_t *seen, uint64_t finished)
+{
+    return atomic_compare_exchange_strong_explicit(&slot->words[0], seen, finished | 1,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
 /* Write `size` bytes of a body (header words and payload) as one event; its id, 0 if it was lost
  * (counted). */
 static inline uint64_t
@@ -130,13 +149,13 @@ kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_
     kobs_fetch(&place->slots[(ticket + KOBS_FETCH_AHEAD) & lane->mask]);
     KOBS_MAY_STALL();
 
-    /* Claim it from whoever finished it last. Who finds another one writing, or that it was
-     * lapped by a newer one, gives up. */
+    /* Claim it from whoever finished it last: who that was is guessed first. Memory that was not
+     * touched before is written to at once that way: looking first is a page fault of its own. Who
+     * finds another one writing, or that it was lapped by a newer one, gives up. */
     uint64_t finished = kobs_finished(ticket);
-    uint64_t seen = atomic_load_explicit(&slot->words[0], memory_order_relaxed);
-    if ((seen & 1) || seen >= finished
-        || !atomic_compare_exchange_strong_explicit(&slot->words[0], &seen, finished | 1,
-                                                    memory_order_acquire, memory_order_relaxed)) {
+    uint64_t seen = kobs_finished_before(ring, lane, ticket);
+    if (!kobs_claim(slot, &seen, finished)
+        && ((seen & 1) || seen >= finished || !kobs_claim(slot, &seen, finished))) {
         kobs_add(&ring->counters->contended, 1);
         return 0;
     }
