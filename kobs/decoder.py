@@ -1,14 +1,16 @@
 """From a slot's bytes to an event."""
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from operator import attrgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from kobs._core.contract import RawSlot
 from kobs._core.layout import SLOT_BODY_FORMAT, SLOT_HEADER_SIZE
 from kobs.errors import SchemaError
-from kobs.events import Event, _Fields
+from kobs.events import Event, _Fields, _restore
 from kobs.ids import event_id
 from kobs.levels import Category, Severity
 from kobs.schema import PayloadType, Schema, registered_types, schema_from_record
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _HEADER = Struct("=Q" + SLOT_BODY_FORMAT[1:]).unpack_from
 _SEVERITIES = list(Severity)
 _CATEGORIES = list(Category)
+_FREE_THREADED = "t" in sys.abiflags
+_ALL_FIELDS = attrgetter(*_Fields.__slots__)
 
 
 class Source(Protocol):
@@ -85,6 +89,8 @@ class EventDecoder:
         event.origin = self.source.string(origin) if origin else ""
         event._payload = None
         event._decoder = partial(schema.decode, slot.data[SLOT_HEADER_SIZE:], self.source.string)
+        if _FREE_THREADED:  # where a change of class has every other thread stop
+            return _restore(_ALL_FIELDS(event))
         event.__class__ = Event
         return event  # type: ignore[return-value]
 

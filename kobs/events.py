@@ -123,7 +123,10 @@ class Event(_Fields):
         """The typed payload."""
         payload = self._payload
         if payload is None:
-            payload = self._decoder()
+            decode = self._decoder
+            if decode is None:  # another thread, or a signal handler, did it meanwhile
+                return self._payload
+            payload = decode()
             object.__setattr__(self, "_payload", payload)
             object.__setattr__(self, "_decoder", None)
         return payload

@@ -9,6 +9,7 @@ import time
 import pytest
 
 MASK = (1 << 64) - 1
+FREE_THREADED = "t" in sys.abiflags
 
 
 def emit_number(publish, value, lane=0):
@@ -105,9 +106,12 @@ def test_threads_fill_a_discarding_ring_and_none_is_unaccounted_for(make):
         got += checked(reader.read())
     got += checked(reader.read())
     losses = ring.losses()
-    assert len(got) == sum(kept)
+    # Where threads run in parallel, one that the kernel stops in the midst of a publish, for longer
+    # than a reader waits, finishes an event that is lost already.
+    late = reader.lost - losses.contended
+    assert late >= 0 if FREE_THREADED else late == 0
+    assert len(got) == sum(kept) - late
     assert sum(kept) + losses.discarded + losses.contended == 6000
-    assert reader.lost == losses.contended
 
 
 def test_a_signal_handler_may_publish_in_the_middle_of_a_publish(make):

@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import sys
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -116,3 +119,31 @@ def test_events_carry_the_ambient_cause() -> None:
     assert (inside.causality_id, inside.parent, inside.span_id) == (99, 7, 8)
     assert (outright.causality_id, outright.parent) == (5, 6)
     assert (outside.causality_id, outside.parent, outside.span_id) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lines", range(1, 6))
+def test_a_payload_that_another_decodes_meanwhile(lines: int) -> None:
+    """A thread or a signal handler that comes after so many lines of who looks at it first."""
+    with Collector(size=64) as collector:
+        collector.emit(ProcessCreated("sh", 5))
+        (event,) = collector.snapshot()
+    seen = 0
+
+    def trace(frame: FrameType, what: str, _: object) -> Any:
+        nonlocal seen
+        if frame.f_code is not Event.payload.fget.__code__:  # type: ignore[attr-defined]
+            return None
+        seen += what == "line"
+        if seen == lines:
+            sys.settrace(None)
+            assert event.payload == ProcessCreated("sh", 5)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        payload = event.payload
+    finally:
+        sys.settrace(before)
+    assert payload == ProcessCreated("sh", 5)
+    assert seen >= lines

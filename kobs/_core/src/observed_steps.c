@@ -38,14 +38,18 @@ kobs_step_silence(stepped_object *self)
     PyErr_Restore(type, error, traceback);
 }
 
-/* What is told of it may run any code, which may step it too: such a step is the original's alone. */
+/* What is told of it may run any code, which may step it too, and so may other threads: such a step
+ * is the original's alone. */
 int
 kobs_step_enter(stepped_object *self)
 {
-    if (self->silent || self->stepping) {
+    if (self->silent || __atomic_exchange_n(&self->stepping, true, __ATOMIC_ACQUIRE)) {
         return 0;
     }
-    self->stepping = true;
+    if (self->silent) { /* since another thread's step */
+        self->stepping = false;
+        return 0;
+    }
     if (!self->started) {
         self->started = true;
         int routed = kobs_call_route(&self->call);

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-enum { MOST_KEPT_FREE = 1 << 20, PART_KEPT_FREE = 8 };
+enum { MOST_KEPT_FREE = 1 << 20, PART_KEPT_FREE = 4 };
 
 _Thread_local kobs_stack kobs_this_stack;
 

@@ -382,7 +382,7 @@ types_dealloc(types_object *self)
     }
     PyMem_Free(self->strings);
     Py_XDECREF(self->unkept);
-    PyMem_Free(self->spare);
+    PyMem_RawFree(self->spare); /* a scan has no interpreter to ask */
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
