@@ -181,9 +181,18 @@ class IdentifierKind(FieldKind):
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
         lines = [
             f"if {arg}.__class__ is str: {arg} = intern({arg}) | {IDENTIFIER_IS_STRING}",
-            f"elif {arg}.__class__ is not int or {arg} >= {IDENTIFIER_IS_STRING}: refuse()",
+            f"elif {arg}.__class__ is not int or {arg} >= {IDENTIFIER_IS_STRING}:"
+            f" {arg} = identifier({arg}, intern)",
         ]
-        return lines, [arg], {}
+        return lines, [arg], {"identifier": self._anew}
+
+    def _anew(self, value: Any, intern: Callable[[str], int]) -> int:
+        """A value of some other kind than most, in the payload's form."""
+        try:
+            found = self.check(value, "")
+        except FieldError:
+            raise FieldTypeError from None  # whoever catches it knows the field's name
+        return intern(found) | IDENTIFIER_IS_STRING if found.__class__ is str else int(found)
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> int | str:
         value: int = values[0]

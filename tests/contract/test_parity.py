@@ -16,7 +16,7 @@ from kobs.context import Cause, cause, origin
 from kobs.emitters import ThreadIds, make_emitter
 from kobs.payloads import SyscallExit
 
-from .twins import Colour, TwinOfAllKinds
+from .twins import Colour, TwinOfAllKinds, Word
 
 pytestmark = pytest.mark.c_core
 
@@ -33,7 +33,9 @@ numbers = st.sampled_from(
     [0, 1, -1, 255, 256, 65_536, (1 << 31) - 1, -(1 << 31), (1 << 32) - 1, 1 << 32, 1 << 62,
      (1 << 63) - 1, -(1 << 63), 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 200, -(1 << 200)]
 )  # fmt: skip
-odd = st.sampled_from([None, True, 1.5, "text", b"bytes", (), {}, float("nan"), Colour.GREEN])
+odd = st.sampled_from(
+    [None, True, 1.5, "text", b"bytes", (), {}, float("nan"), Colour.GREEN, Word("word")]
+)
 anything = st.one_of(numbers, names, odd)
 texts = names | st.binary(max_size=24).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 mappings = st.dictionaries(

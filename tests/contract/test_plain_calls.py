@@ -2,10 +2,11 @@
 
 import struct
 from contextlib import contextmanager
+from enum import IntEnum
 
 import pytest
 
-from kobs import ContextSwitch, ProcessCreated, SyscallExit, SyscallResult
+from kobs import ContextSwitch, ProcessCreated, QueueDepth, SyscallExit, SyscallResult
 from kobs.context import Cause, cause, origin
 from kobs.emitters import ThreadIds, make_emitter
 from kobs.errors import FieldError
@@ -97,3 +98,25 @@ def test_a_call_that_does_not_fit_leaves_no_gap(emitter, header):
     with pytest.raises(FieldError, match="pid"):
         emit(1, 2, "await", **{**header, "pid": -1})
     assert ring.produced() == 0
+
+
+class Number(IntEnum):
+    THREE = 3
+
+
+class Word(str):
+    pass
+
+
+@pytest.mark.parametrize(("given", "same"), [(Number.THREE, 3), (Word("jobs"), "jobs")])
+def test_an_identifier_may_be_a_program_s_own_kind_of_int_or_str(emitter, given, same):
+    ring, emit = emitter(QueueDepth)
+    own, plain = bodies(ring, [lambda: emit(given, 1, 2), lambda: emit(same, 1, 2)])
+    assert own == plain
+
+
+@pytest.mark.parametrize("given", [True, 1.5, None, -1, 1 << 63])
+def test_an_identifier_that_is_none_is_refused_by_name(emitter, given):
+    _, emit = emitter(QueueDepth)
+    with pytest.raises(FieldError, match=r"QueueDepth\.queue_id = "):
+        emit(given, 1, 2)

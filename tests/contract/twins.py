@@ -41,6 +41,13 @@ class Colour(IntEnum):
     GREEN = 200
 
 
+class Word(str):
+    """A string of a program's own kind."""
+
+    def __str__(self) -> str:
+        return f"the word {self!r}"
+
+
 @event_type(category=Category.IPC)
 class TwinOfAllKinds(PayloadType):
     """Every kind of field."""

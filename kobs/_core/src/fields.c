@@ -32,6 +32,27 @@ kobs_unsigned_anew(PyObject *value, uint64_t most, uint64_t *to)
     return *to > most ? kobs_refuse_range() : 0;
 }
 
+/* What is neither just a string nor just an int: a subclass, an enumeration's member. */
+int
+kobs_write_identifier_anew(PyObject *value, ring_object *ring, uint64_t *to)
+{
+    if (PyUnicode_Check(value)) {
+        PyObject *text = PyObject_Str(value);
+        if (text == NULL) {
+            return -1;
+        }
+        int64_t id = kobs_intern(ring, text);
+        Py_DECREF(text);
+        *to = (uint64_t)id | IDENTIFIER_IS_STRING;
+        return id < 0 ? -1 : 0;
+    }
+    if (PyBool_Check(value) || !PyIndex_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "expected an int or str, got %s", Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    return kobs_unsigned(value, IDENTIFIER_IS_STRING - 1, to);
+}
+
 int
 kobs_signed(PyObject *value, unsigned bits, int64_t *to)
 {

@@ -8,6 +8,7 @@
 #define IDENTIFIER_IS_STRING (1ull << 63)
 
 int kobs_refuse_range(void);
+int kobs_write_identifier_anew(PyObject *value, ring_object *, uint64_t *to);
 int kobs_signed(PyObject *value, unsigned bits, int64_t *to);
 int kobs_write_text(const kobs_field *, PyObject *value, uint8_t *at, uint8_t *flags);
 int kobs_write_json(const kobs_field *, PyObject *value, uint8_t *at, uint8_t *flags);
@@ -20,11 +21,10 @@ kobs_write_identifier(PyObject *value, ring_object *ring, uint64_t *to)
         *to = (uint64_t)id | IDENTIFIER_IS_STRING;
         return id < 0 ? -1 : 0;
     }
-    if (!PyLong_CheckExact(value)) {
-        PyErr_Format(PyExc_TypeError, "expected an int or str, got %s", Py_TYPE(value)->tp_name);
-        return -1;
+    if (PyLong_CheckExact(value)) {
+        return kobs_unsigned(value, IDENTIFIER_IS_STRING - 1, to);
     }
-    return kobs_unsigned(value, IDENTIFIER_IS_STRING - 1, to);
+    return kobs_write_identifier_anew(value, ring, to);
 }
 
 /* Write a value into a payload that has 8 bytes of room behind it: what follows the field there is
