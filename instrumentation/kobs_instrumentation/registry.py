@@ -11,7 +11,7 @@ from kobs_instrumentation.watch import _watch
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-SUBSYSTEMS = ("process", "vfs", "queue", "scheduler")
+SUBSYSTEMS = ("process", "vfs", "queue", "scheduler", "syscall")
 """Subsystems whose standard-library parts are watched."""
 
 SAYS = {
@@ -19,6 +19,7 @@ SAYS = {
     "vfs": ("FileOpened", "FileSlow", "FileChanged"),
     "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
     "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
+    "syscall": ("SyscallEnter", "SyscallExit", "SyscallSlow"),
 }
 """The payload types that each watch tells."""
 

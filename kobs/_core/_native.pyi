@@ -280,9 +280,10 @@ class TimedHook:
     def remove(self) -> None: ...
     def aim(
         self,
+        enter: Emitter | None,
         exit: Emitter | None,
         slow: Emitter | None,
-        shortest_us: float,
+        short_us: float,
         threshold_ms: float,
         /,
     ) -> None: ...

@@ -8,7 +8,9 @@ import io
 import os
 import pickle
 import socket
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -568,3 +570,100 @@ def test_nothing_is_kept_of_a_hook_that_is_gone() -> None:
     patcher.undo()
     gc.collect()
     assert gone == [1, 1]
+
+
+# -- other processes and interpreters --------------------------------------------------------
+
+
+def python(source: str) -> str:
+    """What a program in a process of its own prints."""
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+HEAD = """
+import os, sys, threading, _socket
+from kobs_instrumentation.watch._patch import Patcher
+log = []
+patcher = Patcher("test")
+patcher.builtin((("posix", "getpid"),), lambda args, kwargs: log.append("getpid"))
+assert patcher.c_method(_socket.socket, "fileno", lambda args, kwargs: log.append("fileno"))
+"""
+
+
+def test_a_forked_child_has_hooks_of_its_own() -> None:
+    assert python(
+        HEAD
+        + """
+pid = os.fork()
+if pid == 0:
+    os.getpid()
+    patcher.undo()
+    os.getpid()
+    print(log, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+os.getpid()
+print(log)
+"""
+    ) == ("['getpid']\n" * 2)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the module has another name")
+def test_another_interpreter_is_passed_by() -> None:
+    module = "_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters"
+    assert (
+        python(
+            HEAD
+            + f"""
+import {module} as interpreters
+other = interpreters.create()
+interpreters.run_string(other, '''
+import _socket, os
+assert os.getpid() > 0
+with_socket = _socket.socket()
+assert with_socket.fileno() >= 0
+with_socket.close()
+''')
+interpreters.destroy(other)
+assert log == [], log
+os.getpid()
+_socket.socket().fileno()
+print(log)
+"""
+        )
+        == "['getpid', 'fileno']\n"
+    )
+
+
+LATE = """
+class Late:
+    def __del__(self, getpid=os.getpid, print=print):
+        print(getpid() > 0)
+
+late = Late()
+cycle = Late()
+cycle.itself = cycle
+"""
+
+DAEMONS = """
+def call():
+    while True:
+        os.getpid()
+
+for _ in range(3):
+    threading.Thread(target=call, daemon=True).start()
+"""
+
+
+def test_hooks_may_be_there_at_the_end() -> None:
+    bare = python("import os" + LATE)
+    assert bare.startswith("True\n")
+    assert python(HEAD + LATE) == bare
+
+
+def test_hooks_may_be_there_at_the_end_in_daemon_threads() -> None:
+    assert python(HEAD + DAEMONS) == ""

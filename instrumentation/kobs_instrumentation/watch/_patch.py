@@ -69,14 +69,14 @@ class Hooks(NamedTuple):
     recording), and for `warnings` it comes from the caller's line."""
 
 
-_STAND_IN = "<kobs importlib._bootstrap>"
+STAND_IN = "<kobs importlib._bootstrap>"
 """`warnings` passes over frames of a file of this name when it counts stack levels."""
 
 
 def caller_of_hook() -> FrameType | None:
     """For what a hook calls: who called the hooked function; None: nobody in Python."""
     frame = sys._getframe(2).f_back
-    return frame.f_back if frame is not None and frame.f_code.co_filename == _STAND_IN else frame
+    return frame.f_back if frame is not None and frame.f_code.co_filename == STAND_IN else frame
 
 
 def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip: int) -> Any:
@@ -120,7 +120,7 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                 run_hook(after, state, result, where)
         return result
 
-    call.__code__ = call.__code__.replace(co_filename=_STAND_IN, co_name=original.__name__)
+    call.__code__ = call.__code__.replace(co_filename=STAND_IN, co_name=original.__name__)
     return call
 
 
@@ -313,10 +313,17 @@ class Patcher:
         `args` is the object. False where that cannot be done, as with the Python core."""
         hooks = Hooks(before, after, failed, f"{self.where}.{owner.__name__}.{name}")
         hooked = Hooked.of(vars(owner).get(name), hooks)
-        if hooked is None:
-            return False
-        self.sites.append(hooked)
-        return True
+        if hooked is not None:
+            self.sites.append(hooked)
+        return hooked is not None
+
+    def hook(self, function: Any, hook: Any) -> bool:
+        """Have a function or method of a C type call a hook of the C core's. False where that
+        cannot be done."""
+        done: bool = hook.put(function)
+        if done:
+            self.sites.append(Hooked(hook))
+        return done
 
     def method(
         self, owner: Any, name: str, before: Before, after: After = nothing, failed: After = nothing

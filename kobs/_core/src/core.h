@@ -326,6 +326,7 @@ typedef struct {
     PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
         *found_type, *condition_type, *decider_type, *method_type;
     PyObject *header_names[10];
+    bool hooks_end; /* with the interpreter: that is seen to */
     span_state span;
     observed_state observed;
 } core_state;

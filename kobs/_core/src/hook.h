@@ -72,11 +72,14 @@ typedef struct hook_object {
     /* what only a timed one has, see hook_timed.c */
     PyObject *name, *succeeded, *erred;
     PyObject *expected;          /* error numbers that are no warning */
-    emitter_object *exit, *slow; /* NULL: nobody wants such events */
-    uint64_t shortest_ns;        /* calls that took less are counted only, unless they raised */
+    emitter_object *enter, *exit, *slow; /* NULL: nobody wants such events */
+    uint64_t short_ns; /* of calls that took less and did not raise only a few are recorded */
     uint64_t slow_ns;
     PyObject *threshold_ms;
-    _Atomic uint64_t calls, unrecorded, bytes, window_ns, warned;
+    _Atomic uint64_t calls, unrecorded, bytes;
+    struct {
+        _Atomic uint64_t since_ns, count; /* in the second since then */
+    } warnings, shorts;
 } hook_object;
 
 /* This thread is inside kobs: what it does is not recorded. */
@@ -105,6 +108,8 @@ PyObject *kobs_hook_pass_function(const hook_call *);
 
 /* See to it that slots may be used: after a fork, and at exit. */
 bool kobs_hook_prepare(void);
+
+/* Have this interpreter's hooks forgotten when it ends; -1 with an exception set. */
 int kobs_hook_end_with_interpreter(void);
 
 /* Held while slots are taken and changed: for a few instructions, and across a fork. */

@@ -166,15 +166,12 @@ forget_interpreter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
     Py_RETURN_NONE;
 }
 
-/* The main interpreter ends with the process, and calls are passed on by then. */
+/* What hooks refer to would outlive the interpreter's own end. */
 int
 kobs_hook_end_with_interpreter(void)
 {
     static PyMethodDef definition = {"forget_interpreter", forget_interpreter, METH_NOARGS, NULL};
 
-    if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
-        return 0;
-    }
     PyObject *atexit = PyImport_ImportModule("atexit");
     PyObject *function = PyCFunction_New(&definition, NULL);
     PyObject *done = atexit == NULL || function == NULL

@@ -50,8 +50,15 @@ PyDoc_STRVAR(put_doc, "put(function) -> bool\n\n"
 static PyObject *
 hook_put(hook_object *self, PyObject *function)
 {
+    core_state *state = PyType_GetModuleState(Py_TYPE(self));
     hook_slot *slot = self->slot != NULL ? NULL : slot_of(function);
 
+    if (slot != NULL && !state->hooks_end) {
+        if (kobs_hook_end_with_interpreter() < 0) {
+            return NULL;
+        }
+        state->hooks_end = true;
+    }
     return PyBool_FromLong(slot != NULL
                            && kobs_hook_put(slot, (PyCFunctionObject *)function, self));
 }
@@ -106,6 +113,7 @@ hook_traverse(hook_object *self, visitproc visit, void *arg)
     Py_VISIT(self->expected);
     Py_VISIT(self->succeeded);
     Py_VISIT(self->erred);
+    Py_VISIT(self->enter);
     Py_VISIT(self->exit);
     Py_VISIT(self->slow);
     return 0;
@@ -122,6 +130,7 @@ hook_clear(hook_object *self)
     Py_CLEAR(self->expected);
     Py_CLEAR(self->succeeded);
     Py_CLEAR(self->erred);
+    Py_CLEAR(self->enter);
     Py_CLEAR(self->exit);
     Py_CLEAR(self->slow);
     return 0;
@@ -193,47 +202,46 @@ timed_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 }
 
 PyDoc_STRVAR(aim_doc,
-             "aim(exit, slow, shortest_us, threshold_ms)\n\n"
-             "Record calls by these emitters of `SyscallExit` and `SyscallSlow`; None: not at all. "
-             "Calls that\ntook less than `shortest_us` and did not raise are only counted, "
+             "aim(enter, exit, slow, short_us, threshold_ms)\n\n"
+             "Record calls by these emitters of `SyscallEnter`, `SyscallExit` and `SyscallSlow`; "
+             "None: not at all.\nOf calls that took less than `short_us` and did not raise a hundred "
+             "a second are recorded, and those\nthat are part of a chain; the others are counted, "
              "`unrecorded`.");
 
 static PyObject *
 timed_aim(hook_object *self, PyObject *args)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *emitters[2];
-    double shortest_us, threshold_ms;
+    PyObject *given[3];
+    emitter_object **at[] = {&self->enter, &self->exit, &self->slow}, *before[3];
+    double short_us, threshold_ms;
 
-    if (!PyArg_ParseTuple(args, "OOdd:aim", &emitters[0], &emitters[1], &shortest_us,
+    if (!PyArg_ParseTuple(args, "OOOdd:aim", &given[0], &given[1], &given[2], &short_us,
                           &threshold_ms)) {
         return NULL;
     }
-    for (int index = 0; index < 2; index++) {
-        if (emitters[index] == Py_None) {
-            emitters[index] = NULL;
-        }
-        else if (!Py_IS_TYPE(emitters[index], state->emitter_type)) {
+    for (int index = 0; index < 3; index++) {
+        if (given[index] != Py_None && !Py_IS_TYPE(given[index], state->emitter_type)) {
             return PyErr_Format(PyExc_TypeError, "expected an Emitter or None, got %R",
-                                emitters[index]);
+                                given[index]);
         }
     }
     PyObject *threshold = PyFloat_FromDouble(threshold_ms);
     if (threshold == NULL) {
         return NULL;
     }
-    emitter_object *exit, *slow;
     KOBS_LOCK(self)
-    exit = self->exit;
-    slow = self->slow;
-    self->exit = (emitter_object *)Py_XNewRef(emitters[0]);
-    self->slow = (emitter_object *)Py_XNewRef(emitters[1]);
-    self->shortest_ns = (uint64_t)(shortest_us * 1e3);
+    for (int index = 0; index < 3; index++) {
+        before[index] = *at[index];
+        *at[index] = given[index] == Py_None ? NULL : (emitter_object *)Py_NewRef(given[index]);
+    }
+    self->short_ns = (uint64_t)(short_us * 1e3);
     self->slow_ns = (uint64_t)(threshold_ms * 1e6);
     Py_XSETREF(self->threshold_ms, threshold);
     KOBS_UNLOCK()
-    Py_XDECREF(exit);
-    Py_XDECREF(slow);
+    for (int index = 0; index < 3; index++) {
+        Py_XDECREF(before[index]);
+    }
     Py_RETURN_NONE;
 }
 
@@ -257,7 +265,7 @@ static PyMethodDef timed_methods[] = {
 
 static PyGetSetDef timed_getters[] = {
     COUNTER(calls, "Calls while somebody watched."),
-    COUNTER(unrecorded, "Of these, those that were too short to be recorded."),
+    COUNTER(unrecorded, "Of these, those that were short and not recorded."),
     COUNTER(bytes, "What calls have returned: the sum of the numbers and of the lengths of bytes."),
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -330,5 +338,5 @@ kobs_add_hook_types(PyObject *module)
         }
         Py_DECREF(type);
     }
-    return kobs_hook_end_with_interpreter();
+    return 0;
 }
