@@ -11,7 +11,7 @@ from kobs_instrumentation.watch import _watch
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-SUBSYSTEMS = ("process", "vfs", "queue", "scheduler")
+SUBSYSTEMS = ("process", "vfs", "queue", "scheduler", "network", "permission", "sandbox")
 """Subsystems whose standard-library parts are watched."""
 
 SAYS = {
@@ -19,6 +19,9 @@ SAYS = {
     "vfs": ("FileOpened", "FileSlow", "FileChanged"),
     "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
     "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
+    "network": ("ConnectionEstablished", "ConnectionClosed", "NetworkError", "ResourceLeaked"),
+    "permission": ("PermissionDenied", "PermissionGranted"),
+    "sandbox": ("SecurityViolation", "CapabilityDenied"),
 }
 """The payload types that each watch tells."""
 

@@ -3,7 +3,8 @@
 A hook is three plain functions around a call. `before(args, kwargs)` returns a state or None (None:
 nothing to do afterwards); `after(state, result)` sees the result; `failed(state, error)` the
 exception. None of them changes the call, unless `before` gives a `Call` with other arguments. An
-error in a hook is counted and never reaches the program.
+error in a hook is counted and never reaches the program. Where there is no `before` (None) only
+`failed` is called, with `(args, kwargs)` as the state: a call that succeeds costs next to nothing.
 
 The wrapper takes its own frame out of the traceback of an exception that passes through it, so
 that an uncaught error prints as it would without kobs.
@@ -55,7 +56,7 @@ def run(hook: After, state: Any, outcome: Any, where: str) -> None:
 class Hooks(NamedTuple):
     """What is called around a function."""
 
-    before: Before
+    before: Before | None
     after: After = nothing
     failed: After = nothing
     where: str = ""
@@ -73,6 +74,8 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
     needs to pass a call on is in its closure.
     """
     before, after, failed, where, shield = hooks
+    if before is None:
+        return _make_failing_call(original, failed, where, live, skip)
     inside, run_hook, tell, changed, as_caller = busy, run, _tell, Call, _call_as_caller
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -106,12 +109,36 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                 run_hook(after, state, result, where)
         return result
 
+    return _unseen(call, original.__name__)
+
+
+def _make_failing_call(
+    original: Callable[..., Any], failed: After, where: str, live: list[bool], skip: int
+) -> Any:
+    """As `make_call`, for a hook that sees exceptions only."""
+    inside, run_hook = busy, run
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = args[skip:]
+        try:
+            return original(*args, **kwargs)
+        except BaseException as error:
+            if live and not inside.inside:
+                run_hook(failed, (args, kwargs), error, where)
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            raise
+
+    return _unseen(call, original.__name__)
+
+
+def _unseen(call: Any, name: str) -> Any:
     # `warnings` passes over frames of a file of this name when it counts stack levels.
-    call.__code__ = call.__code__.replace(
-        co_filename="<kobs importlib._bootstrap>", co_name=original.__name__
-    )
+    call.__code__ = call.__code__.replace(co_filename=FILENAME, co_name=name)
     return call
 
+
+FILENAME = "<kobs importlib._bootstrap>"
+"""Of the code that stands in for a function."""
 
 _JUST_CALL = (lambda original, args, kwargs: original(*args, **kwargs)).__code__
 
@@ -185,21 +212,23 @@ def method(original: Any, hooks: Hooks, live: list[bool]) -> Any:
 class Site:
     """One place that is patched: the original, its stand-in, and all names of it."""
 
-    __slots__ = ("live", "original", "places", "stand_in")
+    __slots__ = ("live", "original", "own", "places", "stand_in")
 
     def __init__(self, original: Any, stand_in: Any, live: list[bool]) -> None:
         self.original = original
         self.stand_in = stand_in
         self.live = live
         """Emptied when the site is undone: what still calls the stand-in is passed through."""
+        self.own = True
+        """The original was the owner's and not inherited."""
         self.places: list[tuple[Any, str, bool]] = []
         """(owner, name, whether the owner had the name itself and did not inherit it)"""
 
     def put(self, owner: Any, name: str) -> None:
         """Have `owner.name` be the stand-in."""
-        own = name in vars(owner)
+        self.own = name in vars(owner)
         setattr(owner, name, self.stand_in)
-        self.places.append((owner, name, own))
+        self.places.append((owner, name, self.own))
 
     def restore(self) -> None:
         """Have the original again wherever the stand-in still is; where someone patched over it,
@@ -209,8 +238,10 @@ class Site:
         for owner, name, own in reversed(self.places):
             if vars(owner).get(name) is not self.stand_in:
                 covered = True
-            elif own:
-                setattr(owner, name, _uncovered(self.original))
+                continue
+            value, was_own = _uncovered(self.original, own)
+            if was_own:
+                setattr(owner, name, value)
             else:
                 delattr(owner, name)
         self.places.clear()
@@ -222,10 +253,11 @@ _covered: dict[int, Site] = {}
 """Undone sites whose stand-in someone else's patch still refers to."""
 
 
-def _uncovered(value: Any) -> Any:
+def _uncovered(value: Any, own: bool) -> tuple[Any, bool]:
+    """What to restore instead of `value`, and whether it is the owner's own."""
     while (site := _covered.get(id(value))) is not None and site.stand_in is value:
-        value = site.original
-    return value
+        value, own = site.original, site.own
+    return value, own
 
 
 class Patcher:
@@ -239,7 +271,7 @@ class Patcher:
     def builtin(
         self,
         names: tuple[tuple[str, str], ...],
-        before: Before,
+        before: Before | None,
         after: After = nothing,
         failed: After = nothing,
         *,
@@ -262,7 +294,12 @@ class Patcher:
                 site.put(module, name)
 
     def method(
-        self, owner: Any, name: str, before: Before, after: After = nothing, failed: After = nothing
+        self,
+        owner: Any,
+        name: str,
+        before: Before | None,
+        after: After = nothing,
+        failed: After = nothing,
     ) -> None:
         """Patch a Python function: a method of a class, or a function of a module."""
         found = vars(owner).get(name)
@@ -275,6 +312,34 @@ class Patcher:
         if isinstance(found, classmethod):
             stand_in = classmethod(stand_in)
         site = Site(found, stand_in, live)
+        self.sites.append(site)
+        site.put(owner, name)
+
+    def c_method(
+        self,
+        owner: type,
+        name: str,
+        before: Before | None,
+        after: After = nothing,
+        failed: After = nothing,
+    ) -> bool:
+        return False
+
+    def inherited(
+        self,
+        owner: type,
+        name: str,
+        before: Before | None,
+        after: After = nothing,
+        failed: After = nothing,
+    ) -> None:
+        """Give a Python class a stand-in for a method that it inherits from a C type."""
+        original = getattr(owner, name, None)
+        if original is None:
+            return
+        live = [True]
+        hooks = Hooks(before, after, failed, f"{self.where}.{name}")
+        site = Site(original, method(original, hooks, live), live)
         self.sites.append(site)
         site.put(owner, name)
 

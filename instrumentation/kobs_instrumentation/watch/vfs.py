@@ -8,10 +8,11 @@ and byte code) and kobs's recordings.
 import os
 import sys
 from time import monotonic_ns
+from types import FrameType
 from typing import Any
 
 from kobs.payloads import FileChanged, FileOpened, FileSlow
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import FILENAME, Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 SLOW_MS = 50.0
@@ -111,10 +112,10 @@ def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _by_interpreter() -> bool:
     """Importing code comes through `_io.open` too: straight from C, or from frozen modules."""
-    try:
-        return sys._getframe(3).f_code.co_filename.startswith("<frozen ")
-    except ValueError:
-        return True
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename == FILENAME:  # more than one watch
+        frame = frame.f_back
+    return frame is None or frame.f_code.co_filename.startswith("<frozen ")
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -301,6 +301,11 @@ PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
 
+/* -- the audit hook (audit.c) ------------------------------------------------------------------ */
+
+PyObject *kobs_audit(PyObject *module, PyObject *args);
+PyObject *kobs_audit_listens(PyObject *module, PyObject *on);
+
 /* -- spans (span_type.c, span_life.c) -------------------------------------------------------- */
 
 typedef struct {

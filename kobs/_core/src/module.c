@@ -36,6 +36,12 @@ static PyMethodDef functions[] = {
      PyDoc_STR("scan([(Condition, portions), ...], keep, durations, by_pid, by_type) -> Found | None"
                "\n\nLook at the lists of `RawSlots` of several recordings, merged by time; keep "
                "the first `keep` that match. None where Python is to do it.")},
+    {"audit", kobs_audit, METH_VARARGS,
+     PyDoc_STR("audit(handle, wanted)\n\nAdd an audit hook, once and for ever. `handle(event, "
+               "args)` is called for events that the dict `wanted` does not say False of, while "
+               "`audit_listens(True)`; an exception that it returns is raised from the call.")},
+    {"audit_listens", kobs_audit_listens, METH_O,
+     PyDoc_STR("audit_listens(on)\n\nWhether the audit hook does anything.")},
     {"bench_observe", kobs_bench_observe, METH_O,
      PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
     {"bench_filter", kobs_bench_filter, METH_O,
