@@ -30,6 +30,8 @@ from kobs_instrumentation.watch._denials import BY_POLICY
 
 MODES = ("warn", "deny")
 
+_REMEMBERED = 4096
+
 _TWO_PATHS = frozenset(
     ("os.rename", "os.link", "os.symlink", "shutil.copyfile", "shutil.copymode", "shutil.copystat",
      "shutil.copytree", "shutil.move")
@@ -117,6 +119,7 @@ class SandboxPolicy:
         self.mode = mode
         self.deny = _rules("deny", deny)
         self.allow = _rules("allow", allow)
+        self._about: dict[tuple[str, ...], list[Rule]] = {}
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any], where: str = "policy") -> "SandboxPolicy":
@@ -162,7 +165,11 @@ class SandboxPolicy:
     def judge(self, event: str, args: tuple[Any, ...]) -> Violation | None:
         """The violation that an audit event is; None if it is none."""
         names = _names(event, args)
-        rules = [rule for rule in self.deny if rule.names(names)]
+        rules = self._about.get(names)
+        if rules is None:
+            rules = [rule for rule in self.deny if rule.names(names)]
+            if len(self._about) < _REMEMBERED:
+                self._about[names] = rules
         if not rules:
             return None
         for spellings in _subjects(event, args):

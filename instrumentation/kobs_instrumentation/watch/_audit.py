@@ -27,6 +27,8 @@ class Listener(NamedTuple):
 
 _listeners: list[Listener] = []
 _wanted: dict[str, bool] = {}
+_wanting: dict[str, list[Listener]] = {}
+"""Who wants which event, as far as it was asked."""
 _added: list[Callable[[bool], None]] = []
 """Switches the hook on and off, once there is one."""
 
@@ -36,18 +38,23 @@ def listen(listener: Listener) -> Callable[[], None]:
     if not _added:
         _added.append(_add())
     _listeners.append(listener)
-    _wanted.clear()
+    _forget()
     _added[0](True)
 
     def undo() -> None:
         for index, other in enumerate(_listeners):
             if other is listener:
                 del _listeners[index]
-                _wanted.clear()
+                _forget()
                 break
         _added[0](bool(_listeners))
 
     return undo
+
+
+def _forget() -> None:
+    _wanting.clear()
+    _wanted.clear()
 
 
 def _add() -> Callable[[bool], None]:
@@ -76,9 +83,12 @@ def _handle(event: str, args: tuple[Any, ...]) -> BaseException | None:
         return None
     busy.inside = True
     try:
-        wanting = [listener for listener in _listeners if listener.wants(event)]
-        if len(_wanted) < _KNOWN:
-            _wanted[event] = bool(wanting)
+        wanting = _wanting.get(event)
+        if wanting is None:
+            wanting = [listener for listener in _listeners if listener.wants(event)]
+            if len(_wanting) < _KNOWN:
+                _wanting[event] = wanting
+                _wanted[event] = bool(wanting)
         for listener in wanting:
             error = listener.handle(event, args)
             if error is not None:

@@ -13,7 +13,8 @@ import errno
 import weakref
 from collections.abc import Callable
 from functools import partial
-from struct import unpack_from
+from struct import Struct
+from sys import byteorder
 from time import monotonic_ns
 from typing import Any
 
@@ -68,38 +69,40 @@ _failures: dict[Any, int] = {}
 _count = 0
 
 
-class _Calls:
-    """Methods of the C type, as they are; bound once `socket` is there."""
+_names: Any = None
+"""The module `_socket`, once it is there."""
+_fd: Callable[[Any], int]
+_family: Callable[[Any], int]
+_type: Callable[[Any], int]
+_getsockname: Callable[[Any], Any]
+_getpeername: Callable[[Any], Any]
+_getsockopt: Callable[..., Any]
+_protocols: dict[tuple[int, int], str] = {}
+"""What the payload calls a socket of a family and type; others are not told of."""
 
-    base: Any
-    constants: Any
 
-
-def _fd(sock: Any) -> int:
-    number: int = _Calls.base.fileno(sock)
-    return number
-
-
-def _kind(sock: Any) -> tuple[int, int]:
-    base = _Calls.base
-    return base.family.__get__(sock), base.type.__get__(sock)
+def _bind(module: Any) -> None:
+    """Methods of the C type as they are, whatever a subclass makes of them."""
+    global _names, _fd, _family, _type, _getsockname, _getpeername, _getsockopt
+    base = module.socket
+    _names = module
+    _fd, _family, _type = base.fileno, base.family.__get__, base.type.__get__
+    _getsockname, _getpeername, _getsockopt = base.getsockname, base.getpeername, base.getsockopt
+    for family in (module.AF_INET, module.AF_INET6):
+        _protocols[family, module.SOCK_STREAM] = "tcp"
+        _protocols[family, module.SOCK_DGRAM] = "udp"
+    for kind in (module.SOCK_STREAM, module.SOCK_DGRAM, module.SOCK_SEQPACKET):
+        _protocols[module.AF_UNIX, kind] = "unix"
 
 
 def _protocol(sock: Any) -> str:
-    """What the payload calls it; empty for sockets that are not told of."""
-    family, kind = _kind(sock)
-    names = _Calls.constants
-    if family == names.AF_UNIX:
-        return "unix"
-    if family in (names.AF_INET, names.AF_INET6):
-        return {names.SOCK_STREAM: "tcp", names.SOCK_DGRAM: "udp"}.get(kind, "")
-    return ""
+    return _protocols.get((_family(sock), _type(sock)), "")
 
 
 # -- beginning -------------------------------------------------------------------------------
 
 
-def _established(sock: Any, *, accepted: bool = False) -> Connection | None:
+def _established(sock: Any, peer: Any = None, *, accepted: bool = False) -> Connection | None:
     global _count
     protocol = _protocol(sock)
     if not protocol:
@@ -110,7 +113,9 @@ def _established(sock: Any, *, accepted: bool = False) -> Connection | None:
     if before is not None and before.protocol in ("udp", "unix"):  # it connects anew
         _tell_closed(before, before.sent, before.received)
     try:
-        local, peer = _Calls.base.getsockname(sock), _Calls.base.getpeername(sock)
+        local = _getsockname(sock)
+        if not peer:
+            peer = _getpeername(sock)
     except OSError:  # gone already
         return None
     port = local[1] if protocol != "unix" else 0
@@ -131,18 +136,28 @@ def _established(sock: Any, *, accepted: bool = False) -> Connection | None:
     return made
 
 
+class _Owner(weakref.ref[Any]):
+    """The socket object of a connection."""
+
+    __slots__ = ("fd", "number")
+    fd: int
+    number: int
+
+
 def _own(made: Connection, fd: int, sock: Any) -> None:
     try:
-        made.owner = weakref.ref(sock, partial(_dropped, fd, made.number))
+        made.owner = owner = _Owner(sock, _dropped)
     except TypeError:  # a plain `_socket.socket`
         made.owner = None
+    else:
+        owner.fd, owner.number = fd, made.number
 
 
-def _dropped(fd: int, number: int, _: Any) -> None:
+def _dropped(owner: Any) -> None:
     """A socket went without being closed."""
-    made = _connections.get(fd)
-    if made is not None and made.number == number:
-        del _connections[fd]
+    made = _connections.get(owner.fd)
+    if made is not None and made.number == owner.number:
+        del _connections[owner.fd]
         _patch.run(_tell_dropped, made, None, "network: socket dropped")
 
 
@@ -184,12 +199,11 @@ def _who(sock: Any, protocol: str) -> str:
     """The process at the other end of a unix socket without a name."""
     if protocol != "unix":
         return ""
-    names = _Calls.constants
     try:
-        found = _Calls.base.getsockopt(sock, names.SOL_SOCKET, names.SO_PEERCRED, 12)
+        found = _getsockopt(sock, _names.SOL_SOCKET, _names.SO_PEERCRED, 12)
     except OSError:
         return ""
-    return f"pid {unpack_from('i', found)[0]}"
+    return f"pid {int.from_bytes(found[:4], byteorder)}"
 
 
 # -- connecting ------------------------------------------------------------------------------
@@ -230,7 +244,7 @@ def _did_not_connect(sock: Any, address: Any, number: int | None, error: OSError
         _after_connect((sock, _pending[fd]), None)
     elif number not in _NOT_THE_NETWORK_S and number != errno.EISCONN:
         _pending.pop(fd, None)
-        if error is None and number == errno.EWOULDBLOCK and _Calls.base.gettimeout(sock):
+        if error is None and number == errno.EWOULDBLOCK and _names.socket.gettimeout(sock):
             _tell_error("connect", _address(address), "timed out", address)
         else:
             _tell_error("connect", _address(address), error or OSError(number, ""), address)
@@ -238,8 +252,7 @@ def _did_not_connect(sock: Any, address: Any, number: int | None, error: OSError
 
 def _before_getsockopt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Asking for SO_ERROR is how a program learns what became of a non-blocking connect."""
-    names = _Calls.constants
-    if args[1:] != (names.SOL_SOCKET, names.SO_ERROR):
+    if args[1:] != (_names.SOL_SOCKET, _names.SO_ERROR):
         return None
     fd = _fd(args[0])
     return args[0] if fd in _pending or fd in _connections else None
@@ -260,7 +273,7 @@ def _after_getsockopt(sock: Any, number: int) -> None:
 def _complete(sock: Any, fd: int) -> None:
     """A non-blocking connect may be done."""
     try:
-        _Calls.base.getpeername(sock)
+        _getpeername(sock)
     except OSError:
         return
     _after_connect((sock, _pending[fd]), None)
@@ -297,12 +310,12 @@ def _before_accept(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _after_accept(listener: Any, result: Any) -> None:
-    _established(result[0], accepted=True)
+    _established(*result, accepted=True)
 
 
 def _accept_failed(listener: Any, error: BaseException) -> None:
     if _is_network_s(error) and not isinstance(error, TimeoutError):
-        _tell_error("accept", _address(_Calls.base.getsockname(listener)), error)
+        _tell_error("accept", _address(_getsockname(listener)), error)
 
 
 # -- sending and receiving: only what fails is of interest ------------------------------------
@@ -366,9 +379,9 @@ def _keep(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 # -- ending ----------------------------------------------------------------------------------
 
-_BYTES_RECEIVED, _NOT_SENT, _BYTES_SENT = 128, 144, 200
-"""Where `struct tcp_info` of Linux has them; `bytes_retrans` follows `bytes_sent`."""
-_TCP_INFO_SIZE = 216
+_tcp_info = Struct("=B127xQ8xI52xQQ")
+"""Of Linux's `struct tcp_info`: tcpi_state, tcpi_bytes_received, tcpi_notsent_bytes,
+tcpi_bytes_sent, tcpi_bytes_retrans."""
 _CLOSED_STATE = 7
 _AFTER_FIN = frozenset((6, 8, 9, 11))
 """States in which the end of the other side's data was received, which counts as a byte."""
@@ -396,7 +409,7 @@ def _unknown(sock: Any) -> Connection | None:
     if _protocol(sock) != "tcp":
         return None
     try:
-        peer = _Calls.base.getpeername(sock)
+        peer = _getpeername(sock)
     except OSError:
         return None
     made = Connection("tcp", 0, _address(peer))
@@ -408,19 +421,17 @@ def _bytes(sock: Any, made: Connection) -> tuple[int, int]:
     """What the program sent and the kernel received."""
     if made.protocol not in ("tcp", "tls"):
         return made.sent, made.received
-    names = _Calls.constants
+    size = _tcp_info.size
     try:
-        info = _Calls.base.getsockopt(sock, names.IPPROTO_TCP, names.TCP_INFO, _TCP_INFO_SIZE)
+        info = _getsockopt(sock, _names.IPPROTO_TCP, _names.TCP_INFO, size)
     except OSError:
         return 0, 0
-    if len(info) < _TCP_INFO_SIZE:
+    if len(info) < size:
         return 0, 0
-    received = unpack_from("Q", info, _BYTES_RECEIVED)[0]
-    sent, sent_again = unpack_from("QQ", info, _BYTES_SENT)
-    state = info[0]
+    state, received, not_sent, sent, sent_again = _tcp_info.unpack(info)
     if state in _AFTER_FIN or (state == _CLOSED_STATE and not _was_reset(sock, made)):
         received = max(0, received - 1)
-    return sent - sent_again + unpack_from("I", info, _NOT_SENT)[0], received
+    return sent - sent_again + not_sent, received
 
 
 def _was_reset(sock: Any, made: Connection) -> bool:
@@ -533,7 +544,7 @@ def _lookup_failed(name: str, state: tuple[tuple[Any, ...], Any], error: BaseExc
 def _patch_sockets(patcher: Patcher, module: Any) -> None:
     import _socket
 
-    _Calls.base, _Calls.constants = _socket.socket, _socket
+    _bind(_socket)
     hook(patcher, "connect", _before_connect, _after_connect, _connect_failed)
     hook(patcher, "connect_ex", _before_connect, _after_connect_ex)
     hook(patcher, "getsockopt", _before_getsockopt, _after_getsockopt)
