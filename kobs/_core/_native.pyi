@@ -32,6 +32,8 @@ def audit(
     handle: Callable[[str, tuple[Any, ...]], BaseException | None], wanted: dict[str, bool], /
 ) -> None: ...
 def audit_listens(on: bool, /) -> None: ...
+def traffic(descriptor: int, /) -> tuple[int, int]: ...
+def traffic_counts(sock: object, /) -> bool: ...
 def bench_publish(count: int, /) -> float: ...
 def bench_clock(count: int, /) -> float: ...
 def bench_tsc(count: int, /) -> float: ...
@@ -249,6 +251,51 @@ def scan(
     by_type: bool,
     /,
 ) -> Found | None: ...
+
+class Hook:
+    def __init__(
+        self,
+        *,
+        before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
+        after: Callable[[Any, Any], None],
+        failed: Callable[[Any, Any], None],
+        where: str,
+        shield: bool,
+        changed: type,
+        tell: Callable[[str, BaseException], None],
+        traffic: int,
+    ) -> None: ...
+    def put(self, function: object, /) -> bool: ...
+    def remove(self) -> None: ...
+
+class TimedHook:
+    calls: int
+    unrecorded: int
+    bytes: int
+    def __init__(
+        self,
+        *,
+        name: str,
+        where: str,
+        succeeded: object,
+        erred: object,
+        expected: frozenset[int],
+        counts_bytes: bool,
+        tell: Callable[[str, BaseException], None],
+    ) -> None: ...
+    def put(self, function: object, /) -> bool: ...
+    def remove(self) -> None: ...
+    def aim(
+        self,
+        exit: Emitter | None,
+        slow: Emitter | None,
+        shortest_us: float,
+        threshold_ms: float,
+        /,
+    ) -> None: ...
+
+class Busy:
+    inside: bool
 
 class Decider:
     dropped: int

@@ -6,15 +6,19 @@ exception. None of them changes the call, unless `before` gives a `Call` with ot
 error in a hook is counted and never reaches the program. Where there is no `before` (None) only
 `failed` is called, with `(args, kwargs)` as the state: a call that succeeds costs next to nothing.
 
+With the C core a built-in function keeps its place: the hooks are called from its C entry. With the
+Python core, and where there is no such entry, a stand-in takes its place.
+
 The wrapper takes its own frame out of the traceback of an exception that passes through it, so
 that an uncaught error prints as it would without kobs.
 """
 
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
+from kobs._core import hooking
 from kobs.muted import busy as busy
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -64,6 +68,18 @@ class Hooks(NamedTuple):
     shield: bool = False
     """The call is a fork: nothing that happens inside is recorded (its own hooks exchange the
     recording), and for `warnings` it comes from the caller's line."""
+
+
+_STAND_IN = "<kobs importlib._bootstrap>"
+"""`warnings` passes over frames of a file of this name when it counts stack levels."""
+
+
+def caller_of_hook() -> FrameType | None:
+    """For what a hook calls: who called the hooked function; None: nobody in Python."""
+    frame = sys._getframe(2).f_back
+    while frame is not None and frame.f_code.co_filename == _STAND_IN:  # one for each watch
+        frame = frame.f_back
+    return frame
 
 
 def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip: int) -> Any:
@@ -132,13 +148,9 @@ def _make_failing_call(
 
 
 def _unseen(call: Any, name: str) -> Any:
-    # `warnings` passes over frames of a file of this name when it counts stack levels.
-    call.__code__ = call.__code__.replace(co_filename=FILENAME, co_name=name)
+    call.__code__ = call.__code__.replace(co_filename=_STAND_IN, co_name=name)
     return call
 
-
-FILENAME = "<kobs importlib._bootstrap>"
-"""Of the code that stands in for a function."""
 
 _JUST_CALL = (lambda original, args, kwargs: original(*args, **kwargs)).__code__
 
@@ -249,6 +261,31 @@ class Site:
             _covered[id(self.stand_in)] = self
 
 
+class Hooked:
+    """A built-in function or method of a C type whose C entry is hooked. It stays as it is."""
+
+    __slots__ = ("_hook",)
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+
+    @classmethod
+    def of(cls, function: Any, hooks: Hooks, traffic: int = -1) -> "Hooked | None":
+        """Hook a function; None where that cannot be done."""
+        if hooking.native is None:
+            return None
+        before, after, failed, where, shield = hooks
+        hook = hooking.native.Hook(
+            before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
+            tell=_tell, traffic=traffic,
+        )  # fmt: skip
+        return cls(hook) if hook.put(function) else None
+
+    def restore(self) -> None:
+        """Have the original entry again; where someone lies over ours, it passes calls through."""
+        self._hook.remove()
+
+
 _covered: dict[int, Site] = {}
 """Undone sites whose stand-in someone else's patch still refers to."""
 
@@ -265,7 +302,7 @@ class Patcher:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.sites: list[Site] = []
+        self.sites: list[Site | Hooked] = []
         self._triggers: list[tuple[str, Callable[[Any], None]]] = []
 
     def builtin(
@@ -277,8 +314,8 @@ class Patcher:
         *,
         shield: bool = False,
     ) -> None:
-        """Patch a built-in function under each (module, name) it has; modules that are not
-        imported and names that are something else are left alone."""
+        """Hook a built-in function, or patch it under each (module, name) it has; modules that
+        are not imported and names that are something else are left alone."""
         site: Site | None = None
         for module_name, name in names:
             module = sys.modules.get(module_name)
@@ -287,11 +324,36 @@ class Patcher:
                 continue
             if site is None:
                 hooks = Hooks(before, after, failed, f"{self.where}.{name}", shield)
+                hooked = Hooked.of(found, hooks)
+                if hooked is not None:
+                    self.sites.append(hooked)
+                    return
                 live = [True]
                 site = Site(found, builtin(found, hooks, live), live)
                 self.sites.append(site)
             if found is site.original:
                 site.put(module, name)
+
+    def c_method(
+        self,
+        owner: type,
+        name: str,
+        before: Before | None,
+        after: After = nothing,
+        failed: After = nothing,
+        *,
+        traffic: int = -1,
+    ) -> bool:
+        """Hook a method of a C type, for instances of its subclasses too. The first of the hooks'
+        `args` is the object. `traffic` (0: sent, 1: received) has the C core count the bytes that a
+        method of a socket moves, by descriptor, where there is no `before`. False where that
+        cannot be done, as with the Python core."""
+        hooks = Hooks(before, after, failed, f"{self.where}.{owner.__name__}.{name}")
+        hooked = Hooked.of(vars(owner).get(name), hooks, traffic)
+        if hooked is None:
+            return False
+        self.sites.append(hooked)
+        return True
 
     def method(
         self,
@@ -314,16 +376,6 @@ class Patcher:
         site = Site(found, stand_in, live)
         self.sites.append(site)
         site.put(owner, name)
-
-    def c_method(
-        self,
-        owner: type,
-        name: str,
-        before: Before | None,
-        after: After = nothing,
-        failed: After = nothing,
-    ) -> bool:
-        return False
 
     def inherited(
         self,

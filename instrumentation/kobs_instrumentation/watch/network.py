@@ -24,7 +24,7 @@ from kobs.levels import Category, Severity
 from kobs.payloads import ConnectionClosed, ConnectionEstablished, NetworkError, ResourceLeaked
 from kobs_instrumentation.watch import _denials, _patch
 from kobs_instrumentation.watch._patch import Patcher
-from kobs_instrumentation.watch._sockets import hook
+from kobs_instrumentation.watch._sockets import count, hook, traffic
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 UNREACHABLE = (
@@ -111,7 +111,9 @@ def _established(sock: Any, peer: Any = None, *, accepted: bool = False) -> Conn
     _pending.pop(fd, None)
     before = _connections.pop(fd, None)
     if before is not None and before.protocol in ("udp", "unix"):  # it connects anew
-        _tell_closed(before, before.sent, before.received)
+        _tell_closed(before, *_bytes(sock, before))
+    if _counted:
+        traffic(fd)
     try:
         local = _getsockname(sock)
         if not peer:
@@ -333,6 +335,10 @@ def _is_network_s(error: BaseException) -> bool:
     )
 
 
+_counted: set[str] = set()
+"""Methods whose bytes the C core counts: all of those that move any, or none."""
+
+
 class _Transfer:
     """The hooks of one method that sends or receives."""
 
@@ -371,10 +377,6 @@ class _Transfer:
 
 _TRANSFERS = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "send",
               "sendall", "sendmsg", "sendto")  # fmt: skip
-
-
-def _keep(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args, kwargs
 
 
 # -- ending ----------------------------------------------------------------------------------
@@ -420,7 +422,7 @@ def _unknown(sock: Any) -> Connection | None:
 def _bytes(sock: Any, made: Connection) -> tuple[int, int]:
     """What the program sent and the kernel received."""
     if made.protocol not in ("tcp", "tls"):
-        return made.sent, made.received
+        return traffic(_fd(sock)) if _counted else (made.sent, made.received)
     size = _tcp_info.size
     try:
         info = _getsockopt(sock, _names.IPPROTO_TCP, _names.TCP_INFO, size)
@@ -548,12 +550,14 @@ def _patch_sockets(patcher: Patcher, module: Any) -> None:
     hook(patcher, "connect", _before_connect, _after_connect, _connect_failed)
     hook(patcher, "connect_ex", _before_connect, _after_connect_ex)
     hook(patcher, "getsockopt", _before_getsockopt, _after_getsockopt)
+    _counted.clear()
     for name in _TRANSFERS:
         transfer = _Transfer(name)
-        hook(patcher, name, _keep, transfer.after, transfer.failed)
+        if count(patcher, name, transfer.after, transfer.failed, sends=transfer.sends):
+            _counted.add(name)
     patcher.method(module.socket, "accept", _before_accept, _after_accept, _accept_failed)
-    patcher.method(module.socket, "_real_close", _before_close, _after_close)
-    patcher.method(module.socket, "detach", _before_detach)
+    hook(patcher, "close", _before_close, _after_close, python_name="_real_close")
+    hook(patcher, "detach", _before_detach, python_name="detach")
     for name in _LOOKUPS:
         failed: Callable[[Any, Any], None] = partial(_lookup_failed, name)
         patcher.builtin((("_socket", name), ("socket", name)), None, failed=failed)
@@ -566,8 +570,13 @@ def _patch_all(patcher: Patcher) -> None:
     def secure(module: Any) -> None:
         handshake = _before_handshake, _after_handshake, _handshake_failed
         patcher.method(module.SSLSocket, "do_handshake", *handshake)
-        for name in ("read", "write", "send"):
-            patcher.method(module.SSLSocket, name, None, failed=_secure_failed)
+        kind = module._ssl._SSLSocket
+        hooked = [
+            patcher.c_method(kind, name, None, failed=_secure_failed) for name in ("read", "write")
+        ]
+        if not any(hooked):
+            for name in ("read", "write", "send"):
+                patcher.method(module.SSLSocket, name, None, failed=_secure_failed)
 
     def secure_loops(module: Any) -> None:
         patcher.method(module.SSLProtocol, "_on_handshake_complete", _before_completed)

@@ -8,11 +8,10 @@ and byte code) and kobs's recordings.
 import os
 import sys
 from time import monotonic_ns
-from types import FrameType
 from typing import Any
 
 from kobs.payloads import FileChanged, FileOpened, FileSlow
-from kobs_instrumentation.watch._patch import FILENAME, Patcher
+from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 SLOW_MS = 50.0
@@ -112,10 +111,8 @@ def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _by_interpreter() -> bool:
     """Importing code comes through `_io.open` too: straight from C, or from frozen modules."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename == FILENAME:  # more than one watch
-        frame = frame.f_back
-    return frame is None or frame.f_code.co_filename.startswith("<frozen ")
+    caller = caller_of_hook()
+    return caller is None or caller.f_code.co_filename.startswith("<frozen ")
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -284,6 +284,10 @@ bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
 
 int kobs_add_decider_type(PyObject *module);
 
+/* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
+
+int kobs_add_hook_types(PyObject *module);
+
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
@@ -305,6 +309,11 @@ PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query 
 
 PyObject *kobs_audit(PyObject *module, PyObject *args);
 PyObject *kobs_audit_listens(PyObject *module, PyObject *on);
+
+/* -- bytes through sockets (traffic.c) ---------------------------------------------------------- */
+
+PyObject *kobs_traffic(PyObject *module, PyObject *descriptor);
+PyObject *kobs_traffic_counts(PyObject *module, PyObject *sock);
 
 /* -- spans (span_type.c, span_life.c) -------------------------------------------------------- */
 

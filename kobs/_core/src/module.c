@@ -42,6 +42,12 @@ static PyMethodDef functions[] = {
                "`audit_listens(True)`; an exception that it returns is raised from the call.")},
     {"audit_listens", kobs_audit_listens, METH_O,
      PyDoc_STR("audit_listens(on)\n\nWhether the audit hook does anything.")},
+    {"traffic", kobs_traffic, METH_O,
+     PyDoc_STR("traffic(descriptor) -> (sent, received)\n\nBytes that hooked methods of sockets "
+               "moved since this was asked last.")},
+    {"traffic_counts", kobs_traffic_counts, METH_O,
+     PyDoc_STR("traffic_counts(sock) -> bool\n\nWhether the descriptors of sockets are where they "
+               "are looked for; `sock` is one that was made but not initialised.")},
     {"bench_observe", kobs_bench_observe, METH_O,
      PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
     {"bench_filter", kobs_bench_filter, METH_O,
@@ -60,7 +66,7 @@ execute(PyObject *module)
         || kobs_add_detector_types(module) < 0 || kobs_add_types_type(module) < 0
         || kobs_add_reader_type(module) < 0 || kobs_add_bench_ring(module) < 0
         || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
-        || kobs_add_decider_type(module) < 0
+        || kobs_add_decider_type(module) < 0 || kobs_add_hook_types(module) < 0
         || kobs_add_observed(module) < 0 || kobs_add_method_type(module) < 0) {
         return -1;
     }
