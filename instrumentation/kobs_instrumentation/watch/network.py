@@ -128,13 +128,12 @@ def _established(sock: Any, peer: Any = None, *, accepted: bool = False) -> Conn
     made.number = _count
     _connections[fd] = made
     _own(made, fd, sock)
-    if accepted:
-        _begin_anew()
     ambient = cause.get()
+    if accepted and not (ambient is not None and ambient.in_scope):
+        _begin_anew(made)
+        return made
     made.chain = ambient.causality_id if ambient is not None else 0
     made.event = _watch.emit(ConnectionEstablished, protocol, port, made.remote)
-    if accepted:
-        _continue_from(made.event)
     return made
 
 
@@ -167,23 +166,17 @@ def _tell_dropped(made: Connection, _: Any) -> None:
     _watch.emit(ResourceLeaked, "connection", 1, **_header(made))
 
 
-def _begin_anew() -> None:
+def _begin_anew(made: Connection) -> None:
     """What an accepted connection sets off has no cause in this process."""
-    ambient = cause.get()
-    if ambient is not None and ambient.in_scope:
-        return
-    chain = mint_id()
+    made.chain = chain = mint_id()
     sampled = True
     collector = _watch.any_collector()
     if collector is not None and collector.gate.up[0]:
         sampled = collector.gate.sampled(chain, Category.NETWORK)
     cause.set(Cause(chain, 0, 0, sampled))
-
-
-def _continue_from(event: int) -> None:
-    ambient = cause.get()
-    if event and ambient is not None and not ambient.in_scope:
-        cause.set(ambient._replace(parent=event))
+    made.event = event = _watch.emit(ConnectionEstablished, made.protocol, made.port, made.remote)
+    if event:
+        cause.set(Cause(chain, event, 0, sampled))
 
 
 def _address(address: Any) -> str:
@@ -220,7 +213,8 @@ def _before_connect(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _after_connect(args: tuple[Any, ...], _: Any) -> None:
     sock, address = args
-    _failures.pop(_hashable(address), None)
+    if _failures:
+        _failures.pop(_hashable(address), None)
     _established(sock)
 
 
