@@ -27,9 +27,11 @@ from kobs.payloads import (
     IpcTimeout,
     MessageReceived,
     MessageSent,
+    PermissionDenied,
     ProcessCreated,
     ProcessStateChanged,
     ProcessTerminated,
+    SecurityViolation,
 )
 
 if TYPE_CHECKING:
@@ -50,9 +52,11 @@ SHARED: "frozenset[type[PayloadType]]" = frozenset(
         IpcTimeout,
         MessageReceived,
         MessageSent,
+        PermissionDenied,
         ProcessCreated,
         ProcessStateChanged,
         ProcessTerminated,
+        SecurityViolation,
     )
 )
 """Types that a watch of the standard library may tell too."""

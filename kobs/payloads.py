@@ -212,6 +212,8 @@ class ConnectionClosed(PayloadType):
     """Bytes sent over its life"""
     bytes_received: U64
     """Bytes received over its life"""
+    duration_ms: F64 = 0.0
+    """How long it was open, 0 if unknown"""
 
 
 @_declare(42, Category.NETWORK, Severity.ERROR)

@@ -31,7 +31,14 @@ class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _instrument(self, **kwargs: Any) -> None:
         collector = kwargs.get("collector")
         module = import_module(f"kobs_instrumentation.watch.{self.watch}")
-        self._undo = module.install(global_collector if collector is None else lambda: collector)
+        self._undo = module.install(
+            global_collector if collector is None else lambda: collector,
+            **self.install_options(kwargs),
+        )
+
+    def install_options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What the watch takes beside the collector, of what `instrument` was given."""
+        return {}
 
     def _uninstrument(self, **kwargs: Any) -> None:
         if self._undo is not None:

@@ -12,7 +12,9 @@ from kobs_instrumentation.watch import _watch
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-SUBSYSTEMS = ("process", "vfs", "queue", "scheduler", "syscall")
+SUBSYSTEMS = (
+    "process", "vfs", "queue", "scheduler", "syscall", "network", "permission", "sandbox",
+)  # fmt: skip
 """Subsystems whose standard-library parts are watched."""
 
 SAYS = {
@@ -21,6 +23,9 @@ SAYS = {
     "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
     "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
     "syscall": ("SyscallEnter", "SyscallExit", "SyscallSlow"),
+    "network": ("ConnectionEstablished", "ConnectionClosed", "NetworkError", "ResourceLeaked"),
+    "permission": ("PermissionDenied", "PermissionGranted"),
+    "sandbox": ("SecurityViolation", "CapabilityDenied"),
 }
 """The payload types that each watch tells."""
 

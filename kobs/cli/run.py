@@ -81,6 +81,12 @@ def _describe(parser: argparse.ArgumentParser) -> None:
         "under $XDG_STATE_HOME/kobs")  # fmt: skip
     add("--only", metavar="A,B", type=_names, help="watch only these subsystems")
     add("--except", metavar="A,B", type=_names, dest="exclude", help="watch all but these")
+    add(
+        "--policy",
+        metavar="FILE",
+        default=os.environ.get("KOBS_POLICY") or None,
+        help="sandbox policy, TOML: what to tell of or to refuse ($KOBS_POLICY)",
+    )
     add("--keep", metavar="SIZE", type=_size, default=DEFAULT_KEEP,
         help="disk space a process's recording may take, for instance 200MB; the oldest is "
         "dropped beyond it (1GB)")  # fmt: skip
@@ -92,7 +98,8 @@ def _describe(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="do not say where the session is")
 
 
-_WITH_VALUE = ("-o", "--session", "--only", "--except", "--keep", "--sampling")
+_WITH_VALUE = ("-o", "--session", "--only", "--except", "--policy", "--keep",
+               "--sampling")  # fmt: skip
 
 
 def _split(args: list[str]) -> tuple[list[str], list[str]]:
@@ -140,13 +147,15 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from kobs_instrumentation import registry
 
-        registry.choose(args.only, args.exclude)
+        args.policy = _policy(args.policy, registry.choose(args.only, args.exclude))
         program = _program(args.program)
         session = _session(program, args.session)
     except UnknownSubsystemError as error:
         return _fail(str(error), 2)
     except _WrongUse as error:
         return _fail(str(error), error.code)
+    except ConfigError as error:
+        return _fail(str(error), 2)
     except KobsError as error:
         return _fail(str(error), 1)
     try:
@@ -161,6 +170,17 @@ def _run(args: argparse.Namespace) -> int:
     if args.report:
         _report(session)
     return _pass_on(status)
+
+
+def _policy(path: str | None, watched: tuple[str, ...]) -> dict[str, Any] | None:
+    """What a policy's file says, for this process's children. Raises `ConfigError`."""
+    if path is None:
+        return None
+    if "sandbox" not in watched:
+        raise _WrongUse(f"{path}: a policy needs the subsystem sandbox, which is left out", 2)
+    from kobs_instrumentation.policy import SandboxPolicy
+
+    return SandboxPolicy.from_file(path).to_mapping()
 
 
 class _WrongUse(Exception):
@@ -239,6 +259,7 @@ def _environment(session: "Session", args: argparse.Namespace) -> dict[bytes, by
         "last": args.last,
         "sampling": args.sampling,
         "adaptive": not args.no_adaptive,
+        "policy": args.policy,
     }
     propagate.children_record(
         propagate.Children(str(session.path), json.dumps(options), session.trace_high)

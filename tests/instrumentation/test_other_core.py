@@ -14,6 +14,9 @@ TESTS = Path(__file__).parent.parent
 MODULES = [
     *sorted((TESTS / "unit").glob("test_observe_*.py")),
     TESTS / "instrumentation" / "test_one_event.py",
+    TESTS / "instrumentation" / "test_watch_network.py",
+    TESTS / "instrumentation" / "test_watch_permission.py",
+    TESTS / "instrumentation" / "test_watch_sandbox.py",
     TESTS / "instrumentation" / "vocabulary",
 ]
 

@@ -28,6 +28,7 @@ WATCHES = [
 def patched() -> dict[str, object]:
     """Everything that the watches patch, as it is now."""
     import asyncio
+    import asyncio.sslproto
     import concurrent.futures.process as process_pool
     import concurrent.futures.thread as thread_pool
     import multiprocessing.connection as connection
@@ -35,6 +36,9 @@ def patched() -> dict[str, object]:
     import multiprocessing.popen_fork as popen_fork
     import multiprocessing.queues as queues
     import multiprocessing.reduction as reduction
+    import resource
+    import socket
+    import ssl
 
     owners = [
         os, io, builtins, sys.modules["_io"], sys.modules["posix"], subprocess, queue.Queue,
@@ -43,6 +47,8 @@ def patched() -> dict[str, object]:
         queues.JoinableQueue, queues.SimpleQueue, connection, connection.Connection,
         reduction.ForkingPickler, pool.ApplyResult, pool.IMapIterator, popen_fork.Popen,
         sys.modules["_frozen_importlib"], sys.modules["_posixsubprocess"],
+        socket, socket.socket, sys.modules["_socket"], ssl.SSLSocket, resource,
+        asyncio.sslproto.SSLProtocol,
     ]  # fmt: skip
     return {
         f"{owner.__name__}.{name}": value
@@ -70,7 +76,15 @@ def originals() -> Iterator[dict[str, object]]:
     assert same(before, patched()) == []
 
 
-@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+EVERY = len(WATCHES)
+ORDERS = [
+    *(rest + tuple(range(4, EVERY)) for rest in permutations(range(4))),
+    *(tuple((at + first) % EVERY for at in range(EVERY)) for first in range(EVERY)),
+    tuple(reversed(range(EVERY))),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
 def test_undo_in_any_order_gives_every_original_back(
     originals: dict[str, object], order: tuple[int, ...]
 ) -> None:

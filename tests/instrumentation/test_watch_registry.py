@@ -14,14 +14,20 @@ from kobs import FileOpened, MessageSent, ProcessCreated
 from kobs.errors import UnknownSubsystemError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
+from kobs_instrumentation.network import NetworkInstrumentor
+from kobs_instrumentation.permission import PermissionInstrumentor
 from kobs_instrumentation.process import ProcessInstrumentor
 from kobs_instrumentation.queue import QueueInstrumentor
+from kobs_instrumentation.sandbox import SandboxInstrumentor
 from kobs_instrumentation.scheduler import SchedulerInstrumentor
 from kobs_instrumentation.vfs import VfsInstrumentor
 
 INSTRUMENTORS = {
+    "network": NetworkInstrumentor,
+    "permission": PermissionInstrumentor,
     "process": ProcessInstrumentor,
     "queue": QueueInstrumentor,
+    "sandbox": SandboxInstrumentor,
     "scheduler": SchedulerInstrumentor,
     "vfs": VfsInstrumentor,
 }
@@ -73,7 +79,7 @@ def test_only_what_is_chosen_is_told(
 def test_an_unknown_subsystem_is_refused_with_those_there_are() -> None:
     with (
         kobs.Collector(size=16) as collector,
-        pytest.raises(UnknownSubsystemError, match=r"'nets'.*process, vfs, queue, scheduler"),
+        pytest.raises(UnknownSubsystemError, match=r"'nets'.*process, vfs, queue, scheduler, "),
     ):
         registry.enable(collector, only=["nets"])
     assert not registry.enabled()

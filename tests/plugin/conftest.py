@@ -22,7 +22,10 @@ for _name in (
     "kobs.pattern.explain",
     "kobs_pytest.runtime",
     "kobs_instrumentation.registry",
-    *(f"kobs_instrumentation.watch.{name}" for name in ("process", "vfs", "queue", "scheduler")),
+    *(
+        f"kobs_instrumentation.watch.{name}"
+        for name in ("process", "vfs", "queue", "scheduler", "network", "permission", "sandbox")
+    ),
 ):
     importlib.import_module(_name)
 

@@ -70,6 +70,11 @@ def _start(given: dict[str, str]) -> None:
         cause.set(given_cause)
     if given.get("KOBS_ORIGIN"):
         origin.set(given["KOBS_ORIGIN"])
+    if options.get("policy"):
+        from kobs_instrumentation.policy import SandboxPolicy
+        from kobs_instrumentation.watch import sandbox
+
+        sandbox.use(SandboxPolicy.from_mapping(options["policy"]))
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
     process.call_at_exit(lambda: collector.ring.leave())

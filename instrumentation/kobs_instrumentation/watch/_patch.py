@@ -3,7 +3,8 @@
 A hook is three plain functions around a call. `before(args, kwargs)` returns a state or None (None:
 nothing to do afterwards); `after(state, result)` sees the result; `failed(state, error)` the
 exception. None of them changes the call, unless `before` gives a `Call` with other arguments. An
-error in a hook is counted and never reaches the program.
+error in a hook is counted and never reaches the program. Where there is no `before` (None) only
+`failed` is called, with `(args, kwargs)` as the state: a call that succeeds costs next to nothing.
 
 With the C core a built-in function keeps its place: the hooks are called from its C entry. With the
 Python core, and where there is no such entry, a stand-in takes its place.
@@ -59,7 +60,7 @@ def run(hook: After, state: Any, outcome: Any, where: str) -> None:
 class Hooks(NamedTuple):
     """What is called around a function."""
 
-    before: Before
+    before: Before | None
     after: After = nothing
     failed: After = nothing
     where: str = ""
@@ -76,7 +77,9 @@ STAND_IN = "<kobs importlib._bootstrap>"
 def caller_of_hook() -> FrameType | None:
     """For what a hook calls: who called the hooked function; None: nobody in Python."""
     frame = sys._getframe(2).f_back
-    return frame.f_back if frame is not None and frame.f_code.co_filename == STAND_IN else frame
+    while frame is not None and frame.f_code.co_filename == STAND_IN:  # one for each watch
+        frame = frame.f_back
+    return frame
 
 
 def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip: int) -> Any:
@@ -87,6 +90,8 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
     needs to pass a call on is in its closure.
     """
     before, after, failed, where, shield = hooks
+    if before is None:
+        return _make_failing_call(original, failed, where, live, skip)
     inside, run_hook, tell, changed, as_caller = busy, run, _tell, Call, _call_as_caller
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -120,7 +125,30 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                 run_hook(after, state, result, where)
         return result
 
-    call.__code__ = call.__code__.replace(co_filename=STAND_IN, co_name=original.__name__)
+    return _unseen(call, original.__name__)
+
+
+def _make_failing_call(
+    original: Callable[..., Any], failed: After, where: str, live: list[bool], skip: int
+) -> Any:
+    """As `make_call`, for a hook that sees exceptions only."""
+    inside, run_hook = busy, run
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = args[skip:]
+        try:
+            return original(*args, **kwargs)
+        except BaseException as error:
+            if live and not inside.inside:
+                run_hook(failed, (args, kwargs), error, where)
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            raise
+
+    return _unseen(call, original.__name__)
+
+
+def _unseen(call: Any, name: str) -> Any:
+    call.__code__ = call.__code__.replace(co_filename=STAND_IN, co_name=name)
     return call
 
 
@@ -196,21 +224,23 @@ def method(original: Any, hooks: Hooks, live: list[bool]) -> Any:
 class Site:
     """One place that is patched: the original, its stand-in, and all names of it."""
 
-    __slots__ = ("live", "original", "places", "stand_in")
+    __slots__ = ("live", "original", "own", "places", "stand_in")
 
     def __init__(self, original: Any, stand_in: Any, live: list[bool]) -> None:
         self.original = original
         self.stand_in = stand_in
         self.live = live
         """Emptied when the site is undone: what still calls the stand-in is passed through."""
+        self.own = True
+        """The original was the owner's and not inherited."""
         self.places: list[tuple[Any, str, bool]] = []
         """(owner, name, whether the owner had the name itself and did not inherit it)"""
 
     def put(self, owner: Any, name: str) -> None:
         """Have `owner.name` be the stand-in."""
-        own = name in vars(owner)
+        self.own = name in vars(owner)
         setattr(owner, name, self.stand_in)
-        self.places.append((owner, name, own))
+        self.places.append((owner, name, self.own))
 
     def restore(self) -> None:
         """Have the original again wherever the stand-in still is; where someone patched over it,
@@ -220,8 +250,10 @@ class Site:
         for owner, name, own in reversed(self.places):
             if vars(owner).get(name) is not self.stand_in:
                 covered = True
-            elif own:
-                setattr(owner, name, _uncovered(self.original))
+                continue
+            value, was_own = _uncovered(self.original, own)
+            if was_own:
+                setattr(owner, name, value)
             else:
                 delattr(owner, name)
         self.places.clear()
@@ -238,14 +270,14 @@ class Hooked:
         self._hook = hook
 
     @classmethod
-    def of(cls, function: Any, hooks: Hooks) -> "Hooked | None":
+    def of(cls, function: Any, hooks: Hooks, traffic: int = -1) -> "Hooked | None":
         """Hook a function; None where that cannot be done."""
         if hooking.native is None:
             return None
         before, after, failed, where, shield = hooks
         hook = hooking.native.Hook(
             before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
-            tell=_tell,
+            tell=_tell, traffic=traffic,
         )  # fmt: skip
         return cls(hook) if hook.put(function) else None
 
@@ -258,10 +290,11 @@ _covered: dict[int, Site] = {}
 """Undone sites whose stand-in someone else's patch still refers to."""
 
 
-def _uncovered(value: Any) -> Any:
+def _uncovered(value: Any, own: bool) -> tuple[Any, bool]:
+    """What to restore instead of `value`, and whether it is the owner's own."""
     while (site := _covered.get(id(value))) is not None and site.stand_in is value:
-        value = site.original
-    return value
+        value, own = site.original, site.own
+    return value, own
 
 
 class Patcher:
@@ -275,7 +308,7 @@ class Patcher:
     def builtin(
         self,
         names: tuple[tuple[str, str], ...],
-        before: Before,
+        before: Before | None,
         after: After = nothing,
         failed: After = nothing,
         *,
@@ -305,17 +338,22 @@ class Patcher:
         self,
         owner: type,
         name: str,
-        before: Before,
+        before: Before | None,
         after: After = nothing,
         failed: After = nothing,
+        *,
+        traffic: int = -1,
     ) -> bool:
         """Hook a method of a C type, for instances of its subclasses too. The first of the hooks'
-        `args` is the object. False where that cannot be done, as with the Python core."""
+        `args` is the object. `traffic` (0: sent, 1: received) has the C core count the bytes that a
+        method of a socket moves, by descriptor, where there is no `before`. False where that
+        cannot be done, as with the Python core."""
         hooks = Hooks(before, after, failed, f"{self.where}.{owner.__name__}.{name}")
-        hooked = Hooked.of(vars(owner).get(name), hooks)
-        if hooked is not None:
-            self.sites.append(hooked)
-        return hooked is not None
+        hooked = Hooked.of(vars(owner).get(name), hooks, traffic)
+        if hooked is None:
+            return False
+        self.sites.append(hooked)
+        return True
 
     def hook(self, function: Any, hook: Any) -> bool:
         """Have a function or method of a C type call a hook of the C core's. False where that
@@ -326,7 +364,12 @@ class Patcher:
         return done
 
     def method(
-        self, owner: Any, name: str, before: Before, after: After = nothing, failed: After = nothing
+        self,
+        owner: Any,
+        name: str,
+        before: Before | None,
+        after: After = nothing,
+        failed: After = nothing,
     ) -> None:
         """Patch a Python function: a method of a class, or a function of a module."""
         found = vars(owner).get(name)
@@ -339,6 +382,24 @@ class Patcher:
         if isinstance(found, classmethod):
             stand_in = classmethod(stand_in)
         site = Site(found, stand_in, live)
+        self.sites.append(site)
+        site.put(owner, name)
+
+    def inherited(
+        self,
+        owner: type,
+        name: str,
+        before: Before | None,
+        after: After = nothing,
+        failed: After = nothing,
+    ) -> None:
+        """Give a Python class a stand-in for a method that it inherits from a C type."""
+        original = getattr(owner, name, None)
+        if original is None:
+            return
+        live = [True]
+        hooks = Hooks(before, after, failed, f"{self.where}.{name}")
+        site = Site(original, method(original, hooks, live), live)
         self.sites.append(site)
         site.put(owner, name)
 

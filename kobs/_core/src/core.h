@@ -309,12 +309,21 @@ PyObject *kobs_bench_filter(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_serialise(PyObject *module, PyObject *rounds);
 PyObject *kobs_bench_query(PyObject *module, PyObject *events); /* of one query over them */
 
-/* -- spans (span_type.c, span_life.c, span_open.c, span_maker.c) -------------------------------------------------------- */
+/* -- the audit hook (audit.c) ------------------------------------------------------------------ */
+
+PyObject *kobs_audit(PyObject *module, PyObject *args);
+PyObject *kobs_audit_listens(PyObject *module, PyObject *on);
+
+/* -- bytes through sockets (traffic.c) ---------------------------------------------------------- */
+
+PyObject *kobs_traffic(PyObject *module, PyObject *descriptor);
+PyObject *kobs_traffic_counts(PyObject *module, PyObject *sock);
+
+/* -- spans (span_type.c, span_life.c, span_open.c, span_maker.c) ----------------------------- */
 
 typedef struct span_object span_object;
 
 enum { KOBS_FREE_SPANS = 16 };
-
 typedef struct {
     PyObject *cause_var, *cause_type, *modules;
     Py_buffer slow_ms; /* doubles, by category */

@@ -67,7 +67,8 @@ typedef struct hook_object {
     PyObject *where;                  /* for messages */
     PyObject *tell;                   /* callable(where, error) */
     hook_slot *slot;                  /* where it is; NULL: nowhere */
-    PyObject *before, *after, *failed; /* as in `_patch.Hooks` */
+    PyObject *before, *after, *failed; /* as in `_patch.Hooks`; before may be None */
+    int traffic;                      /* which bytes the method of a socket moves: `kobs_traffic_way` */
     PyObject *changed;                /* `_patch.Call` */
     /* what only a timed one has, see hook_timed.c */
     PyObject *name, *succeeded, *erred;
@@ -134,6 +135,15 @@ void kobs_hook_raise(PyObject *error); /* steals */
 
 /* Tell of the exception that is set and clear it; false for one that is not kobs's to swallow. */
 bool kobs_hook_swallow(hook_object *);
+
+/* The arguments as a tuple, the object of a method first; NULL with an exception. */
+PyObject *kobs_hook_positional(const hook_call *);
+
+/* -- traffic.c: bytes through sockets, by descriptor */
+
+typedef enum { NO_TRAFFIC = -1, TRAFFIC_SENT, TRAFFIC_RECEIVED } kobs_traffic_way;
+
+void kobs_traffic_count(const hook_call *, PyObject *result, kobs_traffic_way);
 
 /* -- hook_timed.c */
 

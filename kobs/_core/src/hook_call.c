@@ -78,8 +78,8 @@ takes_self(const hook_call *call)
     return call->slot->convention != CALL_VECTOR;
 }
 
-static PyObject *
-positional(const hook_call *call)
+PyObject *
+kobs_hook_positional(const hook_call *call)
 {
     call_convention convention = call->slot->convention;
     Py_ssize_t first = takes_self(call), count = PyVectorcall_NARGS((size_t)call->count);
@@ -248,7 +248,7 @@ run(PyObject *hook, PyObject *one, PyObject *other)
 static PyObject *
 begin(hook_object *hook, const hook_call **call, changed_call *changed)
 {
-    PyObject *args = positional(*call), *keywords = by_name(*call), *state = NULL;
+    PyObject *args = kobs_hook_positional(*call), *keywords = by_name(*call), *state = NULL;
 
     kobs_busy = true;
     if (args != NULL && keywords != NULL) {
@@ -303,6 +303,27 @@ end(hook_object *hook, PyObject *state, PyObject *result)
     return result;
 }
 
+/* A hook without `before` sees exceptions only, and what was given. */
+static PyObject *
+fail(hook_object *hook, const hook_call *call)
+{
+    PyObject *error = kobs_hook_catch();
+    PyObject *args = kobs_hook_positional(call), *keywords = by_name(call);
+    PyObject *state = args != NULL && keywords != NULL ? PyTuple_Pack(2, args, keywords) : NULL;
+
+    Py_XDECREF(args);
+    Py_XDECREF(keywords);
+    if (state == NULL) {
+        PyErr_Clear();
+        kobs_hook_raise(error);
+        return NULL;
+    }
+    kobs_hook_raise(error);
+    PyObject *result = end(hook, state, NULL);
+    Py_DECREF(state);
+    return result;
+}
+
 /* -- all of them --------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -320,6 +341,13 @@ through(hook_object *const *hooks, unsigned count, const hook_call *call)
     }
     if (hook->timed) {
         return kobs_hook_timed(hook, hooks, count - 1, call);
+    }
+    if (hook->before == Py_None) {
+        result = through(hooks, count - 1, call);
+        if (result != NULL && hook->traffic != NO_TRAFFIC) {
+            kobs_traffic_count(call, result, hook->traffic);
+        }
+        return result == NULL && !kobs_busy ? fail(hook, call) : result;
     }
     state = begin(hook, &call, &changed);
     result = state == NULL && PyErr_Occurred() ? NULL : through(hooks, count - 1, call);

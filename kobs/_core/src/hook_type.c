@@ -80,12 +80,14 @@ hook_remove(hook_object *self, PyObject *Py_UNUSED(none))
 static PyObject *
 hook_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"before", "after", "failed", "where", "shield", "changed", "tell", NULL};
+    static char *names[] = {"before", "after", "failed", "where", "shield", "changed", "tell",
+                            "traffic", NULL};
     PyObject *before, *after, *failed, *where, *changed, *tell;
-    int shield;
+    int shield, traffic;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOOUpO!O:Hook", names, &before, &after,
-                                     &failed, &where, &shield, &PyType_Type, &changed, &tell)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOOUpO!Oi:Hook", names, &before, &after,
+                                     &failed, &where, &shield, &PyType_Type, &changed, &tell,
+                                     &traffic)) {
         return NULL;
     }
     hook_object *self = (hook_object *)type->tp_alloc(type, 0);
@@ -95,6 +97,7 @@ hook_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         self->failed = Py_NewRef(failed);
         self->where = Py_NewRef(where);
         self->shield = shield;
+        self->traffic = traffic;
         self->changed = Py_NewRef(changed);
         self->tell = Py_NewRef(tell);
     }

@@ -40,6 +40,18 @@ static PyMethodDef functions[] = {
      PyDoc_STR("scan([(Condition, portions), ...], keep, durations, by_pid, by_type) -> Found | None"
                "\n\nLook at the lists of `RawSlots` of several recordings, merged by time; keep "
                "the first `keep` that match. None where Python is to do it.")},
+    {"audit", kobs_audit, METH_VARARGS,
+     PyDoc_STR("audit(handle, wanted)\n\nAdd an audit hook, once and for ever. `handle(event, "
+               "args)` is called for events that the dict `wanted` does not say False of, while "
+               "`audit_listens(True)`; an exception that it returns is raised from the call.")},
+    {"audit_listens", kobs_audit_listens, METH_O,
+     PyDoc_STR("audit_listens(on)\n\nWhether the audit hook does anything.")},
+    {"traffic", kobs_traffic, METH_O,
+     PyDoc_STR("traffic(descriptor) -> (sent, received)\n\nBytes that hooked methods of sockets "
+               "moved since this was asked last.")},
+    {"traffic_counts", kobs_traffic_counts, METH_O,
+     PyDoc_STR("traffic_counts(sock) -> bool\n\nWhether the descriptors of sockets are where they "
+               "are looked for; `sock` is one that was made but not initialised.")},
     {"bench_observe", kobs_bench_observe, METH_O,
      PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
     {"bench_filter", kobs_bench_filter, METH_O,
