@@ -24,12 +24,19 @@ from kobs.payloads import (
     FileChanged,
     FileOpened,
     FileSlow,
+    GcPaused,
     IpcTimeout,
     MessageReceived,
     MessageSent,
+    PipeRead,
+    PipeWritten,
     ProcessCreated,
     ProcessStateChanged,
     ProcessTerminated,
+    ShmCreated,
+    ShmDestroyed,
+    ShmRead,
+    ShmWritten,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +54,19 @@ SHARED: "frozenset[type[PayloadType]]" = frozenset(
         FileChanged,
         FileOpened,
         FileSlow,
+        GcPaused,
         IpcTimeout,
         MessageReceived,
         MessageSent,
+        PipeRead,
+        PipeWritten,
         ProcessCreated,
         ProcessStateChanged,
         ProcessTerminated,
+        ShmCreated,
+        ShmDestroyed,
+        ShmRead,
+        ShmWritten,
     )
 )
 """Types that a watch of the standard library may tell too."""

@@ -11,7 +11,7 @@ from kobs_instrumentation.watch import _watch
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-SUBSYSTEMS = ("process", "vfs", "queue", "scheduler")
+SUBSYSTEMS = ("process", "vfs", "queue", "scheduler", "memory", "shm", "pipe")
 """Subsystems whose standard-library parts are watched."""
 
 SAYS = {
@@ -19,10 +19,15 @@ SAYS = {
     "vfs": ("FileOpened", "FileSlow", "FileChanged"),
     "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
     "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
+    "memory": ("GcPaused", "MemoryPressure", "MetricUpdate"),
+    "shm": ("ShmCreated", "ShmDestroyed", "ResourceLeaked"),
+    "pipe": ("PipeRead", "PipeWritten", "MetricUpdate"),
 }
-"""The payload types that each watch tells."""
+"""The payload types that each watch tells whenever there is something to tell. Those that it sees
+some of (what is mapped, what is written to shared memory) are not among them: that none was told
+says nothing."""
 
-_CARRIERS = ("process", "queue", "scheduler")
+_CARRIERS = ("process", "queue", "scheduler", "shm", "pipe")
 """Those that also carry cause on: they are installed in any case, if need be without events."""
 
 

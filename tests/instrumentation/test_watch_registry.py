@@ -1,5 +1,6 @@
 """Switching everything on and off in a process that runs already, and the instrumentors."""
 
+import gc
 import json
 import os
 import queue
@@ -14,15 +15,21 @@ from kobs import FileOpened, MessageSent, ProcessCreated
 from kobs.errors import UnknownSubsystemError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
+from kobs_instrumentation.memory import MemoryInstrumentor
+from kobs_instrumentation.pipe import PipeInstrumentor
 from kobs_instrumentation.process import ProcessInstrumentor
 from kobs_instrumentation.queue import QueueInstrumentor
 from kobs_instrumentation.scheduler import SchedulerInstrumentor
+from kobs_instrumentation.shm import ShmInstrumentor
 from kobs_instrumentation.vfs import VfsInstrumentor
 
 INSTRUMENTORS = {
+    "memory": MemoryInstrumentor,
+    "pipe": PipeInstrumentor,
     "process": ProcessInstrumentor,
     "queue": QueueInstrumentor,
     "scheduler": SchedulerInstrumentor,
+    "shm": ShmInstrumentor,
     "vfs": VfsInstrumentor,
 }
 
@@ -73,7 +80,7 @@ def test_only_what_is_chosen_is_told(
 def test_an_unknown_subsystem_is_refused_with_those_there_are() -> None:
     with (
         kobs.Collector(size=16) as collector,
-        pytest.raises(UnknownSubsystemError, match=r"'nets'.*process, vfs, queue, scheduler"),
+        pytest.raises(UnknownSubsystemError, match=r"'nets'.*process, vfs, queue, scheduler, mem"),
     ):
         registry.enable(collector, only=["nets"])
     assert not registry.enabled()
@@ -119,12 +126,14 @@ def test_two_collectors_the_inner_one_gets_the_events() -> None:
 @pytest.mark.parametrize("name", INSTRUMENTORS)
 def test_an_instrumentor_is_symmetric_and_idempotent(name: str) -> None:
     before = open, os.fork, queue.Queue.put, os.unlink
+    callbacks = list(gc.callbacks)
     instrumentor = INSTRUMENTORS[name]()
     instrumentor.instrument()
     instrumentor.instrument()
     instrumentor.uninstrument()
     instrumentor.uninstrument()
     assert (open, os.fork, queue.Queue.put, os.unlink) == before
+    assert gc.callbacks == callbacks
     assert open is before[0]
     assert queue.Queue.put is before[2]
 

@@ -316,6 +316,18 @@ PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
 int kobs_visit_spans(span_state *, visitproc visit, void *arg);
 void kobs_clear_spans(span_state *);
 
+/* -- the garbage collector (gc_watch.c) ------------------------------------------------------ */
+
+typedef struct {
+    PyObject *theirs; /* the program's `gc.callbacks`; NULL while nobody watches */
+    PyObject **place; /* where the interpreter keeps it */
+    PyObject *told;   /* callable(generation, duration_us, collected) */
+    int64_t began_ns;
+} gc_watch;
+
+PyObject *kobs_watch_gc(PyObject *module, PyObject *told);
+PyObject *kobs_unwatch_gc(PyObject *module, PyObject *none);
+
 /* -- the module's state --------------------------------------------------------------------- */
 
 typedef struct {
@@ -324,6 +336,7 @@ typedef struct {
     PyObject *header_names[10];
     span_state span;
     observed_state observed;
+    gc_watch gc;
 } core_state;
 
 /* -- observed callables (observed*.c) --------------------------------------------------------- */
