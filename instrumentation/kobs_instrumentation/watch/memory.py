@@ -3,7 +3,7 @@
 The C core is told of a collection by the interpreter itself; the Python core has to be one of
 `gc.callbacks`, where the program can see it.
 
-Limits are looked at after a collection, `INTERVAL_S` apart at the least, and when the watch ends:
+Limits are looked at before a collection, `INTERVAL_S` apart at the least, and when the watch ends:
 no thread and no timer that the program could notice. A program that collects nothing for long is
 not looked at meanwhile.
 """
@@ -14,6 +14,7 @@ from _thread import get_ident
 from time import monotonic_ns
 from typing import Any
 
+from kobs import inside
 from kobs._core import select
 from kobs.levels import Severity
 from kobs.muted import busy
@@ -66,49 +67,56 @@ class _Collections:
     def on_gc(self, phase: str, info: dict[str, int]) -> None:
         """One of `gc.callbacks`."""
         if phase == "start":
+            self.begins()
             self.began_ns = monotonic_ns()
         elif self.began_ns:
             took_us = (monotonic_ns() - self.began_ns) / 1e3
             self.ended(info["generation"], took_us, info["collected"])
 
-    def ended(self, generation: int, took_us: float, collected: int) -> None:
-        """A collection has ended."""
-        now_ns = monotonic_ns()
-        if generation < 2 and took_us < SHORT_US and not self.asked:
-            self.short += 1
-            self.short_us += took_us
-            if now_ns < _levels.due_ns or busy.inside:
-                return
-            generation = -1
-        if busy.inside:  # whatever of kobs it was in the middle of is not to be entered again
-            if len(self.held) < _HELD:
-                self.held.append((generation, took_us, collected, now_ns))
+    def begins(self) -> None:
+        """A collection is to begin. What allocates is done now: the program can see what was
+        allocated since a collection (`gc.get_count`)."""
+        if busy.inside or not (self.held or monotonic_ns() >= _levels.due_ns):
             return
         busy.inside = True
         try:
-            if self.held:
-                self.tell_held()
-            if generation >= 0:
-                self.tell(
-                    {"generation": generation, "duration_us": took_us, "collected": collected}
-                )
-            if now_ns >= _levels.due_ns:
-                _levels.look(now_ns)
+            self.tell_held()
+            _levels.look_if_due()
         except Exception as error:
             _patch.on_error("memory.gc", error)
         finally:
             busy.inside = False
 
-    def tell(self, fields: dict[str, Any]) -> None:
-        """Tell of a collection: one that was asked for in the words and the chain of who did."""
-        call = _watch.call_saying(
-            GcPaused, lambda words: words.get("generation") == fields["generation"]
-        )
-        if call is None or call.claimed:
-            _watch.emit(GcPaused, *fields.values(), **_NO_CHAIN)
+    def ended(self, generation: int, took_us: float, collected: int) -> None:
+        """A collection has ended."""
+        if generation < 2 and took_us < SHORT_US and not self.asked:
+            self.short += 1
+            self.short_us += took_us
+        elif busy.inside:  # whatever of kobs it was in the middle of is not to be entered again
+            if len(self.held) < _HELD:
+                self.held.append((generation, took_us, collected, monotonic_ns()))
         else:
-            _watch.emit(GcPaused, *fields.values())
-            call.tell()
+            busy.inside = True
+            try:
+                self.tell(generation, took_us, collected)
+            except Exception as error:
+                _patch.on_error("memory.gc", error)
+            finally:
+                busy.inside = False
+
+    def tell(self, generation: int, took_us: float, collected: int) -> None:
+        """Tell of a collection: one that an observed call asks for is told in its chain."""
+        collector = _watch.collector()
+        if collector is None or collector.closed:
+            return
+        if GcPaused in inside.said:
+            call = _watch.call_saying(GcPaused, lambda words: words.get("generation") == generation)
+            if call is not None and not call.claimed:
+                _watch.emit(GcPaused, generation, took_us, collected)
+                call.tell()
+                return
+        emit = collector.emitter(GcPaused)
+        emit(generation, took_us, collected, causality_id=0, parent=0, span_id=0)
 
     def before_collect(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """The program asks for a collection."""
@@ -166,10 +174,14 @@ class _Levels:
 
     def end(self) -> None:
         """Look once more if it is time, and no longer."""
+        self.look_if_due()
+        self.due_ns = 1 << 63
+
+    def look_if_due(self) -> None:
+        """Look if it is time."""
         now_ns = monotonic_ns()
         if now_ns >= self.due_ns:
             self.look(now_ns)
-        self.due_ns = 1 << 63
 
     def look(self, now_ns: int) -> None:
         """Tell what has changed."""
@@ -227,8 +239,11 @@ def _native() -> Any:
 
 
 def _patch_all(patcher: Patcher) -> None:
+    collector = _watch.collector()
+    if collector is not None and not collector.closed:
+        collector.emitter(GcPaused)  # made now, not in the middle of a collection
     native = _native()
-    if native is not None and native.watch_gc(_collections.ended):
+    if native is not None and native.watch_gc(_collections.begins, _collections.ended):
         patcher.on_undo(native.unwatch_gc)
     else:
         gc.callbacks.append(_on_gc)

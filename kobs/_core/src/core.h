@@ -321,11 +321,12 @@ void kobs_clear_spans(span_state *);
 typedef struct {
     PyObject *theirs; /* the program's `gc.callbacks`; NULL while nobody watches */
     PyObject **place; /* where the interpreter keeps it */
+    PyObject *before; /* callable(): a collection is to begin */
     PyObject *told;   /* callable(generation, duration_us, collected) */
     int64_t began_ns;
 } gc_watch;
 
-PyObject *kobs_watch_gc(PyObject *module, PyObject *told);
+PyObject *kobs_watch_gc(PyObject *module, PyObject *args);
 PyObject *kobs_unwatch_gc(PyObject *module, PyObject *none);
 
 /* -- the module's state --------------------------------------------------------------------- */

@@ -39,6 +39,20 @@ call_all(PyObject *callbacks, PyObject *const *args)
     }
 }
 
+/* What allocates is done here: the collection that follows begins to count anew. */
+static void
+call_before(gc_watch *watch)
+{
+    PyObject *before = watch->before;
+    if (before != NULL) {
+        Py_INCREF(before);
+        PyObject *result = PyObject_CallNoArgs(before);
+        Py_XDECREF(result);
+        Py_DECREF(before);
+        PyErr_Clear(); /* no error of ours is the program's */
+    }
+}
+
 static void
 tell(gc_watch *watch, PyObject *info, int64_t took_ns)
 {
@@ -54,7 +68,7 @@ tell(gc_watch *watch, PyObject *info, int64_t took_ns)
         Py_DECREF(told);
     }
     Py_XDECREF(duration);
-    PyErr_Clear(); /* no error of ours is the program's */
+    PyErr_Clear();
 }
 
 static PyObject *
@@ -68,6 +82,7 @@ on_gc(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_INCREF(theirs);
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
         call_all(theirs, args);
+        call_before(watch);
         watch->began_ns = (int64_t)kobs_now();
     }
     else {
@@ -99,9 +114,13 @@ make_list(PyObject *module)
 }
 
 PyObject *
-kobs_watch_gc(PyObject *module, PyObject *told)
+kobs_watch_gc(PyObject *module, PyObject *args)
 {
     gc_watch *watch = &((core_state *)PyModule_GetState(module))->gc;
+    PyObject *before, *told;
+    if (!PyArg_ParseTuple(args, "OO:watch_gc", &before, &told)) {
+        return NULL;
+    }
     if (watch->theirs == NULL) {
         PyObject *gc = PyImport_ImportModule("gc");
         PyObject *theirs = gc == NULL ? NULL : PyObject_GetAttrString(gc, "callbacks");
@@ -124,6 +143,8 @@ kobs_watch_gc(PyObject *module, PyObject *told)
     }
     Py_INCREF(told);
     Py_XSETREF(watch->told, told);
+    Py_INCREF(before);
+    Py_XSETREF(watch->before, before);
     Py_RETURN_TRUE;
 }
 
@@ -138,13 +159,14 @@ kobs_unwatch_gc(PyObject *module, PyObject *Py_UNUSED(none))
         Py_DECREF(list);
     }
     Py_CLEAR(watch->told);
+    Py_CLEAR(watch->before);
     Py_RETURN_NONE;
 }
 
 #else /* the list is another thread's to read at any time */
 
 PyObject *
-kobs_watch_gc(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(told))
+kobs_watch_gc(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
     Py_RETURN_FALSE;
 }

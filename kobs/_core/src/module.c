@@ -36,9 +36,10 @@ static PyMethodDef functions[] = {
      PyDoc_STR("scan([(Condition, portions), ...], keep, durations, by_pid, by_type) -> Found | None"
                "\n\nLook at the lists of `RawSlots` of several recordings, merged by time; keep "
                "the first `keep` that match. None where Python is to do it.")},
-    {"watch_gc", kobs_watch_gc, METH_O,
-     PyDoc_STR("watch_gc(told) -> bool\n\nCall told(generation, duration_us, collected) after each "
-               "garbage collection, unseen in `gc.callbacks`. False where that cannot be done.")},
+    {"watch_gc", kobs_watch_gc, METH_VARARGS,
+     PyDoc_STR("watch_gc(before, told) -> bool\n\nCall before() before each garbage collection and "
+               "told(generation, duration_us, collected) after it, unseen in `gc.callbacks`. False "
+               "where that cannot be done.")},
     {"unwatch_gc", kobs_unwatch_gc, METH_NOARGS,
      PyDoc_STR("unwatch_gc()\n\nTake `watch_gc` back. Twice is once.")},
     {"bench_observe", kobs_bench_observe, METH_O,
@@ -88,6 +89,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->types_type);
     Py_VISIT(state->decider_type);
     Py_VISIT(state->method_type);
+    Py_VISIT(state->gc.before);
     Py_VISIT(state->gc.told);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
@@ -107,6 +109,7 @@ clear(PyObject *module)
     Py_CLEAR(state->types_type);
     Py_CLEAR(state->decider_type);
     Py_CLEAR(state->method_type);
+    Py_CLEAR(state->gc.before);
     Py_CLEAR(state->gc.told);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
