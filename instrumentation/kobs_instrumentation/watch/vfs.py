@@ -11,7 +11,7 @@ from time import monotonic_ns
 from typing import Any
 
 from kobs.payloads import FileChanged, FileOpened, FileSlow
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 SLOW_MS = 50.0
@@ -111,10 +111,8 @@ def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _by_interpreter() -> bool:
     """Importing code comes through `_io.open` too: straight from C, or from frozen modules."""
-    try:
-        return sys._getframe(3).f_code.co_filename.startswith("<frozen ")
-    except ValueError:
-        return True
+    caller = caller_of_hook()
+    return caller is None or caller.f_code.co_filename.startswith("<frozen ")
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

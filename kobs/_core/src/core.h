@@ -284,6 +284,10 @@ bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
 
 int kobs_add_decider_type(PyObject *module);
 
+/* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
+
+int kobs_add_hook_types(PyObject *module);
+
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
