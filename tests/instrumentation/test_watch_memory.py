@@ -1,11 +1,13 @@
 """The memory watch: collections, levels, and that nobody sees it watch."""
 
 import gc
+import mmap
 import subprocess
 import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import pytest
@@ -163,11 +165,16 @@ class TestUnseen:
         told: list[Any] = []
         monkeypatch.setattr(sys, "unraisablehook", told.append)
 
-        def fails() -> Any:
-            raise RuntimeError("inside kobs")
+        broken: list[bool] = []
 
-        undo = memory.install(fails)
+        def get() -> None:
+            if broken:
+                raise RuntimeError("inside kobs")
+
+        undo = memory.install(get)
+        broken.append(True)
         gc.collect()
+        broken.clear()
         undo()
         assert told == []
 
@@ -256,6 +263,78 @@ class TestLevels:
     def test_it_is_never_switched_on(self, collector: kobs.Collector) -> None:
         memory._levels.look(0)
         assert not tracemalloc.is_tracing()
+
+
+@native
+class TestMappings:
+    def test_what_is_mapped_resized_and_closed(self, collector: kobs.Collector) -> None:
+        with mmap.mmap(-1, 4096) as one:
+            one[0] = 1
+        two = mmap.mmap(-1, 4096)
+        two.resize(8192)
+        two.close()
+        two.close()
+        first, second = (f"mmap-{number}" for number in last(2))
+        assert [event.payload for event in of(collector, MemoryAllocated, MemoryFreed)] == [
+            MemoryAllocated(4096, first), MemoryFreed(4096, first),
+            MemoryAllocated(4096, second), MemoryFreed(4096, second),
+            MemoryAllocated(8192, second), MemoryFreed(8192, second),
+        ]  # fmt: skip
+
+    def test_one_that_is_forgotten_is_freed_when_it_goes(self, collector: kobs.Collector) -> None:
+        mapping = mmap.mmap(-1, 4096)
+        del mapping
+        assert [type(e.payload) for e in of(collector, MemoryAllocated, MemoryFreed)] == [
+            MemoryAllocated, MemoryFreed,
+        ]  # fmt: skip
+
+    def test_subclasses_from_before_and_after(self) -> None:
+        class Early(mmap.mmap):
+            pass
+
+        with kobs.Collector(size=64) as collector:
+            undo = memory.install(lambda: collector)
+
+            class Late(mmap.mmap):
+                def __new__(cls, size: int) -> "Late":
+                    return super().__new__(cls, -1, size)
+
+            made = [Early(-1, 4096), Late(4096), mmap.mmap.__new__(Early, -1, 4096)]
+            undo()
+            assert len(of(collector, MemoryAllocated)) == 3
+            made += [Early(-1, 4096), Late(4096), mmap.mmap.__new__(Late, -1, 4096)]
+            made.clear()
+            assert of(collector, MemoryFreed) == []
+            again = memory.install(lambda: collector)
+            Early(-1, 4096).close()
+            again()
+            assert len(of(collector, MemoryAllocated)) == 4
+
+    def test_an_export_keeps_it_open(self, collector: kobs.Collector) -> None:
+        mapping = mmap.mmap(-1, 4096)
+        view = memoryview(mapping)
+        with pytest.raises(BufferError):
+            mapping.close()
+        assert of(collector, MemoryFreed) == []
+        view.release()
+        mapping.close()
+        assert len(of(collector, MemoryFreed)) == 1
+
+    def test_shared_memory_s_are_told_by_its_watch(self, collector: kobs.Collector) -> None:
+        made = SharedMemory(create=True, size=10)
+        made.close()
+        made.unlink()
+        assert of(collector, MemoryAllocated, MemoryFreed) == []
+
+    def test_what_kobs_maps_is_not_told(self, collector: kobs.Collector) -> None:
+        kobs.Collector(size=64).close()
+        assert of(collector, MemoryAllocated, MemoryFreed) == []
+
+
+def last(count: int) -> range:
+    """The numbers of the mappings that were made last."""
+    now = memory._mapped._count
+    return range(now - count + 1, now + 1)
 
 
 def test_a_process_that_uses_up_its_address_space(runner: Runner) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import kobs
 from kobs import MessageReceived, MessageSent, MetricUpdate, PipeRead, PipeWritten
+from kobs._core import select
 from kobs.causality import CausalGraph
 from kobs.context import Cause, cause
 from kobs_instrumentation.watch import _pipes, pipe as watch, queue
@@ -304,6 +305,43 @@ def test_communicate_is_seen(collector: kobs.Collector) -> None:
     assert totals == {PipeWritten: 200_000, PipeRead: 200_000}
 
 
+needs_c = pytest.mark.skipif(select().name != "c", reason="file objects are C types")
+
+
+@needs_c
+def test_file_objects_are_seen(collector: kobs.Collector, ends: tuple[int, int]) -> None:
+    reader, writer = ends
+    with open(writer, "wb") as out:
+        out.write(b"one")
+        out.flush()
+        out.write(b"two!")
+    with open(reader, "rb", buffering=0) as raw:
+        buffer = bytearray(2)
+        assert raw.read(1) == b"o"
+        assert raw.readinto(buffer) == 2
+        assert raw.readall() == b"two!"
+        assert raw.read() == b""
+    written = [event.payload.size for event in of(collector, PipeWritten)]
+    read = [event.payload.size for event in of(collector, PipeRead)]
+    assert (written, read) == ([3, 4], [1, 2, 4, 0])
+    assert links(collector) == [0, 0, 1, None]
+    assert _pipes.pipes.keys().isdisjoint(ends)
+
+
+@needs_c
+def test_a_file_object_that_would_block(collector: kobs.Collector, ends: tuple[int, int]) -> None:
+    reader, writer = ends
+    for end in ends:
+        os.set_blocking(end, False)
+    with open(reader, "rb", buffering=0) as out, open(writer, "wb", buffering=0) as into:
+        assert out.read(1) is None
+        assert out.readinto(bytearray(1)) is None
+        size = into.write(bytes(1 << 20))
+        assert into.write(b"full") is None
+        assert len(out.read(size)) == size
+    assert links(collector) == [0]
+
+
 # -- in programs ------------------------------------------------------------------------------
 
 FORK = """
@@ -329,6 +367,28 @@ def test_cause_crosses_a_fork_by_the_bytes_offset(runner: Runner) -> None:
         if edge.kind == "link" and isinstance(edge.target.payload, PipeRead)
     ]
     assert crossing == [(6, 6, True), (5, 5, True)]
+
+
+@needs_c
+def test_cause_crosses_to_a_child_by_its_input(runner: Runner) -> None:
+    ran = runner.script(
+        """
+        import subprocess, sys
+        code = "import sys; [print(len(line)) for line in sys.stdin]"
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+        child.stdin.write("one line\\n")
+        child.stdin.flush()
+        child.communicate("another\\n")
+        """
+    )
+    assert ran.out == "9\n8\n"
+    graph = CausalGraph(ran.events())
+    crossing = [
+        edge.source.pid != edge.target.pid
+        for edge in graph.edges
+        if edge.kind == "link" and isinstance(edge.target.payload, PipeRead)
+    ]
+    assert crossing in ([True], [True, True])  # the child may read both at once
 
 
 def test_two_readers_are_not_guessed_at(runner: Runner) -> None:

@@ -13,7 +13,7 @@ from kobs.context import cause, origin
 from kobs.errors import KobsError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
-from kobs_instrumentation.watch import process, shm
+from kobs_instrumentation.watch import pipe, process, shm
 from kobs_instrumentation.watch._patch import busy
 
 ROOT_SLOTS = 16_384
@@ -71,7 +71,9 @@ def _start(given: dict[str, str]) -> None:
     if given.get("KOBS_ORIGIN"):
         origin.set(given["KOBS_ORIGIN"])
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
+    pipe.process_begins.append(True)
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
+    pipe.process_begins.clear()
 
     def leave() -> None:
         shm.at_end()

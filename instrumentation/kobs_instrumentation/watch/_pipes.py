@@ -6,6 +6,7 @@ and the reader who has got that far finds it. That holds while every byte is see
 writes and one reads. Where that is not known a pipe is not linked, rather than wrongly.
 """
 
+import ctypes
 import os
 from collections import deque
 from stat import S_ISFIFO
@@ -28,7 +29,9 @@ _PREFIX = 8
 """Bytes that a reader compares with what was written, before it believes it got them."""
 _SECOND = 1_000_000_000
 
+_F_GETFL = 3
 _fstat = os.fstat
+_fcntl = ctypes.PyDLL(None).fcntl
 
 
 class Write(NamedTuple):
@@ -260,17 +263,35 @@ def closed(descriptor: int) -> Pipe | None:
 
 
 def find_those_there_are() -> None:
-    """Pipes from before the watch, inherited ones among them. Their bytes were not all seen."""
-    by_inode: dict[int, Pipe] = {}
-    for descriptor in range(_SEARCHED):
+    """Pipes that this process has made before the watch: it has both ends. Their bytes were not
+    all seen. Of those that it was given, what others do with them is theirs."""
+    ends: dict[int, list[int]] = {}
+    for descriptor in range(3, _SEARCHED):
         try:
             found = _fstat(descriptor)
         except OSError:
             continue
         if S_ISFIFO(found.st_mode) and descriptor not in pipes:
-            pipe = by_inode.setdefault(found.st_ino, Pipe(found.st_ino, linked=False))
-            pipes[descriptor] = pipe
-            pipe.readers.add(descriptor)
+            ends.setdefault(found.st_ino, []).append(descriptor)
+    for inode, descriptors in ends.items():
+        readers = {each for each in descriptors if not _fcntl(each, _F_GETFL) & os.O_ACCMODE}
+        if readers and len(readers) < len(descriptors):
+            pipe = Pipe(inode, linked=False)
+            pipe.readers |= readers
+            pipe.writers.update(set(descriptors) - readers)
+            pipes.update(dict.fromkeys(descriptors, pipe))
+
+
+def take_standard_input(*, linked: bool) -> None:
+    """Standard input of a process that begins, if it is a pipe: who started this process began it
+    for this process."""
+    try:
+        found = _fstat(0)
+    except OSError:
+        return
+    if S_ISFIFO(found.st_mode):
+        pipe = pipes[0] = Pipe(found.st_ino, linked=linked)
+        pipe.readers.add(0)
 
 
 def forget() -> None:

@@ -15,12 +15,12 @@ from time import monotonic_ns
 from typing import Any
 
 from kobs import inside
-from kobs._core import select
 from kobs.levels import Severity
 from kobs.muted import busy
 from kobs.payloads import GcPaused, MemoryAllocated, MemoryFreed, MemoryPressure, MetricUpdate
 from kobs_instrumentation.watch import _patch
 from kobs_instrumentation.watch._limits import Limits
+from kobs_instrumentation.watch._mapped import Mapped, native
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -38,7 +38,7 @@ TOLD_BYTES = 1 << 20
 
 UNREACHABLE = (
     "collections without a name in gc.callbacks",
-    "mmap.mmap (its creation is that of a C type)",
+    "mmap.mmap objects",
 )
 """What this watch cannot see with the Python core."""
 
@@ -81,6 +81,7 @@ class _Collections:
         busy.inside = True
         try:
             self.tell_held()
+            _mapped.tell_held()
             _levels.look_if_due()
         except Exception as error:
             _patch.on_error("memory.gc", error)
@@ -229,27 +230,19 @@ class _Levels:
 # -- where -----------------------------------------------------------------------------------
 
 
-def _native() -> Any:
-    core = select()
-    if core.name != "c":
-        return None
-    from kobs._core import _native
-
-    return _native
-
-
 def _patch_all(patcher: Patcher) -> None:
     collector = _watch.collector()
     if collector is not None and not collector.closed:
         collector.emitter(GcPaused)  # made now, not in the middle of a collection
-    native = _native()
-    if native is not None and native.watch_gc(_collections.begins, _collections.ended):
-        patcher.on_undo(native.unwatch_gc)
+    core = native()
+    if core is not None and core.watch_gc(_collections.begins, _collections.ended):
+        patcher.on_undo(core.unwatch_gc)
     else:
         gc.callbacks.append(_on_gc)
         patcher.on_undo(_forget_callback)
     asked = _collections.before_collect, _collections.after_collect, _collections.after_collect
     patcher.builtin((("gc", "collect"),), *asked)
+    _mapped.patch(patcher)
     _levels.begin()
     patcher.on_undo(_levels.end)
     patcher.on_undo(_collections.tell_held)
@@ -266,6 +259,7 @@ _collections = _Collections()
 _on_gc = _collections.on_gc
 _levels = _Levels()
 _watch = Watch("memory", _patch_all)
+_mapped = Mapped(_watch)
 
 
 def install(get_collector: GetCollector, *, events: bool = True) -> Undo:

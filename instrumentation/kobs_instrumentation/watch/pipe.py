@@ -10,6 +10,7 @@ and not seen by the Python core.
 
 import os
 import sys
+from _io import FileIO
 from stat import S_ISFIFO
 from time import monotonic_ns
 from typing import Any
@@ -30,6 +31,9 @@ UNREACHABLE = (
 """What this watch cannot see with the Python core."""
 
 _PREFIX = 8
+
+process_begins: list[bool] = []
+"""Not empty while a process begins: nothing has read from its standard input yet."""
 
 
 # -- making, copying, closing ------------------------------------------------------------------
@@ -83,8 +87,8 @@ def _before_close(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             _tell_rates(pipe)
 
 
-def _before_file(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A file object over a pipe reads and writes unseen."""
+def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A file object over a pipe reads and writes unseen with the Python core."""
     file = args[0] if args else kwargs.get("file")
     if type(file) is int and file in _pipes.pipes:
         _pipes.pipes[file].no_longer_linked()
@@ -101,7 +105,7 @@ def _before_transfer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _before_write(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not args or args[0] not in _pipes.pipes:
+    if len(args) < 2 or args[0] not in _pipes.pipes:
         return None
     return _begin_write(args[0], args[1])
 
@@ -118,18 +122,24 @@ def _begin_write(descriptor: int, *parts: Any) -> Any:
     if pipe is None or collector is None or collector.closed:
         return None
     size, prefix = 0, b""
-    for part in parts:
-        with memoryview(part) as view:
-            size += view.nbytes
-            if len(prefix) < _PREFIX:
-                prefix += bytes(view.cast("B")[: _PREFIX - len(prefix)])
+    try:
+        for part in parts:
+            with memoryview(part) as view:
+                size += view.nbytes
+                if len(prefix) < _PREFIX:
+                    prefix += bytes(view.cast("B")[: _PREFIX - len(prefix)])
+    except TypeError:  # no bytes: the program will be told so
+        return None
     sent = _sends.send_now(collector)
     offset = pipe.begin_write(collector, sent, prefix, size)
     return pipe, sent, offset, size
 
 
-def _after_write(state: tuple[Pipe, Sent, int, int], written: int) -> None:
+def _after_write(state: tuple[Pipe, Sent, int, int], written: int | None) -> None:
     pipe, sent, offset, size = state
+    if written is None:  # a file object's way to say that it would block
+        _end_write(pipe, offset, size, 0)
+        return
     _end_write(pipe, offset, size, written)
     _tell(PipeWritten, pipe, written, _sends.header(sent))
     _tell_rate(pipe.write_rate, pipe, "written", written, sent.timestamp_ns)
@@ -172,8 +182,11 @@ def _begin_read(descriptor: int) -> Any:
     return pipe, monotonic_ns()
 
 
-def _after_read(state: tuple[Pipe, int], data: bytes) -> None:
-    _end_read(*state, data, len(data))
+def _after_read(state: tuple[Pipe, int], data: bytes | None) -> None:
+    if data is None:  # a file object's way to say that it would block
+        _read_failed(state, None)
+    else:
+        _end_read(*state, data, len(data))
 
 
 def _after_readv(state: tuple[Pipe, int, Any], size: int) -> None:
@@ -195,6 +208,64 @@ def _end_read(pipe: Pipe, began_ns: int, data: bytes, size: int) -> None:
 def _read_failed(state: tuple[Any, ...], _: Any) -> None:
     pipe = state[0]
     pipe.in_read = max(0, pipe.in_read - 1)
+
+
+# -- file objects ------------------------------------------------------------------------------
+
+
+def _pipe_of(file: Any) -> int:
+    """The descriptor of a file object over a pipe; -1 for others."""
+    if _pipes.pipes:
+        try:
+            descriptor: int = file.fileno()
+        except ValueError:
+            return -1
+        if descriptor in _pipes.pipes:
+            return descriptor
+    return -1
+
+
+def _before_file_read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    descriptor = _pipe_of(args[0])
+    return None if descriptor < 0 else _begin_read(descriptor)
+
+
+def _before_file_readinto(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    state = _before_file_read(args, kwargs)
+    return None if state is None else (*state, args[1])
+
+
+def _after_file_readinto(state: tuple[Pipe, int, Any], size: int | None) -> None:
+    pipe, began_ns, buffer = state
+    if size is None:
+        _read_failed(state, None)
+    else:
+        with memoryview(buffer) as view:
+            _end_read(pipe, began_ns, bytes(view.cast("B")[:size]), size)
+
+
+def _before_file_write(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    descriptor = _pipe_of(args[0])
+    return None if descriptor < 0 or len(args) < 2 else _begin_write(descriptor, args[1])
+
+
+def _before_file_close(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    descriptor = _pipe_of(args[0])
+    if descriptor >= 0 and args[0].closefd:
+        _before_close((descriptor,), {})
+
+
+def _patch_files(patcher: Patcher) -> bool:
+    """Have what file objects do seen, where the core can."""
+    for name in ("read", "readall"):
+        if not patcher.c_method(FileIO, name, _before_file_read, _after_read, _read_failed):
+            return False
+    into = _before_file_readinto, _after_file_readinto, _read_failed
+    return (
+        patcher.c_method(FileIO, "readinto", *into)
+        and patcher.c_method(FileIO, "write", _before_file_write, _after_write, _write_failed)
+        and patcher.c_method(FileIO, "close", _before_file_close)
+    )
 
 
 # -- telling -----------------------------------------------------------------------------------
@@ -273,7 +344,9 @@ def _patch(patcher: Patcher) -> None:
     patcher.builtin(_os("dup"), _before_dup, _after_dup)
     patcher.builtin(_os("dup2"), _before_dup2, _after_dup2)
     patcher.builtin(_os("close"), _before_close)
-    patcher.builtin((("_io", "open"), ("io", "open"), ("builtins", "open")), _before_file)
+    files_are_seen = _patch_files(patcher)
+    if not files_are_seen:
+        patcher.builtin((("_io", "open"), ("io", "open"), ("builtins", "open")), _before_open)
     for name in ("sendfile", "splice"):
         patcher.builtin(_os(name), _before_transfer)
     patcher.builtin(_os("write"), _before_write, _after_write, _write_failed)
@@ -288,6 +361,8 @@ def _patch(patcher: Patcher) -> None:
 
     patcher.when_imported("multiprocessing.connection", connections)
     _pipes.find_those_there_are()
+    if process_begins:
+        _pipes.take_standard_input(linked=files_are_seen)
     patcher.on_undo(_pipes.forget)
 
 

@@ -333,6 +333,11 @@ typedef struct {
 PyObject *kobs_watch_gc(PyObject *module, PyObject *args);
 PyObject *kobs_unwatch_gc(PyObject *module, PyObject *none);
 
+/* -- instances of a C type (type_watch.c) ---------------------------------------------------- */
+
+PyObject *kobs_watch_type(PyObject *module, PyObject *args);
+PyObject *kobs_unwatch_type(PyObject *module, PyObject *none);
+
 /* -- the module's state --------------------------------------------------------------------- */
 
 typedef struct {

@@ -42,6 +42,12 @@ static PyMethodDef functions[] = {
                "where that cannot be done.")},
     {"unwatch_gc", kobs_unwatch_gc, METH_NOARGS,
      PyDoc_STR("unwatch_gc()\n\nTake `watch_gc` back. Twice is once.")},
+    {"watch_type", kobs_watch_type, METH_VARARGS,
+     PyDoc_STR("watch_type(type, made, gone) -> bool\n\nCall made(instance) after an instance of a "
+               "C type or a subclass is made, and gone(id) before it goes. One type at a time. False "
+               "where that cannot be done.")},
+    {"unwatch_type", kobs_unwatch_type, METH_NOARGS,
+     PyDoc_STR("unwatch_type()\n\nTake `watch_type` back. Twice is once.")},
     {"bench_observe", kobs_bench_observe, METH_O,
      PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
     {"bench_filter", kobs_bench_filter, METH_O,
