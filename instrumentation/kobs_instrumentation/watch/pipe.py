@@ -15,7 +15,7 @@ from stat import S_ISFIFO
 from time import monotonic_ns
 from typing import Any
 
-from kobs import handover
+from kobs import handover, inside
 from kobs.handover import Sent
 from kobs.payloads import MetricUpdate, PipeRead, PipeWritten
 from kobs.schema import PayloadType
@@ -121,15 +121,18 @@ def _begin_write(descriptor: int, *parts: Any) -> Any:
     pipe = _pipes.of(descriptor)
     if pipe is None or collector is None or collector.closed:
         return None
-    size, prefix = 0, b""
-    try:
-        for part in parts:
-            with memoryview(part) as view:
-                size += view.nbytes
-                if len(prefix) < _PREFIX:
-                    prefix += bytes(view.cast("B")[: _PREFIX - len(prefix)])
-    except TypeError:  # no bytes: the program will be told so
-        return None
+    if len(parts) == 1 and type(parts[0]) is bytes:
+        size, prefix = len(parts[0]), parts[0][:_PREFIX]
+    else:
+        size, prefix = 0, b""
+        try:
+            for part in parts:
+                with memoryview(part) as view:
+                    size += view.nbytes
+                    if len(prefix) < _PREFIX:
+                        prefix += bytes(view.cast("B")[: _PREFIX - len(prefix)])
+        except TypeError:  # no bytes: the program will be told so
+            return None
     sent = _sends.send_now(collector)
     offset = pipe.begin_write(collector, sent, prefix, size)
     return pipe, sent, offset, size
@@ -140,7 +143,10 @@ def _after_write(state: tuple[Pipe, Sent, int, int], written: int | None) -> Non
     if written is None:  # a file object's way to say that it would block
         _end_write(pipe, offset, size, 0)
         return
-    _end_write(pipe, offset, size, written)
+    if written == size:
+        pipe.in_write = max(0, pipe.in_write - 1)
+    else:
+        _end_write(pipe, offset, size, written)
     _tell(PipeWritten, pipe, written, _sends.header(sent))
     _tell_rate(pipe.write_rate, pipe, "written", written, sent.timestamp_ns)
 
@@ -273,7 +279,7 @@ def _patch_files(patcher: Patcher) -> bool:
 
 def _tell(cls: type[PayloadType], pipe: Pipe, size: int, header: dict[str, Any]) -> int:
     """Tell it; by the name that the observed call has for the pipe, if one says it too."""
-    call = _watch.call_saying(cls)
+    call = _watch.call_saying(cls) if cls in inside.said else None
     if call is None:
         return _watch.emit(cls, pipe.label, size, **header)
     label = words_of(call).get("pipe_id", pipe.label)
