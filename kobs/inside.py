@@ -24,14 +24,21 @@ from kobs.payloads import (
     FileChanged,
     FileOpened,
     FileSlow,
+    GcPaused,
     IpcTimeout,
     MessageReceived,
     MessageSent,
     PermissionDenied,
+    PipeRead,
+    PipeWritten,
     ProcessCreated,
     ProcessStateChanged,
     ProcessTerminated,
     SecurityViolation,
+    ShmCreated,
+    ShmDestroyed,
+    ShmRead,
+    ShmWritten,
 )
 
 if TYPE_CHECKING:
@@ -49,14 +56,21 @@ SHARED: "frozenset[type[PayloadType]]" = frozenset(
         FileChanged,
         FileOpened,
         FileSlow,
+        GcPaused,
         IpcTimeout,
         MessageReceived,
         MessageSent,
         PermissionDenied,
+        PipeRead,
+        PipeWritten,
         ProcessCreated,
         ProcessStateChanged,
         ProcessTerminated,
         SecurityViolation,
+        ShmCreated,
+        ShmDestroyed,
+        ShmRead,
+        ShmWritten,
     )
 )
 """Types that a watch of the standard library may tell too."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from kobs.collector import Collector
 
 SUBSYSTEMS = (
-    "process", "vfs", "queue", "scheduler", "syscall", "network", "permission", "sandbox",
+    "process", "vfs", "queue", "scheduler", "syscall", "memory", "shm", "pipe",
+    "network", "permission", "sandbox",
 )  # fmt: skip
 """Subsystems whose standard-library parts are watched."""
 
@@ -26,10 +27,15 @@ SAYS = {
     "network": ("ConnectionEstablished", "ConnectionClosed", "NetworkError", "ResourceLeaked"),
     "permission": ("PermissionDenied", "PermissionGranted"),
     "sandbox": ("SecurityViolation", "CapabilityDenied"),
+    "memory": ("GcPaused", "MemoryPressure", "MetricUpdate"),
+    "shm": ("ShmCreated", "ShmDestroyed", "ResourceLeaked"),
+    "pipe": ("PipeRead", "PipeWritten", "MetricUpdate"),
 }
-"""The payload types that each watch tells."""
+"""The payload types that each watch tells whenever there is something to tell. Those that it sees
+some of (what is mapped, what is written to shared memory) are not among them: that none was told
+says nothing."""
 
-_CARRIERS = ("process", "queue", "scheduler")
+_CARRIERS = ("process", "queue", "scheduler", "shm", "pipe")
 """Those that also carry cause on: they are installed in any case, if need be without events."""
 
 

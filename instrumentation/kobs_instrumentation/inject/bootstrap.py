@@ -13,7 +13,7 @@ from kobs.context import cause, origin
 from kobs.errors import KobsError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
-from kobs_instrumentation.watch import process
+from kobs_instrumentation.watch import pipe, process, shm
 from kobs_instrumentation.watch._patch import busy
 
 ROOT_SLOTS = 16_384
@@ -76,15 +76,24 @@ def _start(given: dict[str, str]) -> None:
 
         sandbox.use(SandboxPolicy.from_mapping(options["policy"]))
     own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
+    pipe.process_begins.append(True)
     registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
-    process.call_at_exit(lambda: collector.ring.leave())
+    pipe.process_begins.clear()
+
+    def leave() -> None:
+        shm.at_end()
+        collector.ring.leave()
+
+    process.call_at_exit(leave)
     _import_what_events_need()
 
     def finish() -> None:
+        shm.at_end()
         registry.disable(collector)
         # Not the collector: daemon threads and finalizers may still use it.
         collector.ring.leave()
 
     atexit.register(finish)  # the first to be registered is the last to run
     if not is_root:
+        shm.started_by_another()
         process.begin_process(int(given["KOBS_LINK"], 16))

@@ -42,11 +42,7 @@ from kobs_instrumentation.vocabulary.common import (
     text,
     whole,
 )
-
-
-def segment_key(name: object) -> bytes:
-    """The key under which what was written to a segment is read."""
-    return b"shm " + text(name).encode(errors="surrogatepass")
+from kobs_instrumentation.watch._sends import segment_key
 
 
 def _written(result: Any, data: Any) -> int:
@@ -55,7 +51,7 @@ def _written(result: Any, data: Any) -> int:
 
 _GIVEN = given("name", "segment", "segment_name", "key", 0)
 _NAME = _GIVEN.map(text)
-_KEY = _GIVEN.map(segment_key)
+_KEY = _NAME.map(segment_key)
 _RESULT = returned(default=None)
 _COUNT = _RESULT.map(count_of)
 

@@ -304,6 +304,7 @@ class Patcher:
         self.where = where
         self.sites: list[Site | Hooked] = []
         self._triggers: list[tuple[str, Callable[[Any], None]]] = []
+        self._undos: list[Callable[[], None]] = []
 
     def builtin(
         self,
@@ -414,8 +415,14 @@ class Patcher:
         self._triggers.append(trigger)
         add_trigger(trigger)
 
+    def on_undo(self, function: Callable[[], None]) -> None:
+        """Have `function()` take back what is no patch of a function."""
+        self._undos.append(function)
+
     def undo(self) -> None:
         """Take every patch back. Twice is once."""
+        while self._undos:
+            self._undos.pop()()
         for trigger in self._triggers:
             remove_trigger(trigger)
         self._triggers.clear()

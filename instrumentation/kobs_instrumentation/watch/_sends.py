@@ -64,3 +64,8 @@ def find(collector: "Collector", key: bytes) -> Sent | None:
     if not waiting:
         _local.pop(key, None)
     return sent
+
+
+def segment_key(name: str) -> bytes:
+    """The key under which what was written to a shared memory segment is read."""
+    return b"shm " + name.encode(errors="surrogatepass")

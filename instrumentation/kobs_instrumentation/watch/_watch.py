@@ -56,10 +56,10 @@ class Watch:
                 if other is entry:
                     del self._installs[index]
                     break
-            self._choose()
             if not self._installs and self._patcher is not None:
-                self._patcher.undo()
+                self._patcher.undo()  # what it has left to tell still goes where events went
                 self._patcher = None
+            self._choose()
 
         return undo
 

@@ -349,6 +349,24 @@ int kobs_add_span_maker(PyObject *module);
 int kobs_visit_spans(span_state *, visitproc visit, void *arg);
 void kobs_clear_spans(span_state *);
 
+/* -- the garbage collector (gc_watch.c) ------------------------------------------------------ */
+
+typedef struct {
+    PyObject *theirs; /* the program's `gc.callbacks`; NULL while nobody watches */
+    PyObject **place; /* where the interpreter keeps it */
+    PyObject *before; /* callable(): a collection is to begin */
+    PyObject *told;   /* callable(generation, duration_us, collected) */
+    int64_t began_ns;
+} gc_watch;
+
+PyObject *kobs_watch_gc(PyObject *module, PyObject *args);
+PyObject *kobs_unwatch_gc(PyObject *module, PyObject *none);
+
+/* -- instances of a C type (type_watch.c) ---------------------------------------------------- */
+
+PyObject *kobs_watch_type(PyObject *module, PyObject *args);
+PyObject *kobs_unwatch_type(PyObject *module, PyObject *none);
+
 /* -- the module's state --------------------------------------------------------------------- */
 
 typedef struct {
@@ -358,6 +376,7 @@ typedef struct {
     bool hooks_end; /* with the interpreter: that is seen to */
     span_state span;
     observed_state observed;
+    gc_watch gc;
 } core_state;
 
 /* -- observed callables (observed*.c) --------------------------------------------------------- */

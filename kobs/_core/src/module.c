@@ -52,6 +52,18 @@ static PyMethodDef functions[] = {
     {"traffic_counts", kobs_traffic_counts, METH_O,
      PyDoc_STR("traffic_counts(sock) -> bool\n\nWhether the descriptors of sockets are where they "
                "are looked for; `sock` is one that was made but not initialised.")},
+    {"watch_gc", kobs_watch_gc, METH_VARARGS,
+     PyDoc_STR("watch_gc(before, told) -> bool\n\nCall before() before each garbage collection and "
+               "told(generation, duration_us, collected) after it, unseen in `gc.callbacks`. False "
+               "where that cannot be done.")},
+    {"unwatch_gc", kobs_unwatch_gc, METH_NOARGS,
+     PyDoc_STR("unwatch_gc()\n\nTake `watch_gc` back. Twice is once.")},
+    {"watch_type", kobs_watch_type, METH_VARARGS,
+     PyDoc_STR("watch_type(type, made, gone) -> bool\n\nCall made(instance) after an instance of a "
+               "C type or a subclass is made, and gone(id) before it goes. One type at a time. False "
+               "where that cannot be done.")},
+    {"unwatch_type", kobs_unwatch_type, METH_NOARGS,
+     PyDoc_STR("unwatch_type()\n\nTake `watch_type` back. Twice is once.")},
     {"bench_observe", kobs_bench_observe, METH_O,
      PyDoc_STR("bench_observe(n) -> ns\n\nWhat it costs to check a duration for an anomaly.")},
     {"bench_filter", kobs_bench_filter, METH_O,
@@ -101,6 +113,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->decider_type);
     Py_VISIT(state->method_type);
     Py_VISIT(state->span_maker);
+    Py_VISIT(state->gc.before);
+    Py_VISIT(state->gc.told);
     Py_VISIT(state->sample_type);
     Py_VISIT(state->found_type);
     Py_VISIT(state->condition_type);
@@ -120,6 +134,8 @@ clear(PyObject *module)
     Py_CLEAR(state->decider_type);
     Py_CLEAR(state->method_type);
     Py_CLEAR(state->span_maker);
+    Py_CLEAR(state->gc.before);
+    Py_CLEAR(state->gc.told);
     Py_CLEAR(state->sample_type);
     Py_CLEAR(state->found_type);
     Py_CLEAR(state->condition_type);
