@@ -61,6 +61,8 @@ class TestCollections:
     def test_short_ones_of_the_young_are_counted(
         self, collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        memory._collections.tell_short()  # those of whoever watched before
+        collector.reset()
         memory._collections.ended(0, 20.0, 1)
         memory._collections.ended(1, 30.0, 1)
         memory._collections.ended(0, 2000.0, 3)

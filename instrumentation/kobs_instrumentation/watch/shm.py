@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kobs import handover
 from kobs.context import Cause, cause
+from kobs.errors import SessionError
 from kobs.payloads import (
     MemoryAllocated,
     MemoryFreed,
@@ -24,7 +25,7 @@ from kobs.payloads import (
     ShmRead,
     ShmWritten,
 )
-from kobs_instrumentation.watch import _sends
+from kobs_instrumentation.watch import _patch as patching, _sends
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._sends import segment_key
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
@@ -262,6 +263,15 @@ def started_by_another() -> None:
 def at_end() -> None:
     """The process ends: tell the segments that it made and nobody has unlinked, or leave them for
     the first process to look after: another may still unlink them."""
+    try:
+        _look_for_leaks()
+    except SessionError:
+        pass  # the program has deleted the session, or given away the right to it
+    except Exception as error:  # an exit function's would be printed
+        patching.on_error("shm.at_end", error)
+
+
+def _look_for_leaks() -> None:
     collector = _watch.collector()
     if collector is None or collector.closed:
         return
