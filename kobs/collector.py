@@ -414,9 +414,11 @@ def _after_fork_in_child() -> None:
         collector._after_fork()
 
 
-_IMPORTED_WHEN_NEEDED = ["kobs.anomaly", "kobs.sampling", "_blake2", "json"]
-"""What an event may be the first to import; none of it has hooks for `fork` of its own, which
-would be called after a fork that they did not see begin."""
+_IMPORTED_WHEN_NEEDED = [
+    "kobs.anomaly", "kobs.sampling", "kobs.slots", "kobs.query", "kobs.metrics", "_blake2", "json",
+]  # fmt: skip
+"""What an event, a filter or a question may be the first to import; none of it has hooks for `fork`
+of its own, which would be called after a fork that they did not see begin."""
 
 
 def _before_fork() -> None:

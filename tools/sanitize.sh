@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The C core under sanitizers: the protocol alone under ThreadSanitizer and under
-# AddressSanitizer with UndefinedBehaviorSanitizer, then the whole extension under the latter two,
-# with the tests of the contract (rings, readers, observed callables, twins), of spans, emissions and
-# damaged recordings, and the stress tests, whose programs are under them too.
+# The C core under sanitizers: the protocol, and scans of a ring meanwhile, alone under ThreadSanitizer
+# and under AddressSanitizer with UndefinedBehaviorSanitizer, then the whole extension under the latter
+# two, with the tests of the contract (rings, readers, observed callables, twins), of spans, emissions
+# and damaged recordings, and the stress tests, whose programs are under them too; last the tests of
+# queries with Python's own checks of its allocators, which tell memory that goes back to another one
+# than it came from.
 #
 #     tools/sanitize.sh [native|extension]...      (both)
 #
@@ -14,19 +16,28 @@ out=$PWD/build/sanitize
 seconds=${STRESS_S:-2}
 tests=(tests/contract tests/stress tests/unit/test_tracing_spans.py tests/unit/test_observe_emits.py
     tests/unit/test_fuzz.py)
+of_queries=(tests/contract/test_allocators.py tests/contract/test_twin_scan.py tests/unit/test_query*.py)
 [ -z "${SANITIZE_TESTS:-}" ] || read -ra tests <<<"$SANITIZE_TESTS"
 cc=${CC:-gcc}
 
+build_native() { # SANITIZERS PROGRAM SOURCE...
+    # gcc's ThreadSanitizer knows no fences. Every word that threads share is accessed
+    # atomically, so there is no race for it to report wrongly.
+    "$cc" -std=c11 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all "-fsanitize=$1" \
+        -Wall -Wextra -Wno-tsan -I"$core" -I"$headers" "${@:3}" -o "$2" -pthread -lm
+}
+
 native() {
     mkdir -p "$out"
+    headers=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
     for sanitizers in thread address,undefined; do
-        program=$out/ring_stress-${sanitizers%%,*}
-        # gcc's ThreadSanitizer knows no fences. Every word that threads share is accessed
-        # atomically, so there is no race for it to report wrongly.
-        "$cc" -std=c11 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
-            "-fsanitize=$sanitizers" -Wall -Wextra -Wno-tsan -I"$core" tests/native/ring_stress.c \
-            "$core"/{ring,cursor,clock}.c -o "$program" -pthread
         echo "== $sanitizers"
+        program=$out/ring_stress-${sanitizers%%,*}
+        build_native $sanitizers "$program" tests/native/ring_stress.c "$core"/{ring,cursor,clock}.c
+        "$program" "$seconds"
+        program=$out/scan_stress-${sanitizers%%,*}
+        build_native $sanitizers "$program" tests/native/scan_stress.c \
+            "$core"/{ring,clock,scan,sample}.c
         "$program" "$seconds"
     done
 }
@@ -50,6 +61,9 @@ extension() {
     .venv/bin/pytest -q -o pythonpath="$out/lib . examples" -m "not slow" \
         --deselect tests/contract/test_files.py::test_memory_goes_with_the_ring \
         ${PYTEST_ARGS:-} "${tests[@]}"
+    echo "== PYTHONMALLOC=debug"
+    PYTHONMALLOC=debug .venv/bin/pytest -q -o pythonpath="$out/lib . examples" ${PYTEST_ARGS:-} \
+        "${of_queries[@]}"
 }
 
 [ $# -gt 0 ] || set -- native extension

@@ -106,7 +106,11 @@ def in_every_state(make: Callable[[list[Any]], Any], prefix: str) -> Iterator[ob
                 getattr(made, f"{prefix}frame") is None, state(made),
             )  # fmt: skip
             del made, steps
-        gc.collect()  # what was thrown in may hold a frame, and that the rest
+        # What was thrown in may hold a frame, and that the rest. From 3.12 on it is so where the
+        # coroutine awaits anything but one of CPython's own generators, observed or not: CPython
+        # links their frames only, so that `f_back` of the frame in the traceback is whoever called
+        # `throw`, here the function in `steps`, which holds the coroutine.
+        gc.collect()
         yield log
 
 

@@ -43,7 +43,8 @@ def work(number):
         if value % 50 == 0:
             for event in subscriber:
                 pass
-            collector.query(queries[value // 50 % len(queries)])
+            asked = queries()
+            collector.query(asked[value // 50 % len(asked)])
 
 def in_child(number):
     # A copy of a thread that was anywhere.
@@ -54,15 +55,13 @@ def in_child(number):
     seen = [event for event in collector.snapshot() if event.type is Stressed]
     assert samples or [value_of(event) for event in seen][-50:] == list(range(1350, 1400))
     assert len(collector.open_events()) == 0
-    collector.query(queries[0])
+    collector.query(queries()[0])
     collector.close()
 
-from kobs import CommonQueries, Query
-queries = [Query(), CommonQueries.health_check(), CommonQueries.syscall_performance()]
-collector.snapshot()
-for query in queries:
-    # The first one imports, and whatever a thread imports at a fork, a child waits for for ever.
-    collector.query(query)
+def queries():
+    from kobs import CommonQueries, Query  # in a thread, the first time
+    return [Query(), CommonQueries.health_check(), CommonQueries.syscall_performance()]
+
 threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
 for thread in threads:
     thread.start()
@@ -194,3 +193,56 @@ def test_a_fork_in_the_middle_of_an_emit(run, tmp_path, factor):
         every = 11 if factor == 1 else 3
         said = run(INSIDE, folder=str(folder), every=every, most=8 * factor, options=options)
         assert int(said.split()[0]) > 5
+
+
+IMPORTING = """
+import os, signal, sys, threading
+import kobs
+from kobs import Collector, EventFilter, Severity, SyscallExit, SyscallResult
+
+collector = Collector(size=64, sampling=99 if module == "kobs.sampling" else 100)
+begun, forking = threading.Event(), threading.Event()
+
+def use():
+    if module == "kobs.query":
+        assert collector.query(kobs.Query()).count >= 0
+    elif module == "kobs.metrics":
+        collector.metrics()
+    elif module in ("kobs.slots", "kobs._analysis.scanned"):
+        list(collector.subscribe(EventFilter().severity(Severity.WARN)))
+    else:
+        collector.emitter(SyscallExit)("name", 1.0, SyscallResult.SUCCESS, 0)
+
+class Slow:
+    def find_spec(name, path=None, target=None):
+        if name == module and not begun.is_set():
+            begun.set()
+            assert forking.wait(60)
+
+sys.meta_path.insert(0, Slow)
+os.register_at_fork(before=forking.set)
+thread = threading.Thread(target=use)
+assert module not in sys.modules
+thread.start()
+assert begun.wait(60)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)  # ends it where it waits for ever
+    use()
+    os._exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+thread.join()
+print(code)
+"""
+
+
+@free_threaded
+@pytest.mark.parametrize(
+    "module",
+    [
+        "kobs.anomaly", "kobs.sampling", "kobs.slots", "kobs._analysis.scanned", "kobs.query",
+        "kobs.metrics",
+    ],
+)  # fmt: skip
+def test_a_fork_while_another_thread_imports_a_part_of_kobs(run, module):
+    assert run(IMPORTING, module=module) == "0\n"

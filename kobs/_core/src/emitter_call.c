@@ -191,6 +191,7 @@ kobs_event_number(emitter_object *self, uint64_t event)
     Py_XSETREF(self->answer, Py_XNewRef(answer));
     return answer;
 #else
+    (void)self;
     return PyLong_FromUnsignedLongLong(event);
 #endif
 }

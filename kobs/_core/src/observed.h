@@ -365,4 +365,16 @@ PyObject *kobs_async_next(stepped_object *);
 int kobs_add_stepped_types(PyObject *module);
 int kobs_add_async_types(PyObject *module);
 
+/* An attribute. Types remember their attributes by the identity of the name: one that is made for the
+ * occasion is not found there, and stays. */
+static inline PyObject *
+kobs_attribute(PyObject *object, const char *name)
+{
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *found = interned == NULL ? NULL : PyObject_GetAttr(object, interned);
+
+    Py_XDECREF(interned);
+    return found;
+}
+
 #endif

@@ -56,7 +56,7 @@ make_step(stepped_object *self, step_kind kind, const char *name, PyObject *cons
           Py_ssize_t count)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *method = PyObject_GetAttrString(self->inner, name);
+    PyObject *method = kobs_attribute(self->inner, name);
 
     if (method == NULL) {
         return NULL;
@@ -175,7 +175,7 @@ note_closing(step_object *self)
     stepped_object *generator = self->generator;
 
     if (self->kind == STEP_CLOSE && !generator->closing) {
-        PyObject *running = PyObject_GetAttrString(generator->inner, "ag_running");
+        PyObject *running = kobs_attribute(generator->inner, "ag_running");
         generator->closing = running == Py_False;
         Py_XDECREF(running);
         return running == NULL ? -1 : 0;

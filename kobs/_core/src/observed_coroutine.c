@@ -55,7 +55,7 @@ PyObject *
 kobs_coroutine_awaited(stepped_object *self)
 {
     if (self->started) {
-        PyObject *waits_for = PyObject_GetAttrString(self->inner, "cr_await");
+        PyObject *waits_for = kobs_attribute(self->inner, "cr_await");
         bool waits = waits_for != NULL && waits_for != Py_None;
         Py_XDECREF(waits_for);
         if (waits) {

@@ -91,7 +91,7 @@ kobs_step_has_ended(stepped_object *self)
     PyObject *type, *error, *traceback;
 
     PyErr_Fetch(&type, &error, &traceback);
-    PyObject *frame = PyObject_GetAttrString(self->inner, frames[self->call.observed->style]);
+    PyObject *frame = kobs_attribute(self->inner, frames[self->call.observed->style]);
     bool ended = frame == NULL || frame == Py_None;
     Py_XDECREF(frame);
     PyErr_Restore(type, error, traceback);
@@ -151,7 +151,7 @@ take_stop(void)
 
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    PyObject *value = PyObject_GetAttrString(error, "value");
+    PyObject *value = kobs_attribute(error, "value");
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);

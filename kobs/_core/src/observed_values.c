@@ -446,7 +446,7 @@ of_child(const kobs_node *node, const kobs_call *call)
         break;
     case NODE_ERRNO:
         if (PyObject_TypeCheck(value, (PyTypeObject *)PyExc_OSError)) {
-            made = PyObject_GetAttrString(value, "errno");
+            made = kobs_attribute(value, "errno");
         }
         if (!PyErr_Occurred() && (made == NULL || !PyLong_Check(made))) {
             Py_XSETREF(made, PyLong_FromLong(0));
