@@ -182,7 +182,9 @@ def adopt(sent: Sent | None, event: int) -> None:
     ambient = cause.get()
     if ambient is not None and ambient.in_scope:
         return
-    cause.set(sent.cause._replace(parent=event or sent.cause.parent, span_id=0, in_scope=False))
+    by = sent.cause
+    before = by.parent  # asked in any case: where that is a receive that is held, it is told
+    cause.set(Cause(by.causality_id, event or before, 0, by.sampled, by.trace_high))
 
 
 _tokens = count(1)

@@ -286,6 +286,20 @@ class Hook:
     def put(self, function: object, /) -> bool: ...
     def remove(self) -> None: ...
 
+class StepHook:
+    def __init__(
+        self,
+        *,
+        original: Callable[..., Any],
+        after: Callable[[Any, Any], None],
+        tasks: dict[int, int],
+        stall_ms: float,
+        live: list[bool],
+        where: str,
+        tell: Callable[[str, BaseException], None],
+    ) -> None: ...
+    def __call__(self, handle: Any, /) -> Any: ...
+
 class TimedHook:
     calls: int
     unrecorded: int

@@ -1,17 +1,24 @@
 """The scheduler watch, in this process: threads, executors, asyncio."""
 
 import asyncio
+import copy
+import inspect
+import pickle
 import threading
+import traceback
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import FunctionType
 
 import pytest
 
 import kobs
 from kobs import ContextSwitch, LoopStalled, SchedulerLatency
+from kobs._core import hooking
 from kobs.context import Cause, cause, origin
-from kobs_instrumentation.watch import scheduler
+from kobs_instrumentation.watch import _patch, scheduler
 
 
 @pytest.fixture
@@ -135,14 +142,16 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Only the stand-in in Python asks it; what tells in the end is the same for both cores."""
     made = Clock()
     monkeypatch.setattr(scheduler, "monotonic_ns", made)
+    monkeypatch.setattr(hooking, "native", None)
     return made
 
 
 @pytest.mark.parametrize("kind", ["task", "function", "partial"])
 def test_a_step_that_holds_the_loop_is_told_with_who_held_it(
-    collector: kobs.Collector, clock: Clock, kind: str
+    clock: Clock, collector: kobs.Collector, kind: str
 ) -> None:
     def hold(milliseconds: float) -> None:
         clock.hold(milliseconds)
@@ -167,7 +176,7 @@ def test_a_step_that_holds_the_loop_is_told_with_who_held_it(
     assert "test_watch_scheduler.py" in event.payload.stack
 
 
-def test_a_loop_that_keeps_up_tells_nothing(collector: kobs.Collector, clock: Clock) -> None:
+def test_a_loop_that_keeps_up_tells_nothing(clock: Clock, collector: kobs.Collector) -> None:
     async def main() -> None:
         for _ in range(3):
             clock.hold(scheduler.STALL_MS - 1)
@@ -175,3 +184,101 @@ def test_a_loop_that_keeps_up_tells_nothing(collector: kobs.Collector, clock: Cl
 
     asyncio.run(main())
     assert of(collector, LoopStalled) == []
+
+
+@pytest.mark.parametrize(("limit_ms", "told"), [(0.0, True), (1e9, False)])
+def test_the_limit_is_that_of_the_watch(
+    monkeypatch: pytest.MonkeyPatch, limit_ms: float, told: bool
+) -> None:
+    async def culprit() -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(scheduler, "STALL_MS", limit_ms)
+    with kobs.Collector(size=1024) as collector:
+        undo = scheduler.install(lambda: collector)
+        asyncio.run(culprit())
+        undo()
+        stacks = [event.payload.stack for event in of(collector, LoopStalled)]
+    assert any("culprit" in stack for stack in stacks) is told
+    assert bool(stacks) is told
+
+
+class TestAStepLooksAsItDid:
+    """What stands in for the method of a handle that runs a step."""
+
+    def test_it_is_found_printed_pickled_and_copied_as_the_function(self) -> None:
+        bare = asyncio.Handle._run
+        with kobs.Collector(size=16) as collector:
+            undo = scheduler.install(lambda: collector)
+            watched = asyncio.Handle._run
+            assert watched is not bare
+            assert isinstance(watched, FunctionType)
+            assert (watched.__name__, watched.__qualname__) == ("_run", "Handle._run")
+            assert watched.__doc__ == bare.__doc__
+            assert inspect.signature(watched) == inspect.signature(bare)
+            assert copy.copy(watched) is watched
+            assert pickle.loads(pickle.dumps(watched)) is watched
+            assert weakref.ref(watched)() is watched
+            undo()
+        assert asyncio.Handle._run is bare
+
+    def test_a_subclass_may_override_and_call_it(self, collector: kobs.Collector) -> None:
+        ran: list[str] = []
+
+        class Mine(asyncio.Handle):
+            def _run(self) -> None:
+                ran.append("before")
+                super()._run()
+
+        loop = asyncio.new_event_loop()
+        Mine(ran.append, ("step",), loop)._run()
+        loop.close()
+        assert ran == ["before", "step"]
+
+    @pytest.mark.skipif(hooking.native is None, reason="the Python core's stand-in has a frame")
+    def test_no_frame_is_added(self, collector: kobs.Collector) -> None:
+        names: list[str] = []
+
+        def step() -> None:
+            names.extend(frame.name for frame in traceback.extract_stack(limit=3))
+
+        loop = asyncio.new_event_loop()
+        asyncio.Handle(step, (), loop)._run()
+        loop.close()
+        expected = ["test_no_frame_is_added", "_run", "step"]
+        assert names == expected
+
+    def test_what_a_step_raises_shows_no_frame_of_kobs(self, collector: kobs.Collector) -> None:
+        def step() -> None:
+            raise KeyboardInterrupt
+
+        loop = asyncio.new_event_loop()
+        handle = asyncio.Handle(step, (), loop)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            handle._run()
+        loop.close()
+        assert [entry.name for entry in traceback.extract_tb(caught.tb)][1:] == ["_run", "step"]
+
+    def test_it_takes_what_the_function_takes(self, collector: kobs.Collector) -> None:
+        with pytest.raises(TypeError, match="_run"):
+            asyncio.Handle._run()  # type: ignore[call-arg]
+
+    def test_an_error_of_kobs_is_counted_and_the_step_runs(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[BaseException] = []
+        monkeypatch.setattr(_patch, "on_error", lambda where, error: told.append(error))
+        monkeypatch.setattr(scheduler, "STALL_MS", 0.0)
+        monkeypatch.setattr(scheduler, "_where", lambda *_: 1 / 0)
+        ran: list[int] = []
+
+        async def main() -> None:
+            asyncio.get_running_loop().call_soon(ran.append, 1)
+            await asyncio.sleep(0)
+
+        with kobs.Collector(size=16) as collector:
+            undo = scheduler.install(lambda: collector)
+            asyncio.run(main())
+            undo()
+        assert ran == [1]
+        assert {type(error) for error in told} == {ZeroDivisionError}

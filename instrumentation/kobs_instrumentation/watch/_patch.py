@@ -382,7 +382,32 @@ class Patcher:
         stand_in = method(original, hooks, live)
         if isinstance(found, classmethod):
             stand_in = classmethod(stand_in)
-        site = Site(found, stand_in, live)
+        self._put(Site(found, stand_in, live), owner, name)
+
+    def step(
+        self,
+        owner: type,
+        name: str,
+        before: Before,
+        after: After,
+        *,
+        tasks: dict[int, int],
+        stall_ms: float,
+    ) -> None:
+        """Patch the method of a class that runs a step of an event loop. With the C core `after`
+        is called only where a step took that long or ended one of `tasks`."""
+        original = vars(owner).get(name)
+        if hooking.native is None or not isinstance(original, FunctionType):
+            self.method(owner, name, before, after)
+            return
+        live = [True]
+        stand_in = hooking.native.StepHook(
+            original=original, after=after, tasks=tasks, stall_ms=stall_ms, live=live,
+            where=f"{self.where}.{name}", tell=_tell,
+        )  # fmt: skip
+        self._put(Site(original, stand_in, live), owner, name)
+
+    def _put(self, site: Site, owner: Any, name: str) -> None:
         self.sites.append(site)
         site.put(owner, name)
 

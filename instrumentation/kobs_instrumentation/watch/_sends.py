@@ -17,7 +17,10 @@ _REMEMBERED = 65_536
 def send_now(collector: "Collector | None", by: tuple[Cause | None, str] | None = None) -> Sent:
     """A send that happens now, by whoever runs, or by (cause, origin). Outside of any chain it
     begins one: what a worker does for one message is told apart from what it does for another."""
-    sender, scope = by or (cause.get(), origin.get())
+    if by is None:
+        sender, scope = cause.get(), origin.get()
+    else:
+        sender, scope = by
     if sender is None or not sender.causality_id:
         chain = mint_id()
         sampled = True

@@ -78,10 +78,15 @@ class Watch:
 
     def emit(self, cls: "type[PayloadType]", /, *fields: Any, **header: Any) -> int:
         """Record an event; its id, 0 where it was not recorded."""
+        emitter = self.emitter(cls)
+        return 0 if emitter is None else emitter(*fields, **header)
+
+    def emitter(self, cls: "type[PayloadType]") -> Callable[..., int] | None:
+        """What records such events now; None where nobody wants any."""
         collector = None if self._get is None else self._get()
         if collector is None or collector.closed:
-            return 0
-        return collector.emitter(cls)(*fields, **header)
+            return None
+        return collector.emitter(cls)
 
     def tell(
         self,
@@ -132,6 +137,8 @@ class Watch:
         self, cls: "type[PayloadType]", fits: Callable[[dict[str, Any]], bool] | None = None
     ) -> inside.Inside | None:
         """The observed call that is running and says such an event to the same collector."""
+        if cls not in inside.said:
+            return None
         collector = self.collector()
         if collector is None or collector.closed:
             return None

@@ -24,6 +24,9 @@ UNSEEN = ("queue.SimpleQueue",)
 _NAMED = 1000
 """Queues that get a name; later ones are told by number, so that names do not fill a recording."""
 
+_SHALLOW = 8
+"""Fewer items are not told as a depth, unless the queue is full with them."""
+
 _PENDING = 65_536
 """Sends that are remembered a queue; beyond that the oldest are forgotten."""
 
@@ -45,9 +48,14 @@ class Pending:
 
     def add(self, item: Any, sent: Sent) -> None:
         """Remember a send."""
-        while len(self.items) >= _PENDING:
-            self.items.pop(next(iter(self.items)), None)
-        self.items.setdefault(id(item), []).append(sent)
+        items = self.items
+        while len(items) >= _PENDING:
+            items.pop(next(iter(items)), None)
+        waiting = items.get(id(item))
+        if waiting is None:
+            items[id(item)] = [sent]
+        else:
+            waiting.append(sent)
 
     def remove(self, item: Any, sent: Sent) -> None:
         """Forget a send that did not happen."""
@@ -103,7 +111,7 @@ def received(label: str | int, size: int, sent: Sent | None) -> None:
     if sent is not None and sent.timestamp_ns:
         wait_us = max(0.0, (monotonic_ns() - sent.timestamp_ns) / 1e3)
     header = handover.header(sent)
-    call = _watch.call_saying(MessageReceived)
+    call = _watch.call_saying(MessageReceived) if MessageReceived in inside.said else None
     if call is None:
         handover.adopt(sent, _watch.emit(MessageReceived, label, size, wait_us, **header))
         return
@@ -149,8 +157,17 @@ def _before_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _after_put(state: tuple[Pending, Any, Sent, Any], _: Any) -> None:
     pending, _item, sent, _timeout = state
-    fields = {"queue_id": pending.label, "size": 0}
-    _watch.tell(MessageSent, fields, once=False, **_sends.header(sent))
+    if MessageSent in inside.said:
+        fields = {"queue_id": pending.label, "size": 0}
+        _watch.tell(MessageSent, fields, once=False, **_sends.header(sent))
+    else:
+        emitter = _watch.emitter(MessageSent)
+        if emitter is not None:
+            by = sent.cause
+            emitter(
+                pending.label, 0, link=sent.link, timestamp_ns=sent.timestamp_ns,
+                causality_id=by.causality_id, parent=by.parent, span_id=by.span_id,
+            )  # fmt: skip
     _tell_depth(pending)
 
 
@@ -185,11 +202,13 @@ def tell_timeout(label: str | int, timeout: Any, error: BaseException, expected:
 def _tell_depth(pending: Pending) -> None:
     """Tell the depth where it has doubled since told last, is full, or has fallen to a quarter."""
     queue: Any = pending.queue()
-    items = queue.queue if hasattr(queue, "queue") else getattr(queue, "_queue", ())
-    depth = len(items)
+    items = getattr(queue, "queue", None)
+    depth = len(getattr(queue, "_queue", ()) if items is None else items)
     told = pending.level
+    if depth < _SHALLOW and not told and (not depth or depth != getattr(queue, "maxsize", 0)):
+        return
     capacity = max(0, int(getattr(queue, "maxsize", 0) or getattr(queue, "_maxsize", 0) or 0))
-    rises = depth >= max(8, 2 * told) or (capacity and depth == capacity != told)
+    rises = depth >= max(_SHALLOW, 2 * told) or (capacity and depth == capacity != told)
     falls = told and depth <= told // 4
     if rises or falls:
         pending.level = depth

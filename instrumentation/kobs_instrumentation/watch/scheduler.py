@@ -212,7 +212,9 @@ def _patch(patcher: Patcher) -> None:
         patcher.method(module.BaseEventLoop, "create_task", _before_create_task, _after_create_task)
 
     def handle(module: Any) -> None:
-        patcher.method(module.Handle, "_run", _before_step, _after_step)
+        patcher.step(
+            module.Handle, "_run", _before_step, _after_step, tasks=_tasks, stall_ms=STALL_MS
+        )
 
     patcher.when_imported("concurrent.futures.thread", thread_executor)
     patcher.when_imported("concurrent.futures.process", process_executor)

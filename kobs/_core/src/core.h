@@ -291,6 +291,7 @@ int kobs_add_decider_type(PyObject *module);
 /* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
 
 int kobs_add_hook_types(PyObject *module);
+int kobs_add_step_type(PyObject *module); /* hook_step.c */
 
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 

@@ -134,7 +134,10 @@ PyObject *kobs_hook_catch(void);
 void kobs_hook_raise(PyObject *error); /* steals */
 
 /* Tell of the exception that is set and clear it; false for one that is not kobs's to swallow. */
-bool kobs_hook_swallow(hook_object *);
+bool kobs_hook_swallow(PyObject *tell, PyObject *where);
+
+/* Call a hook unseen by profilers and debuggers, as the frames of a C function would be. */
+PyObject *kobs_hook_run(PyObject *hook, PyObject *one, PyObject *other);
 
 /* The arguments as a tuple, the object of a method first; NULL with an exception. */
 PyObject *kobs_hook_positional(const hook_call *);

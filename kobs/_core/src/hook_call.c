@@ -54,13 +54,13 @@ kobs_hook_raise(PyObject *error)
 }
 
 bool
-kobs_hook_swallow(hook_object *hook)
+kobs_hook_swallow(PyObject *tell, PyObject *where)
 {
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
         return false;
     }
     PyObject *error = kobs_hook_catch();
-    PyObject *told = PyObject_CallFunctionObjArgs(hook->tell, hook->where, error, NULL);
+    PyObject *told = PyObject_CallFunctionObjArgs(tell, where, error, NULL);
     Py_XDECREF(error);
     if (told == NULL) {
         PyErr_Clear();
@@ -231,9 +231,8 @@ change(changed_call *changed, const hook_call *from, PyObject **state)
 
 /* -- one hook ------------------------------------------------------------------------------------ */
 
-/* Hooks run unseen by profilers and debuggers, as the frames of a C function would. */
-static PyObject *
-run(PyObject *hook, PyObject *one, PyObject *other)
+PyObject *
+kobs_hook_run(PyObject *hook, PyObject *one, PyObject *other)
 {
     PyThreadState *thread = PyThreadState_Get();
     PyObject *args[] = {NULL, one, other};
@@ -252,7 +251,7 @@ begin(hook_object *hook, const hook_call **call, changed_call *changed)
 
     kobs_busy = true;
     if (args != NULL && keywords != NULL) {
-        state = run(hook->before, args, keywords);
+        state = kobs_hook_run(hook->before, args, keywords);
     }
     Py_XDECREF(args);
     Py_XDECREF(keywords);
@@ -263,7 +262,7 @@ begin(hook_object *hook, const hook_call **call, changed_call *changed)
     }
     if (PyErr_Occurred()) {
         Py_CLEAR(state);
-        (void)kobs_hook_swallow(hook);
+        (void)kobs_hook_swallow(hook->tell, hook->where);
     }
     kobs_busy = hook->shield;
     if (state == Py_None) {
@@ -285,9 +284,9 @@ end(hook_object *hook, PyObject *state, PyObject *result)
         error = kobs_hook_catch();
     }
     kobs_busy = true;
-    PyObject *done = result != NULL ? run(hook->after, state, result)
-                                    : run(hook->failed, state, error);
-    if (done == NULL && !kobs_hook_swallow(hook)) {
+    PyObject *done = result != NULL ? kobs_hook_run(hook->after, state, result)
+                                    : kobs_hook_run(hook->failed, state, error);
+    if (done == NULL && !kobs_hook_swallow(hook->tell, hook->where)) {
         PyObject *ours = kobs_hook_catch();
         Py_CLEAR(result);
         if (error != NULL) {

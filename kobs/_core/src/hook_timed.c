@@ -200,7 +200,7 @@ told_enter(hook_object *hook, uint64_t now, uint64_t *event)
     }
     kobs_busy = true;
     int done = tell_enter(hook, now, event);
-    bool ours = done == 0 || kobs_hook_swallow(hook);
+    bool ours = done == 0 || kobs_hook_swallow(hook->tell, hook->where);
     kobs_busy = false;
     return ours ? 0 : -1;
 }
@@ -218,7 +218,7 @@ told_exit(hook_object *hook, PyObject *result, uint64_t entered, uint64_t took, 
         if (done == 0 && hook->slow != NULL && took >= hook->slow_ns) {
             done = tell_slow(hook, entered, took, ended);
         }
-        ours = done == 0 || kobs_hook_swallow(hook);
+        ours = done == 0 || kobs_hook_swallow(hook->tell, hook->where);
         kobs_busy = false;
     }
     if (!ours) { /* an interrupt */
