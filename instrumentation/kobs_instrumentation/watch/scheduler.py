@@ -10,29 +10,32 @@ is no task.
 
 import os
 import threading
+from collections.abc import Callable
+from contextvars import Context
 from time import monotonic_ns
 from typing import Any
 
+from kobs._core import hooking
 from kobs.context import Cause, cause, origin
 from kobs.payloads import ContextSwitch, LoopStalled, SchedulerLatency
 from kobs_instrumentation import propagate
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import STAND_IN, Call, Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 STALL_MS = 100.0
 """How long one step of an event loop may take."""
 
-UNSEEN = ("_thread.start_new_thread",)
-"""What this watch cannot see with either core."""
+UNREACHABLE = ("_thread.start_new_thread, imported by name before the watch",)
+"""What this watch cannot see with the Python core."""
 
 _REMEMBERED = 65_536
 LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
-_Carried = tuple[Cause | None, str, int]
+_Handed = tuple[Cause | None, str, int]
 """(cause, origin, when) of who started a thread or submitted work."""
 
 
-def _now() -> _Carried:
+def _now() -> _Handed:
     return cause.get(), origin.get(), monotonic_ns()
 
 
@@ -44,7 +47,7 @@ def _remember(table: dict[int, Any], key: int, value: Any) -> None:
 
 # -- threads ---------------------------------------------------------------------------------
 
-_starting: dict[int, _Carried] = {}
+_starting: dict[int, _Handed] = {}
 
 
 def _before_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -63,16 +66,52 @@ def _before_bootstrap(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         _enter(carried)
 
 
-def _enter(carried: _Carried) -> None:
+def _enter(carried: _Handed) -> None:
     ambient, scope, since = carried
     cause.set(ambient)
     origin.set(scope)
     _watch.emit(SchedulerLatency, (monotonic_ns() - since) / 1e3)
 
 
+class _Carried:
+    """What a new thread runs in place of its function, in a context that was made for it. The
+    Python core's twin of `carried.c`."""
+
+    def __init__(self, function: Callable[..., Any], context: Context) -> None:
+        self._function = function
+        self._context = context
+
+    def __repr__(self) -> str:  # of a thread that an exception ended
+        return repr(self._function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._context.run(self._function, *args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            raise
+
+
+def _before_new_thread(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`_thread.start_new_thread(function, args)`."""
+    ambient, scope = cause.get(), origin.get()
+    if (ambient is None and not scope) or not args or not callable(args[0]):
+        return None
+    function = args[0]
+    if isinstance(getattr(function, "__self__", None), threading.Thread) and (
+        function.__name__ == "_bootstrap"
+    ):
+        return None  # begun by `Thread.start`
+    context = Context()
+    context.run(cause.set, ambient)
+    context.run(origin.set, scope)
+    carried = _Carried if hooking.native is None else hooking.native.Carried
+    return Call(None, (carried(function, context), *args[1:]), kwargs)
+
+
 # -- executors -------------------------------------------------------------------------------
 
-_submitted: dict[int, _Carried] = {}
+_submitted: dict[int, _Handed] = {}
 
 
 def _before_work_item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,6 +165,9 @@ def _after_create_task(loop: Any, task: Any) -> None:
     global _task_count
     _task_count += 1
     _remember(_tasks, id(task), _task_count)
+    trace = getattr(task, "_source_traceback", None)
+    if trace:  # asyncio in debug mode: it shows where the task was created
+        trace[:] = [frame for frame in trace if frame.filename != STAND_IN]
     _watch.emit(ContextSwitch, _current(loop), _task_count, "task created")
     if task.done():
         _tell_end(task)
@@ -197,6 +239,10 @@ def _place(thing: Any, code: Any) -> str:
 def _patch(patcher: Patcher) -> None:
     patcher.method(threading.Thread, "start", _before_start, failed=_start_failed)
     patcher.method(threading.Thread, "_bootstrap_inner", _before_bootstrap)
+
+    new_thread = (("_thread", "start_new_thread"), ("threading", "_start_new_thread"))
+    for names in (new_thread, (("_thread", "start_new"),)):
+        patcher.builtin(names, _before_new_thread)
 
     def thread_executor(module: Any) -> None:
         item = module._WorkItem

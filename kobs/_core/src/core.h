@@ -292,6 +292,10 @@ int kobs_add_decider_type(PyObject *module);
 
 int kobs_add_hook_types(PyObject *module);
 
+/* -- What a new thread runs (carried.c) ------------------------------------------------------- */
+
+int kobs_add_carried_type(PyObject *module);
+
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
