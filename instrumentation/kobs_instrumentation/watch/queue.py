@@ -26,6 +26,8 @@ _POOLS = frozenset(
     ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
 )
 
+_MISSING = object()
+
 _NAMED = 1000
 """Queues that get a name; later ones are told by number, so that names do not fill a recording."""
 
@@ -146,7 +148,7 @@ def _before_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if _of_pool():
         return None
     timeout = args[3] if len(args) > 3 else kwargs.get("timeout")
-    return _put(args[0], args[1] if len(args) > 1 else kwargs["item"], timeout)
+    return _put(args[0], _item(args, kwargs), timeout)
 
 
 def _of_pool() -> bool:
@@ -155,7 +157,13 @@ def _of_pool() -> bool:
     return caller is not None and caller.f_globals.get("__name__") in _POOLS
 
 
+def _item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else kwargs.get("item", _MISSING)
+
+
 def _put(queue: Any, item: Any, timeout: Any) -> Any:
+    if item is _MISSING:
+        return None  # the call will fail
     pending = _pending(queue)
     sent = _sends.send_now(_watch.any_collector())
     pending.add(item, sent)
@@ -195,7 +203,7 @@ def _get_failed(state: tuple[Pending, Any], error: BaseException) -> None:
 
 def _before_simple_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # It takes a timeout as `Queue` does, and never waits.
-    return None if _of_pool() else _put(args[0], args[1] if len(args) > 1 else kwargs["item"], None)
+    return None if _of_pool() else _put(args[0], _item(args, kwargs), None)
 
 
 def tell_timeout(label: str | int, timeout: Any, error: BaseException, expected: str) -> None:
