@@ -147,7 +147,7 @@ def tasks() -> str:
         task = asyncio.create_task(asyncio.sleep(0, 6))
         return f"{found} {await task}"
 
-    return asyncio.run(main())
+    return asyncio.run(main(), debug=True)
 
 
 def queues() -> str:
@@ -237,6 +237,8 @@ WORK: dict[str, Callable[[], str]] = {
     "scheduler.run": pools,
     "scheduler.create_task": tasks,
     "scheduler._run": tasks,
+    "scheduler._set_running_loop": tasks,
+    "scheduler.extract_stack": tasks,
     "queue.put_nowait": tasks,
     "queue.get_nowait": tasks,
     "queue.SimpleQueue": queues,

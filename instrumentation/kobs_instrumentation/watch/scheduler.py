@@ -28,6 +28,12 @@ STALL_MS = 100.0
 UNREACHABLE = ("_thread.start_new_thread, imported by name before the watch",)
 """What this watch cannot see with the Python core."""
 
+REPLACED_BY = {
+    "uvloop": "task switches and stalls of uvloop's loops",
+    "gevent": "greenlets, the hub and queues of gevent, and ends of children it waits for",
+}
+"""What this watch does not see where these packages are used."""
+
 _REMEMBERED = 65_536
 LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
@@ -165,12 +171,30 @@ def _after_create_task(loop: Any, task: Any) -> None:
     global _task_count
     _task_count += 1
     _remember(_tasks, id(task), _task_count)
-    trace = getattr(task, "_source_traceback", None)
-    if trace:  # asyncio in debug mode: it shows where the task was created
-        trace[:] = [frame for frame in trace if frame.filename != STAND_IN]
+    _without_stand_ins(getattr(task, "_source_traceback", None))
     _watch.emit(ContextSwitch, _current(loop), _task_count, "task created")
     if task.done():
         _tell_end(task)
+
+
+def _without_stand_ins(trace: Any) -> None:
+    """Take the frames of ours out of what asyncio in debug mode shows: where a thing was made."""
+    if trace:
+        trace[:] = [frame for frame in trace if frame.filename != STAND_IN]
+
+
+def _before_extract_stack(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`format_helpers.extract_stack(f=None, limit=None)`."""
+    if len(args) > 1 or kwargs:
+        return None
+    from asyncio.constants import DEBUG_STACK_DEPTH as depth
+
+    return Call(depth, args, {"limit": 2 * depth})
+
+
+def _after_extract_stack(depth: int, trace: Any) -> None:
+    _without_stand_ins(trace)
+    del trace[:-depth]
 
 
 def _current(loop: Any) -> int:
@@ -233,10 +257,35 @@ def _place(thing: Any, code: Any) -> str:
     return f"{name} at {os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
+_unseen_loops: set[type] = set()
+
+
+def _before_running(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`_set_running_loop(loop)`: a loop begins or ends to run."""
+    from asyncio.base_events import BaseEventLoop
+
+    kind = type(args[0])
+    if args[0] is None or kind in _unseen_loops or isinstance(args[0], BaseEventLoop):
+        return
+    _unseen_loops.add(kind)
+    _watch.note(
+        f"scheduler: task switches and stalls of {kind.__module__}.{kind.__qualname__} are not "
+        "seen: it is not one of asyncio's own loops (cause is carried)"
+    )
+
+
+def _gevent(module: Any) -> None:
+    _watch.note(
+        f"scheduler: gevent.monkey was imported: {REPLACED_BY['gevent']} are not seen, and cause "
+        "is carried to its threads, not to its greenlets"
+    )
+
+
 # -- where -----------------------------------------------------------------------------------
 
 
 def _patch(patcher: Patcher) -> None:
+    _unseen_loops.clear()
     patcher.method(threading.Thread, "start", _before_start, failed=_start_failed)
     patcher.method(threading.Thread, "_bootstrap_inner", _before_bootstrap)
 
@@ -257,13 +306,20 @@ def _patch(patcher: Patcher) -> None:
     def loop(module: Any) -> None:
         patcher.method(module.BaseEventLoop, "create_task", _before_create_task, _after_create_task)
 
+    def helpers(module: Any) -> None:
+        patcher.method(module, "extract_stack", _before_extract_stack, _after_extract_stack)
+
     def handle(module: Any) -> None:
         patcher.method(module.Handle, "_run", _before_step, _after_step)
+        names = ("_asyncio", "asyncio.events", "asyncio")
+        patcher.builtin(tuple((name, "_set_running_loop") for name in names), _before_running)
 
     patcher.when_imported("concurrent.futures.thread", thread_executor)
     patcher.when_imported("concurrent.futures.process", process_executor)
     patcher.when_imported("asyncio.base_events", loop)
     patcher.when_imported("asyncio.events", handle)
+    patcher.when_imported("asyncio.format_helpers", helpers)
+    patcher.when_imported("gevent.monkey", _gevent)
 
 
 _watch = Watch("scheduler", _patch)
