@@ -252,9 +252,10 @@ WORK: dict[str, Callable[[], str]] = {
 
 
 def work_for(where: str) -> Callable[[], str]:
-    while where not in WORK:
-        where = where.rpartition(".")[0]
-    return WORK[where]
+    name = where
+    while name not in WORK and "." in name:
+        name = name.rpartition(".")[0]
+    return WORK[name]
 
 
 class Broken(Exception):
