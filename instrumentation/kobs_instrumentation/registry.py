@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from kobs._core import hooking
@@ -63,6 +64,8 @@ def enable(
     ]
     session = collector.session
     if session is not None:
+        for name in chosen:
+            _module(name)._watch.note_early()
         given = {"only": list(only) if only else None, "exclude": list(exclude or ())}
         children = propagate.Children(
             str(session.path), json.dumps(given | (options or {})), session.trace_high
@@ -92,16 +95,20 @@ def enabled() -> bool:
 
 
 def unreachable() -> dict[str, tuple[str, ...]]:
-    """What the watches cannot see with the core that runs, by subsystem."""
+    """What the watches cannot see with the core that runs and the packages that are installed,
+    by subsystem."""
     without_hooks = () if hooking.native is not None else ("UNREACHABLE",)
-    return {
-        name: tuple(
+    found = {}
+    for name in SUBSYSTEMS:
+        module = _module(name)
+        found[name] = tuple(
+            what for group in (*without_hooks, "UNSEEN") for what in getattr(module, group, ())
+        ) + tuple(
             what
-            for group in (*without_hooks, "UNSEEN")
-            for what in getattr(_module(name), group, ())
+            for package, what in getattr(module, "REPLACED_BY", {}).items()
+            if find_spec(package) is not None
         )
-        for name in SUBSYSTEMS
-    }
+    return found
 
 
 def choose(only: Iterable[str] | None, exclude: Iterable[str] | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any, TypeVar
 
 from kobs._core.contract import RawSlot
@@ -329,6 +330,10 @@ class TimedHook:
 
 class Busy:
     inside: bool
+
+class Carried:
+    def __init__(self, function: Callable[..., object], context: Context, /) -> None: ...
+    def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 class Decider:
     dropped: int

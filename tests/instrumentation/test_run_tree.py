@@ -69,8 +69,9 @@ class Tree:
             if event.link:
                 causes += [
                     other
-                    for other in self.of(MessageSent, ProcessCreated)
+                    for other in self.of(MessageSent, ProcessCreated, ProcessStateChanged)
                     if other.link == event.link
+                    and getattr(other.payload, "to_state", "exec") == "exec"
                 ]
             for cause in causes:
                 if cause.id not in seen:

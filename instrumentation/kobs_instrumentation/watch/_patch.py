@@ -286,6 +286,15 @@ class Hooked:
         self._hook.remove()
 
 
+_OWN = frozenset(("kobs", "kobs_instrumentation", "kobs_pytest"))
+
+
+def _name_of(thing: Any) -> str:
+    module = getattr(thing, "__module__", "builtins")
+    name: str = getattr(thing, "__qualname__", None) or thing.__name__
+    return name if module == "builtins" else f"{module}.{name}"
+
+
 _covered: dict[int, Site] = {}
 """Undone sites whose stand-in someone else's patch still refers to."""
 
@@ -298,10 +307,11 @@ def _uncovered(value: Any, own: bool) -> tuple[Any, bool]:
 
 
 class Patcher:
-    """The patches of one watch."""
+    """The patches of one watch. `missed` is told what cannot be patched."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, missed: Callable[[str], None] = nothing) -> None:
         self.where = where
+        self.missed = missed
         self.sites: list[Site | Hooked] = []
         self._triggers: list[tuple[str, Callable[[Any], None]]] = []
         self._undos: list[Callable[[], None]] = []
@@ -376,6 +386,11 @@ class Patcher:
         found = vars(owner).get(name)
         original = found.__func__ if isinstance(found, classmethod) else found
         if not isinstance(original, FunctionType):
+            if found is not None:
+                self.missed(
+                    f"{self.where}: {_name_of(owner)}.{name} is not seen: another put a "
+                    f"{_name_of(type(found))} in its place before kobs came"
+                )
             return
         live = [True]
         hooks = Hooks(before, after, failed, f"{self.where}.{name}")
@@ -443,6 +458,26 @@ class Patcher:
     def on_undo(self, function: Callable[[], None]) -> None:
         """Have `function()` take back what is no patch of a function."""
         self._undos.append(function)
+
+    def bound_early(self) -> list[str]:
+        """Names in modules, outside of the standard library, of functions that a stand-in took
+        the place of: what is called by them is not seen."""
+        originals = {
+            id(site.original): site
+            for site in self.sites
+            if isinstance(site, Site) and isinstance(site.stand_in, Builtin)
+        }
+        found = []
+        for module_name, module in list(sys.modules.items()):
+            package = module_name.partition(".")[0]
+            names = getattr(module, "__dict__", None)
+            if type(names) is not dict or package in sys.stdlib_module_names | _OWN:
+                continue
+            for name, value in list(names.items()):
+                site = originals.get(id(value))
+                if site is not None and value is site.original:
+                    found.append(f"{module_name}.{name}")
+        return found
 
     def undo(self) -> None:
         """Take every patch back. Twice is once."""

@@ -1,5 +1,7 @@
 """What the watches share: where events go, how they are switched on and off, what goes wrong."""
 
+import os
+import sys
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
@@ -7,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from kobs import inside
 from kobs.context import cause
 from kobs.errors import KobsError
+from kobs.muted import muted
 from kobs_instrumentation.watch import _patch
 from kobs_instrumentation.watch._patch import Patcher
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
     from kobs.schema import PayloadType
+
+_NAMED = 10
+"""How many names a note lists."""
 
 GetCollector = Callable[[], "Collector | None"]
 Undo = Callable[[], None]
@@ -43,7 +49,7 @@ class Watch:
         self._installs.append(entry)
         self._choose()
         if self._patcher is None:
-            self._patcher = Patcher(self.name)
+            self._patcher = Patcher(self.name, self.note)
             self._patch(self._patcher)
         done = False
 
@@ -133,6 +139,24 @@ class Watch:
             }  # fmt: skip
         call.hold(inside.Held(lambda: self.emit_in(said, cls, fields, **header), subject=subject))
 
+    def note(self, text: str) -> None:
+        """Say in the session what this watch cannot see of this process."""
+        collector = self.any_collector()
+        session = getattr(collector, "session", None)
+        if session is not None:
+            with muted():
+                session.add_unobserved(os.getpid(), list(sys.orig_argv), text)
+
+    def note_early(self) -> None:
+        """Say in the session which names were bound too early for this watch."""
+        names = self._patcher.bound_early() if self._patcher is not None else []
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            self.note(
+                f"{self.name}: calls by {', '.join(names[:_NAMED])}{more} are not seen: bound "
+                "before kobs came"
+            )
+
     def call_saying(
         self, cls: "type[PayloadType]", fits: Callable[[dict[str, Any]], bool] | None = None
     ) -> inside.Inside | None:
@@ -199,9 +223,6 @@ def _on_error(where: str, error: BaseException) -> None:
         text = f"error inside kobs, in {where}: {type(error).__name__}: {error}"
         session = getattr(collector, "session", None)
         if session is not None:
-            import os
-            import sys
-
             session.add_unobserved(os.getpid(), list(sys.orig_argv), text)
         else:
             import logging

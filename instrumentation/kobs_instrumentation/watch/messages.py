@@ -19,7 +19,7 @@ from kobs.handover import Sent
 from kobs.payloads import MessageSent
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch import _sends
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import Watch, words_of
 from kobs_instrumentation.watch.queue import received, tell_timeout
 
@@ -135,7 +135,7 @@ class MessageHooks:
     def before_send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         connection, message = args[0], args[1]
         collector = self.watch.any_collector()
-        if collector is None or collector.closed:
+        if collector is None or collector.closed or _wakes_a_pool():
             return None
         sent, tid, words = self.pickled.pop(get_ident(), (None, 0, {}))
         if sent is None:
@@ -158,7 +158,7 @@ class MessageHooks:
             origin.reset(token)
 
     def before_receive(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return args[0]
+        return None if _wakes_a_pool() else args[0]
 
     def after_receive(self, connection: Any, buffer: Any) -> None:
         collector = self.watch.any_collector()
@@ -206,6 +206,27 @@ class MessageHooks:
             return 0
         record = collector.session.peek_link(b"socket %d" % inode)
         return record.parent if record is not None else 0
+
+
+_WAKES = frozenset(
+    (
+        "_ThreadWakeup.wakeup", "_ThreadWakeup.clear",
+        "_PoolCache.__delitem__", "Pool._wait_for_updates",
+    )
+)  # fmt: skip
+"""Functions of pools that wake a thread of their own by a message."""
+
+
+def _wakes_a_pool() -> bool:
+    """For a hook of a connection: the message is for a pool's own thread, and says nothing."""
+    frame = caller_of_hook()
+    for _ in range(4):  # the connection's method, the queue's, its stand-in
+        if frame is None:
+            return False
+        if frame.f_code.co_qualname in _WAKES:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_task(obj: Any) -> bool:

@@ -115,10 +115,10 @@ def _ended(pid: int, exit_code: int) -> None:
 
 
 def begin_process(link: int) -> None:
-    """Record that this process begins, caused by its parent's `ProcessCreated`; what follows is
-    caused by this event."""
+    """Record that this process begins, caused by its parent's `ProcessCreated` alone; what follows
+    is caused by this event."""
     ambient = cause.get()
-    event = _watch.emit(ProcessStateChanged, "created", "running", link=link)
+    event = _watch.emit(ProcessStateChanged, "created", "running", link=link, parent=0)
     if ambient is not None:
         cause.set(ambient._replace(parent=event or ambient.parent))
     elif event:

@@ -2,7 +2,8 @@
 
 `queue.Queue` and its kind, `asyncio.Queue` and its kind; those of `multiprocessing` are in
 `messages`. Nothing is put around an item: a side table knows it by its identity while it waits.
-`queue.SimpleQueue` is a C type: the Python core cannot see it.
+`queue.SimpleQueue` is a C type: the Python core cannot see it. Those that pools use inside are not
+told: what is given to a pool is work, not a message.
 """
 
 import weakref
@@ -15,11 +16,17 @@ from kobs.context import Cause, cause
 from kobs.handover import Sent
 from kobs.payloads import IpcTimeout, MessageReceived, MessageSent, QueueDepth
 from kobs_instrumentation.watch import _sends
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
 
-UNSEEN = ("queue.SimpleQueue",)
-"""What this watch cannot see with either core."""
+UNREACHABLE = ("queue.SimpleQueue",)
+"""What this watch cannot see with the Python core."""
+
+_POOLS = frozenset(
+    ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
+)
+
+_MISSING = object()
 
 _NAMED = 1000
 """Queues that get a name; later ones are told by number, so that names do not fill a recording."""
@@ -146,9 +153,25 @@ def received(label: str | int, size: int, sent: Sent | None) -> None:
 
 
 def _before_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    queue = args[0]
-    item = args[1] if len(args) > 1 else kwargs["item"]
+    if _of_pool():
+        return None
     timeout = args[3] if len(args) > 3 else kwargs.get("timeout")
+    return _put(args[0], _item(args, kwargs), timeout)
+
+
+def _of_pool() -> bool:
+    """For a hook: a pool calls, for a queue of its own."""
+    caller = caller_of_hook()
+    return caller is not None and caller.f_globals.get("__name__") in _POOLS
+
+
+def _item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else kwargs.get("item", _MISSING)
+
+
+def _put(queue: Any, item: Any, timeout: Any) -> Any:
+    if item is _MISSING:
+        return None  # the call will fail
     pending = _pending(queue)
     sent = _sends.send_now(_watch.any_collector())
     pending.add(item, sent)
@@ -178,6 +201,8 @@ def _put_failed(state: tuple[Pending, Any, Sent, Any], error: BaseException) -> 
 
 
 def _before_get(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _of_pool():
+        return None
     timeout = args[2] if len(args) > 2 else kwargs.get("timeout")
     return _pending(args[0]), timeout
 
@@ -193,6 +218,11 @@ def _get_failed(state: tuple[Pending, Any], error: BaseException) -> None:
     tell_timeout(pending.label, timeout, error, "Empty")
 
 
+def _before_simple_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # It takes a timeout as `Queue` does, and never waits.
+    return None if _of_pool() else _put(args[0], _item(args, kwargs), None)
+
+
 def tell_timeout(label: str | int, timeout: Any, error: BaseException, expected: str) -> None:
     if timeout is not None and type(error).__name__ == expected:
         fields = {"queue_id": label, "timeout_ms": float(timeout) * 1e3}
@@ -203,7 +233,9 @@ def _tell_depth(pending: Pending) -> None:
     """Tell the depth where it has doubled since told last, is full, or has fallen to a quarter."""
     queue: Any = pending.queue()
     items = getattr(queue, "queue", None)
-    depth = len(getattr(queue, "_queue", ()) if items is None else items)
+    if items is None:
+        items = getattr(queue, "_queue", None)
+    depth = queue.qsize() if items is None else len(items)
     told = pending.level
     if depth < _SHALLOW and not told and (not depth or depth != getattr(queue, "maxsize", 0)):
         return
@@ -236,6 +268,12 @@ def _patch(patcher: Patcher) -> None:
         patcher.method(module.Queue, "put", _before_put, _after_put, _put_failed)
         patcher.method(module.Queue, "get", _before_get, _after_get, _get_failed)
 
+    def simple_queues(module: Any) -> None:
+        for name in ("put", "put_nowait"):
+            patcher.c_method(module.SimpleQueue, name, _before_simple_put, _after_put, _put_failed)
+        for name in ("get", "get_nowait"):
+            patcher.c_method(module.SimpleQueue, name, _before_get, _after_get, _get_failed)
+
     def asyncio_queues(module: Any) -> None:
         patcher.method(module.Queue, "put_nowait", _before_put, _after_put, _put_failed)
         patcher.method(module.Queue, "get_nowait", _before_get, _after_get, _get_failed)
@@ -246,6 +284,7 @@ def _patch(patcher: Patcher) -> None:
         messages.patch(patcher, messages.MessageHooks(_watch))
 
     patcher.when_imported("queue", queues)
+    patcher.when_imported("_queue", simple_queues)
     patcher.when_imported("asyncio.queues", asyncio_queues)
     patcher.when_imported("multiprocessing.connection", messages)
 

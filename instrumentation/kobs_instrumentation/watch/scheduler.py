@@ -10,29 +10,38 @@ is no task.
 
 import os
 import threading
+from collections.abc import Callable
+from contextvars import Context
 from time import monotonic_ns
 from typing import Any
 
+from kobs._core import hooking
 from kobs.context import Cause, cause, origin
 from kobs.payloads import ContextSwitch, LoopStalled, SchedulerLatency
 from kobs_instrumentation import propagate
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import STAND_IN, Call, Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 STALL_MS = 100.0
 """How long one step of an event loop may take."""
 
-UNSEEN = ("_thread.start_new_thread",)
-"""What this watch cannot see with either core."""
+UNREACHABLE = ("_thread.start_new_thread, imported by name before the watch",)
+"""What this watch cannot see with the Python core."""
+
+REPLACED_BY = {
+    "uvloop": "task switches and stalls of uvloop's loops",
+    "gevent": "greenlets, the hub and queues of gevent, and ends of children it waits for",
+}
+"""What this watch does not see where these packages are used."""
 
 _REMEMBERED = 65_536
 LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
-_Carried = tuple[Cause | None, str, int]
+_Handed = tuple[Cause | None, str, int]
 """(cause, origin, when) of who started a thread or submitted work."""
 
 
-def _now() -> _Carried:
+def _now() -> _Handed:
     return cause.get(), origin.get(), monotonic_ns()
 
 
@@ -44,7 +53,7 @@ def _remember(table: dict[int, Any], key: int, value: Any) -> None:
 
 # -- threads ---------------------------------------------------------------------------------
 
-_starting: dict[int, _Carried] = {}
+_starting: dict[int, _Handed] = {}
 
 
 def _before_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -63,16 +72,52 @@ def _before_bootstrap(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         _enter(carried)
 
 
-def _enter(carried: _Carried) -> None:
+def _enter(carried: _Handed) -> None:
     ambient, scope, since = carried
     cause.set(ambient)
     origin.set(scope)
     _watch.emit(SchedulerLatency, (monotonic_ns() - since) / 1e3)
 
 
+class _Carried:
+    """What a new thread runs in place of its function, in a context that was made for it. The
+    Python core's twin of `carried.c`."""
+
+    def __init__(self, function: Callable[..., Any], context: Context) -> None:
+        self._function = function
+        self._context = context
+
+    def __repr__(self) -> str:  # of a thread that an exception ended
+        return repr(self._function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._context.run(self._function, *args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            raise
+
+
+def _before_new_thread(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`_thread.start_new_thread(function, args)`."""
+    ambient, scope = cause.get(), origin.get()
+    if (ambient is None and not scope) or not args or not callable(args[0]):
+        return None
+    function = args[0]
+    if isinstance(getattr(function, "__self__", None), threading.Thread) and (
+        function.__name__ == "_bootstrap"
+    ):
+        return None  # begun by `Thread.start`
+    context = Context()
+    context.run(cause.set, ambient)
+    context.run(origin.set, scope)
+    carried = _Carried if hooking.native is None else hooking.native.Carried
+    return Call(None, (carried(function, context), *args[1:]), kwargs)
+
+
 # -- executors -------------------------------------------------------------------------------
 
-_submitted: dict[int, _Carried] = {}
+_submitted: dict[int, _Handed] = {}
 
 
 def _before_work_item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,9 +171,30 @@ def _after_create_task(loop: Any, task: Any) -> None:
     global _task_count
     _task_count += 1
     _remember(_tasks, id(task), _task_count)
+    _without_stand_ins(getattr(task, "_source_traceback", None))
     _watch.emit(ContextSwitch, _current(loop), _task_count, "task created")
     if task.done():
         _tell_end(task)
+
+
+def _without_stand_ins(trace: Any) -> None:
+    """Take the frames of ours out of what asyncio in debug mode shows: where a thing was made."""
+    if trace:
+        trace[:] = [frame for frame in trace if frame.filename != STAND_IN]
+
+
+def _before_extract_stack(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`format_helpers.extract_stack(f=None, limit=None)`."""
+    if len(args) > 1 or kwargs:
+        return None
+    from asyncio.constants import DEBUG_STACK_DEPTH as depth
+
+    return Call(depth, args, {"limit": 2 * depth})
+
+
+def _after_extract_stack(depth: int, trace: Any) -> None:
+    _without_stand_ins(trace)
+    del trace[:-depth]
 
 
 def _current(loop: Any) -> int:
@@ -191,12 +257,41 @@ def _place(thing: Any, code: Any) -> str:
     return f"{name} at {os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
+_unseen_loops: set[type] = set()
+
+
+def _before_running(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`_set_running_loop(loop)`: a loop begins or ends to run."""
+    from asyncio.base_events import BaseEventLoop
+
+    kind = type(args[0])
+    if args[0] is None or kind in _unseen_loops or isinstance(args[0], BaseEventLoop):
+        return
+    _unseen_loops.add(kind)
+    _watch.note(
+        f"scheduler: task switches and stalls of {kind.__module__}.{kind.__qualname__} are not "
+        "seen: it is not one of asyncio's own loops (cause is carried)"
+    )
+
+
+def _gevent(module: Any) -> None:
+    _watch.note(
+        f"scheduler: gevent.monkey was imported: {REPLACED_BY['gevent']} are not seen, and cause "
+        "is carried to its threads, not to its greenlets"
+    )
+
+
 # -- where -----------------------------------------------------------------------------------
 
 
 def _patch(patcher: Patcher) -> None:
+    _unseen_loops.clear()
     patcher.method(threading.Thread, "start", _before_start, failed=_start_failed)
     patcher.method(threading.Thread, "_bootstrap_inner", _before_bootstrap)
+
+    new_thread = (("_thread", "start_new_thread"), ("threading", "_start_new_thread"))
+    for names in (new_thread, (("_thread", "start_new"),)):
+        patcher.builtin(names, _before_new_thread)
 
     def thread_executor(module: Any) -> None:
         item = module._WorkItem
@@ -211,15 +306,22 @@ def _patch(patcher: Patcher) -> None:
     def loop(module: Any) -> None:
         patcher.method(module.BaseEventLoop, "create_task", _before_create_task, _after_create_task)
 
+    def helpers(module: Any) -> None:
+        patcher.method(module, "extract_stack", _before_extract_stack, _after_extract_stack)
+
     def handle(module: Any) -> None:
         patcher.step(
             module.Handle, "_run", _before_step, _after_step, tasks=_tasks, stall_ms=STALL_MS
         )
+        names = ("_asyncio", "asyncio.events", "asyncio")
+        patcher.builtin(tuple((name, "_set_running_loop") for name in names), _before_running)
 
     patcher.when_imported("concurrent.futures.thread", thread_executor)
     patcher.when_imported("concurrent.futures.process", process_executor)
     patcher.when_imported("asyncio.base_events", loop)
     patcher.when_imported("asyncio.events", handle)
+    patcher.when_imported("asyncio.format_helpers", helpers)
+    patcher.when_imported("gevent.monkey", _gevent)
 
 
 _watch = Watch("scheduler", _patch)

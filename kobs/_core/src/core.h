@@ -293,6 +293,10 @@ int kobs_add_decider_type(PyObject *module);
 int kobs_add_hook_types(PyObject *module);
 int kobs_add_step_type(PyObject *module); /* hook_step.c */
 
+/* -- What a new thread runs (carried.c) ------------------------------------------------------- */
+
+int kobs_add_carried_type(PyObject *module);
+
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);

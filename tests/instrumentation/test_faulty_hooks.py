@@ -1,0 +1,66 @@
+"""An instrumentor whose internals raise: the program goes on as it is, and the error is told."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import kobs
+from kobs.session import Session
+from kobs_instrumentation import registry
+from kobs_instrumentation.watch import syscall
+
+PROGRAM = Path(__file__).with_name("faulty_hooks.py")
+
+UNREACHED = {"scheduler.run failed"}
+"""A work item keeps every exception for whoever asks for its result."""
+
+UNCOUNTED = {
+    # in another process, into its own recording
+    "process._exit before",
+    "process._bootstrap before",
+    # the recording was closed for the new program; what broke is what would have gone on with it
+    "process.execv failed",
+    "process.execve failed",
+}
+
+BY_ITS_HOOKS = ("process", "vfs", "queue", "scheduler")
+"""Watches for which `faulty_hooks.py` knows what reaches each of their hooks."""
+
+
+@pytest.mark.parametrize("name", BY_ITS_HOOKS)
+def test_every_hook_of_a_watch_may_raise(runner, name: str) -> None:
+    ran = runner.bare(sys.executable, str(PROGRAM), name)
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out.splitlines()[-1])
+    assert found["differences"] == []
+    assert found["broken"]
+    assert set(found["silent"]) <= UNREACHED
+    assert set(found["uncounted"]) <= UNCOUNTED
+    reasons = [entry["reason"] for entry in Session.open(found["session"]).unobserved()]
+    told = {text.split("in ")[1].split(":")[0] for text in reasons if "Broken" in text}
+    assert set(found["broken"]) == told
+
+
+def test_a_system_call_that_cannot_be_told_of_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Wrong:
+        SUCCESS = ERROR = object()
+
+    monkeypatch.setattr(syscall, "SyscallResult", Wrong)
+    monkeypatch.setattr("kobs_instrumentation.watch._watch._told", set())
+    session = Session.create("faults", ["faults"], root=tmp_path)
+    with kobs.Collector(session=session, size=256) as collector:
+        registry.enable(collector, only=["syscall"])
+        try:
+            assert os.stat("/").st_ino == os.lstat("/").st_ino
+            with pytest.raises(FileNotFoundError, match="/none"):
+                os.stat("/none")
+        finally:
+            registry.disable(collector)
+        assert collector.losses().errors >= 3
+    reasons = [entry["reason"] for entry in session.unobserved()]
+    assert [text for text in reasons if "error inside kobs, in syscall.stat:" in text]
