@@ -63,6 +63,11 @@ class Gate:
         self.set()
 
     @property
+    def adaptive(self) -> bool:
+        """Fewer chains are kept where recording costs too much."""
+        return self._adaptive
+
+    @property
     def sampler(self) -> "Sampler":
         """What decides which chains are kept; made when it is first needed."""
         if self._sampler is None:

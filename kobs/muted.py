@@ -3,15 +3,17 @@
 import _thread
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from kobs._core import hooking
 
 
 class _Busy(_thread._local):
-    """True while a thread is inside kobs: what kobs does itself is not recorded."""
-
     inside = False
 
 
-busy = _Busy()
+busy: Any = _Busy() if hooking.native is None else hooking.native.Busy()
+"""`busy.inside`: true while a thread is inside kobs: what kobs does itself is not recorded."""
 
 
 @contextmanager

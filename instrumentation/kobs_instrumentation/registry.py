@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kobs._core import hooking
 from kobs.errors import UnknownSubsystemError
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch import _watch
@@ -11,7 +12,7 @@ from kobs_instrumentation.watch import _watch
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-SUBSYSTEMS = ("process", "vfs", "queue", "scheduler")
+SUBSYSTEMS = ("process", "vfs", "queue", "scheduler", "syscall")
 """Subsystems whose standard-library parts are watched."""
 
 SAYS = {
@@ -19,6 +20,7 @@ SAYS = {
     "vfs": ("FileOpened", "FileSlow", "FileChanged"),
     "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
     "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
+    "syscall": ("SyscallEnter", "SyscallExit", "SyscallSlow"),
 }
 """The payload types that each watch tells."""
 
@@ -79,8 +81,16 @@ def enabled() -> bool:
 
 
 def unreachable() -> dict[str, tuple[str, ...]]:
-    """What the watches cannot see with the Python core, by subsystem."""
-    return {name: tuple(getattr(_module(name), "UNREACHABLE", ())) for name in SUBSYSTEMS}
+    """What the watches cannot see with the core that runs, by subsystem."""
+    without_hooks = () if hooking.native is not None else ("UNREACHABLE",)
+    return {
+        name: tuple(
+            what
+            for group in (*without_hooks, "UNSEEN")
+            for what in getattr(_module(name), group, ())
+        )
+        for name in SUBSYSTEMS
+    }
 
 
 def choose(only: Iterable[str] | None, exclude: Iterable[str] | None) -> tuple[str, ...]:

@@ -256,6 +256,51 @@ def scan(
     /,
 ) -> Found | None: ...
 
+class Hook:
+    def __init__(
+        self,
+        *,
+        before: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+        after: Callable[[Any, Any], None],
+        failed: Callable[[Any, Any], None],
+        where: str,
+        shield: bool,
+        changed: type,
+        tell: Callable[[str, BaseException], None],
+    ) -> None: ...
+    def put(self, function: object, /) -> bool: ...
+    def remove(self) -> None: ...
+
+class TimedHook:
+    calls: int
+    unrecorded: int
+    bytes: int
+    def __init__(
+        self,
+        *,
+        name: str,
+        where: str,
+        succeeded: object,
+        erred: object,
+        expected: frozenset[int],
+        counts_bytes: bool,
+        tell: Callable[[str, BaseException], None],
+    ) -> None: ...
+    def put(self, function: object, /) -> bool: ...
+    def remove(self) -> None: ...
+    def aim(
+        self,
+        enter: Emitter | None,
+        exit: Emitter | None,
+        slow: Emitter | None,
+        short_us: float,
+        threshold_ms: float,
+        /,
+    ) -> None: ...
+
+class Busy:
+    inside: bool
+
 class Decider:
     dropped: int
     def __init__(

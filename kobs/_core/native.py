@@ -19,8 +19,10 @@ from kobs.errors import CoreUnavailableError
 
 name = "c"
 Method = _native.Method
+hooks = _native
+"""Where `Hook`, `TimedHook` and `Busy` are."""
 
-__all__ = ["Method", "NativeRing", "attach", "create", "name"]
+__all__ = ["Method", "NativeRing", "attach", "create", "hooks", "name"]
 
 
 def create(

@@ -2,7 +2,8 @@
 
 `--json` prints one object: version, python, platform, core {name, why, available}, cost
 {core, events, ns_per_event}, sessions {root, count, bytes, free_bytes, writable}, extras (name to
-version, or null where missing), entry_points (group to names), environment, problems, warnings.
+version, or null where missing), entry_points (group to names), unseen (subsystem to what its watch
+cannot see with this core), environment, problems, warnings.
 Exit code 1 where there is a problem: something that keeps kobs from recording.
 """
 
@@ -79,6 +80,7 @@ def examine(*, measure: bool = True) -> dict[str, Any]:
         if there is None:
             found["problems"].append(f"{name} is missing: pip install kobs")
     found["entry_points"] = _entry_points()
+    found["unseen"] = _unseen()
     found["environment"] = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     _check_python(found)
     return found
@@ -236,6 +238,14 @@ def _entry_points() -> dict[str, list[str]]:
     }
 
 
+def _unseen() -> dict[str, list[str]]:
+    try:
+        from kobs_instrumentation import registry
+    except ImportError:
+        return {}
+    return {name: list(what) for name, what in registry.unreachable().items() if what}
+
+
 def _check_python(found: dict[str, Any]) -> None:
     from kobs.config import Settings
 
@@ -296,6 +306,10 @@ def show(out: Screen, found: dict[str, Any]) -> None:
         shown = ", ".join(names) or "none"
         for at, piece in enumerate(_wrapped(shown, max(20, out.width - 16))):
             _fact(out, titles[group] if at == 0 else "", piece)
+    for name, what in found["unseen"].items():
+        label = "not seen" if name == next(iter(found["unseen"])) else ""
+        for at, piece in enumerate(_wrapped("; ".join(what), max(20, out.width - 26))):
+            _fact(out, label if at == 0 else "", f"{name if at == 0 else '':<12}{piece}")
     for name, value in found["environment"].items():
         _fact(out, "set" if name == next(iter(found["environment"])) else "", f"{name}={value}")
 

@@ -56,7 +56,7 @@ def test_enable_and_disable() -> None:
     ("only", "exclude", "expected"),
     [
         (["vfs"], None, {"FileOpened"}),
-        (None, ["vfs", "process", "scheduler"], {"MessageSent"}),
+        (None, ["vfs", "process", "scheduler", "syscall"], {"MessageSent"}),
         (["vfs", "queue"], ["vfs"], {"MessageSent"}),
     ],
 )

@@ -5,15 +5,19 @@ nothing to do afterwards); `after(state, result)` sees the result; `failed(state
 exception. None of them changes the call, unless `before` gives a `Call` with other arguments. An
 error in a hook is counted and never reaches the program.
 
+With the C core a built-in function keeps its place: the hooks are called from its C entry. With the
+Python core, and where there is no such entry, a stand-in takes its place.
+
 The wrapper takes its own frame out of the traceback of an exception that passes through it, so
 that an uncaught error prints as it would without kobs.
 """
 
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
+from kobs._core import hooking
 from kobs.muted import busy as busy
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -65,6 +69,16 @@ class Hooks(NamedTuple):
     recording), and for `warnings` it comes from the caller's line."""
 
 
+STAND_IN = "<kobs importlib._bootstrap>"
+"""`warnings` passes over frames of a file of this name when it counts stack levels."""
+
+
+def caller_of_hook() -> FrameType | None:
+    """For what a hook calls: who called the hooked function; None: nobody in Python."""
+    frame = sys._getframe(2).f_back
+    return frame.f_back if frame is not None and frame.f_code.co_filename == STAND_IN else frame
+
+
 def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip: int) -> Any:
     """A function that calls `original` with hooks around it while `live` is not empty. The first
     `skip` arguments are its own, not the original's.
@@ -106,10 +120,7 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                 run_hook(after, state, result, where)
         return result
 
-    # `warnings` passes over frames of a file of this name when it counts stack levels.
-    call.__code__ = call.__code__.replace(
-        co_filename="<kobs importlib._bootstrap>", co_name=original.__name__
-    )
+    call.__code__ = call.__code__.replace(co_filename=STAND_IN, co_name=original.__name__)
     return call
 
 
@@ -218,6 +229,31 @@ class Site:
             _covered[id(self.stand_in)] = self
 
 
+class Hooked:
+    """A built-in function or method of a C type whose C entry is hooked. It stays as it is."""
+
+    __slots__ = ("_hook",)
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+
+    @classmethod
+    def of(cls, function: Any, hooks: Hooks) -> "Hooked | None":
+        """Hook a function; None where that cannot be done."""
+        if hooking.native is None:
+            return None
+        before, after, failed, where, shield = hooks
+        hook = hooking.native.Hook(
+            before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
+            tell=_tell,
+        )  # fmt: skip
+        return cls(hook) if hook.put(function) else None
+
+    def restore(self) -> None:
+        """Have the original entry again; where someone lies over ours, it passes calls through."""
+        self._hook.remove()
+
+
 _covered: dict[int, Site] = {}
 """Undone sites whose stand-in someone else's patch still refers to."""
 
@@ -233,7 +269,7 @@ class Patcher:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.sites: list[Site] = []
+        self.sites: list[Site | Hooked] = []
         self._triggers: list[tuple[str, Callable[[Any], None]]] = []
 
     def builtin(
@@ -245,8 +281,8 @@ class Patcher:
         *,
         shield: bool = False,
     ) -> None:
-        """Patch a built-in function under each (module, name) it has; modules that are not
-        imported and names that are something else are left alone."""
+        """Hook a built-in function, or patch it under each (module, name) it has; modules that
+        are not imported and names that are something else are left alone."""
         site: Site | None = None
         for module_name, name in names:
             module = sys.modules.get(module_name)
@@ -255,11 +291,39 @@ class Patcher:
                 continue
             if site is None:
                 hooks = Hooks(before, after, failed, f"{self.where}.{name}", shield)
+                hooked = Hooked.of(found, hooks)
+                if hooked is not None:
+                    self.sites.append(hooked)
+                    return
                 live = [True]
                 site = Site(found, builtin(found, hooks, live), live)
                 self.sites.append(site)
             if found is site.original:
                 site.put(module, name)
+
+    def c_method(
+        self,
+        owner: type,
+        name: str,
+        before: Before,
+        after: After = nothing,
+        failed: After = nothing,
+    ) -> bool:
+        """Hook a method of a C type, for instances of its subclasses too. The first of the hooks'
+        `args` is the object. False where that cannot be done, as with the Python core."""
+        hooks = Hooks(before, after, failed, f"{self.where}.{owner.__name__}.{name}")
+        hooked = Hooked.of(vars(owner).get(name), hooks)
+        if hooked is not None:
+            self.sites.append(hooked)
+        return hooked is not None
+
+    def hook(self, function: Any, hook: Any) -> bool:
+        """Have a function or method of a C type call a hook of the C core's. False where that
+        cannot be done."""
+        done: bool = hook.put(function)
+        if done:
+            self.sites.append(Hooked(hook))
+        return done
 
     def method(
         self, owner: Any, name: str, before: Before, after: After = nothing, failed: After = nothing

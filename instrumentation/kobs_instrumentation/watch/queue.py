@@ -18,8 +18,8 @@ from kobs_instrumentation.watch import _sends
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
 
-UNREACHABLE = ("queue.SimpleQueue",)
-"""What this watch cannot see with the Python core."""
+UNSEEN = ("queue.SimpleQueue",)
+"""What this watch cannot see with either core."""
 
 _NAMED = 1000
 """Queues that get a name; later ones are told by number, so that names do not fill a recording."""

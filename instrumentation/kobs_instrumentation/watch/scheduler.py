@@ -22,8 +22,8 @@ from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 STALL_MS = 100.0
 """How long one step of an event loop may take."""
 
-UNREACHABLE = ("_thread.start_new_thread",)
-"""What this watch cannot see with the Python core."""
+UNSEEN = ("_thread.start_new_thread",)
+"""What this watch cannot see with either core."""
 
 _REMEMBERED = 65_536
 LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep

@@ -1,8 +1,7 @@
 """Watches files: what is opened, changed and slow, through `open` and the functions of `os`.
 
-`builtins.open`, `io.open` and `_io.open` stay one object. File objects are C types: their reads
-and writes are not seen by the Python core. Left out are the interpreter's own files (its library
-and byte code) and kobs's recordings.
+`builtins.open`, `io.open` and `_io.open` stay one object. Left out are the interpreter's own files
+(its library and byte code) and kobs's recordings.
 """
 
 import os
@@ -11,14 +10,17 @@ from time import monotonic_ns
 from typing import Any
 
 from kobs.payloads import FileChanged, FileOpened, FileSlow
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 SLOW_MS = 50.0
 """From how long on a file operation counts as slow."""
 
-UNREACHABLE = ("_io.FileIO methods (read, write, close)", "os functions imported before the watch")
+UNREACHABLE = ("functions of os imported by name before the watch",)
 """What this watch cannot see with the Python core."""
+
+UNSEEN = ("reads and writes of file objects", "files opened by io.FileIO itself")
+"""What it cannot see with either core."""
 
 
 def _interpreter_folder() -> str:
@@ -134,10 +136,8 @@ def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _by_interpreter() -> bool:
     """Importing code comes through `_io.open` too: straight from C, or from frozen modules."""
-    try:
-        return sys._getframe(3).f_code.co_filename.startswith("<frozen ")
-    except ValueError:
-        return True
+    caller = caller_of_hook()
+    return caller is None or caller.f_code.co_filename.startswith("<frozen ")
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -288,6 +288,10 @@ bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
 
 int kobs_add_decider_type(PyObject *module);
 
+/* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
+
+int kobs_add_hook_types(PyObject *module);
+
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
@@ -342,6 +346,7 @@ typedef struct {
     PyTypeObject *ring_type, *emitter_type, *analyser_type, *types_type, *sample_type,
         *found_type, *condition_type, *decider_type, *method_type, *span_maker;
     PyObject *header_names[10];
+    bool hooks_end; /* with the interpreter: that is seen to */
     span_state span;
     observed_state observed;
 } core_state;

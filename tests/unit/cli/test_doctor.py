@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kobs._core import select
+from kobs._core import hooking, select
 from kobs.cli import doctor
 
 from .conftest import Kobs
@@ -23,12 +23,24 @@ class TestHealthy:
     def test_json_has_the_promised_keys(self, command: Kobs) -> None:
         found = command("doctor", "--json").json
         for key in ("version", "python", "platform", "core", "cost", "sessions", "extras",
-                    "entry_points", "environment", "problems", "warnings"):  # fmt: skip
+                    "entry_points", "unseen", "environment", "problems", "warnings"):  # fmt: skip
             assert key in found
             assert key in (doctor.__doc__ or "")
         assert found["cost"]["ns_per_event"] > 0
         assert found["core"]["available"]["python"] is True
         assert found["extras"]["cli"]["rich"]
+
+    def test_what_a_watch_cannot_see_is_named(
+        self, command: Kobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert any(line.startswith("not seen      vfs") for line in command("doctor").lines)
+        unseen = command("doctor", "--json", "--no-cost").json["unseen"]
+        assert "queue.SimpleQueue" in unseen["queue"]
+        monkeypatch.setattr(hooking, "native", None)
+        without = command("doctor", "--json", "--no-cost").json["unseen"]
+        assert any("methods of sockets" in what for what in without["syscall"])
+        if select().name == "c":
+            assert not any("methods of sockets" in what for what in unseen["syscall"])
 
     def test_cost_can_be_left_out(self, command: Kobs) -> None:
         assert command("doctor", "--json", "--no-cost").json["cost"] is None

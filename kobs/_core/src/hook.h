@@ -1,0 +1,143 @@
+/* Hooks of built-in functions: the function's C entry is replaced, the function itself is not.
+ *
+ * A function of a module is hooked in its object: it is called through its `vectorcall`, and has a
+ * definition of its own whose flags keep the interpreter from calling the C function straight. Its
+ * hash and what it equals come from the address of its C function, which stays (hook_function.c).
+ *
+ * A method of a C type makes a new bound function each time it is looked up, so that its definition
+ * is where to hook it: CPython reads `ml_meth` on each call. A C function has no closure, so each
+ * method gets an entry out of a pool (hook_method.c).
+ *
+ * Either keeps its slot, which is never given to another: a call that is under way when its hook
+ * goes finds what it needs.
+ */
+
+#ifndef KOBS_HOOK_H
+#define KOBS_HOOK_H
+
+#include "core.h"
+
+#include <stdatomic.h>
+
+enum { HOOKS_A_FUNCTION = 8 };
+
+typedef enum {
+    CALL_NOARGS,
+    CALL_O,
+    CALL_VARARGS,
+    CALL_VARARGS_KEYWORDS,
+    CALL_FAST,
+    CALL_FAST_KEYWORDS,
+    CALL_METHOD,
+    CALL_VECTOR, /* a function of a module, whatever it takes */
+} call_convention;
+
+/* A function that is or was hooked. What it is stays as it is from its first hook on. */
+typedef struct hook_slot {
+    PyMethodDef *definition;
+    call_convention convention;
+    /* a method */
+    PyCFunction original, entry;
+    /* a function of a module */
+    PyMethodDef own;           /* its definition while it is hooked */
+    PyCFunctionObject *function; /* while it is hooked */
+    vectorcallfunc vectorcall; /* the original; NULL where `twin` is to be called */
+    PyObject *twin;            /* while it is hooked: the same function, not hooked */
+    _Atomic unsigned used; /* of `hooks`; those that went leave holes */
+    struct {
+        _Atomic(PyInterpreterState *) interpreter; /* whose hook it is; others' calls pass it by */
+        _Atomic(struct hook_object *) hook;
+    } hooks[HOOKS_A_FUNCTION]; /* the later the further out */
+} hook_slot;
+
+/* One call, as the function got it. What `args` is depends on the convention: an array, a tuple,
+ * the one argument. */
+typedef struct {
+    hook_slot *slot;
+    PyObject *self; /* of a method; the function itself of one of a module */
+    void *args;
+    Py_ssize_t count;
+    PyObject *keywords; /* names, or a dict; may be NULL */
+    PyTypeObject *defining;
+} hook_call;
+
+typedef struct hook_object {
+    PyObject_HEAD
+    bool timed, shield, counts_bytes;
+    PyObject *where;                  /* for messages */
+    PyObject *tell;                   /* callable(where, error) */
+    hook_slot *slot;                  /* where it is; NULL: nowhere */
+    PyObject *before, *after, *failed; /* as in `_patch.Hooks` */
+    PyObject *changed;                /* `_patch.Call` */
+    /* what only a timed one has, see hook_timed.c */
+    PyObject *name, *succeeded, *erred;
+    PyObject *expected;          /* error numbers that are no warning */
+    emitter_object *enter, *exit, *slow; /* NULL: nobody wants such events */
+    uint64_t short_ns; /* of calls that took less and did not raise only a few are recorded */
+    uint64_t slow_ns;
+    PyObject *threshold_ms;
+    _Atomic uint64_t calls, unrecorded, bytes;
+    struct {
+        _Atomic uint64_t since_ns, count; /* in the second since then */
+    } warnings, shorts;
+} hook_object;
+
+/* This thread is inside kobs: what it does is not recorded. */
+extern _Thread_local bool kobs_busy __attribute__((tls_model("initial-exec")));
+
+/* -- hook_method.c: methods of types */
+
+/* The slot; NULL where one cannot be had. */
+hook_slot *kobs_hook_method(PyMethodDef *);
+void kobs_hook_enter_method(hook_slot *);
+void kobs_hook_leave_method(hook_slot *);
+void kobs_hook_each_method(void (*visit)(hook_slot *, void *), void *arg);
+
+/* Call the original, of a method or a function. */
+PyObject *kobs_hook_pass(const hook_call *);
+
+/* -- hook_function.c: functions of modules */
+
+hook_slot *kobs_hook_function(PyCFunctionObject *);
+bool kobs_hook_enter_function(hook_slot *, PyCFunctionObject *);
+void kobs_hook_leave_function(hook_slot *);
+void kobs_hook_each_function(void (*visit)(hook_slot *, void *), void *arg);
+PyObject *kobs_hook_pass_function(const hook_call *);
+
+/* -- hook_slot.c */
+
+/* See to it that slots may be used: after a fork, and at exit. */
+bool kobs_hook_prepare(void);
+
+/* Have this interpreter's hooks forgotten when it ends; -1 with an exception set. */
+int kobs_hook_end_with_interpreter(void);
+
+/* Held while slots are taken and changed: for a few instructions, and across a fork. */
+void kobs_hook_lock(void);
+void kobs_hook_unlock(void);
+
+/* Have the hook called around the function (NULL: of a method); false where there is no room. */
+bool kobs_hook_put(hook_slot *, PyCFunctionObject *function, hook_object *);
+void kobs_hook_take(hook_slot *, hook_object *);
+
+/* -- hook_call.c */
+
+PyObject *kobs_hooked(hook_slot *, PyObject *self, void *args, Py_ssize_t count, PyObject *keywords,
+                      PyTypeObject *defining);
+
+/* Go on with the `count` hooks that are further in, then the function. */
+PyObject *kobs_hook_inner(hook_object *const *hooks, unsigned count, const hook_call *);
+
+/* Take the exception that is set, as an object, and put it back. */
+PyObject *kobs_hook_catch(void);
+void kobs_hook_raise(PyObject *error); /* steals */
+
+/* Tell of the exception that is set and clear it; false for one that is not kobs's to swallow. */
+bool kobs_hook_swallow(hook_object *);
+
+/* -- hook_timed.c */
+
+PyObject *kobs_hook_timed(hook_object *, hook_object *const *inner, unsigned count,
+                          const hook_call *);
+
+#endif

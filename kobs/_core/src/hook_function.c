@@ -1,0 +1,133 @@
+/* Functions of modules: hooked in the function's object. */
+
+#include "hook.h"
+
+enum { CONVENTION_FLAGS = METH_VARARGS | METH_KEYWORDS | METH_NOARGS | METH_O | METH_FASTCALL };
+
+static hook_slot slots[512];
+static size_t taken;
+
+static hook_slot *
+slot_behind(PyMethodDef *own)
+{
+    uintptr_t at = (uintptr_t)own;
+
+    if (at < (uintptr_t)slots || at >= (uintptr_t)(slots + sizeof(slots) / sizeof(slots[0]))) {
+        return NULL;
+    }
+    return (hook_slot *)(at - offsetof(hook_slot, own));
+}
+
+static PyObject *
+function_vectorcall(PyObject *function, PyObject *const *args, size_t count, PyObject *names)
+{
+    hook_slot *slot = slot_behind(((PyCFunctionObject *)function)->m_ml);
+
+    if (slot == NULL) { /* the hook went between the interpreter's look at it and this */
+        return PyObject_Vectorcall(function, args, count, names);
+    }
+    return kobs_hooked(slot, function, (void *)args, (Py_ssize_t)count, names, NULL);
+}
+
+PyObject *
+kobs_hook_pass_function(const hook_call *call)
+{
+    const hook_slot *slot = call->slot;
+
+    if (slot->vectorcall != NULL) {
+        return slot->vectorcall(call->self, call->args, (size_t)call->count, call->keywords);
+    }
+    PyObject *twin = slot->twin;
+    if (twin == NULL) { /* the hook went: so did what would come back here */
+        return PyObject_Vectorcall(call->self, call->args, (size_t)call->count, call->keywords);
+    }
+    Py_INCREF(twin);
+    PyObject *result = PyObject_Vectorcall(twin, call->args, (size_t)call->count, call->keywords);
+    Py_DECREF(twin);
+    return result;
+}
+
+hook_slot *
+kobs_hook_function(PyCFunctionObject *function)
+{
+    PyMethodDef *definition = function->m_ml;
+    hook_slot *slot = slot_behind(definition);
+
+    if (slot != NULL) {
+        return slot;
+    }
+    if (definition->ml_flags & ~(CONVENTION_FLAGS | METH_COEXIST)
+        || !(definition->ml_flags & CONVENTION_FLAGS)) {
+        return NULL;
+    }
+    kobs_hook_lock();
+    for (size_t index = 0; index < taken && slot == NULL; index++) {
+        if (slots[index].definition == definition && slots[index].function == NULL) {
+            slot = &slots[index];
+        }
+    }
+    if (slot == NULL && taken < sizeof(slots) / sizeof(slots[0])) {
+        slot = &slots[taken++];
+        slot->convention = CALL_VECTOR;
+        slot->definition = definition;
+        slot->own = *definition;
+        /* No way of calling that the interpreter knows a short cut for. */
+        slot->own.ml_flags &= ~CONVENTION_FLAGS;
+    }
+    if (slot != NULL) {
+        slot->vectorcall = function->vectorcall;
+    }
+    kobs_hook_unlock();
+    return slot;
+}
+
+bool
+kobs_hook_enter_function(hook_slot *slot, PyCFunctionObject *function)
+{
+    if (slot->function == function) {
+        return true;
+    }
+    if (slot->function != NULL) {
+        return false;
+    }
+    if (slot->vectorcall == NULL) {
+        slot->twin = PyCFunction_NewEx(slot->definition, function->m_self, function->m_module);
+        if (slot->twin == NULL) {
+            PyErr_Clear();
+            return false;
+        }
+    }
+    slot->function = (PyCFunctionObject *)Py_NewRef(function);
+    function->vectorcall = function_vectorcall;
+    function->m_ml = &slot->own;
+    return true;
+}
+
+void
+kobs_hook_leave_function(hook_slot *slot)
+{
+    PyCFunctionObject *function = slot->function;
+    PyObject *twin = slot->twin;
+
+    if (function == NULL || function->vectorcall != function_vectorcall) {
+        return; /* somebody else's lies over ours, and is theirs to be taken away */
+    }
+    function->m_ml = slot->definition;
+    function->vectorcall = slot->vectorcall;
+    slot->function = NULL;
+    slot->twin = NULL;
+    Py_DECREF(function);
+#if KOBS_FREE_THREADED
+    (void)twin; /* somebody may be about to call it: it stays */
+#else
+    Py_XDECREF(twin);
+#endif
+}
+
+void
+kobs_hook_each_function(void (*visit)(hook_slot *, void *), void *arg)
+{
+    for (size_t index = 0; index < taken; index++) {
+        visit(&slots[index], arg);
+    }
+}

@@ -1,0 +1,260 @@
+/* A timed call of a system call's wrapper: `SyscallExit` and `SyscallSlow` without Python. The
+ * Python twin is `Timed` in the watch `syscall`. */
+
+#include "emitter.h"
+#include "hook.h"
+
+enum { WARNINGS_A_SECOND = 100, SHORTS_A_SECOND = 100 };
+
+/* Whether this is one of the first in its second. */
+#define FIRST_OF(which, now, most)                                                                 \
+    ((now) - atomic_load_explicit(&(which).since_ns, memory_order_relaxed) >= 1000000000u          \
+         ? (atomic_store_explicit(&(which).since_ns, now, memory_order_relaxed),                   \
+            atomic_store_explicit(&(which).count, 1, memory_order_relaxed), true)                  \
+         : atomic_load_explicit(&(which).count, memory_order_relaxed) < (most)                     \
+               && atomic_fetch_add_explicit(&(which).count, 1, memory_order_relaxed) < (most))
+
+/* What a call that raised was: its error number, 0 where there is none; -1 for what never was a
+ * system call, since its arguments did not fit. */
+static int
+error_number(PyObject *error)
+{
+    if (PyErr_GivenExceptionMatches(error, PyExc_OSError)) {
+        PyObject *number = ((PyOSErrorObject *)error)->myerrno;
+        int64_t small;
+        bool known = number != NULL && PyLong_Check(number) && kobs_small_int(number, &small);
+        return known && small > 0 && small <= INT32_MAX ? (int)small : 0;
+    }
+    bool refused = PyErr_GivenExceptionMatches(error, PyExc_TypeError)
+                   || PyErr_GivenExceptionMatches(error, PyExc_ValueError)
+                   || PyErr_GivenExceptionMatches(error, PyExc_OverflowError);
+    return refused ? -1 : 0;
+}
+
+/* Whether the call is part of a chain, which is kept whole or dropped whole. */
+static bool
+in_chain(hook_object *hook)
+{
+    PyObject *cause = NULL;
+    emitter_object *exit = hook->exit;
+
+    if (exit == NULL || PyContextVar_Get(exit->context.cause_var, NULL, &cause) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    bool chained = cause != NULL && PyTuple_Check(cause) && PyTuple_GET_SIZE(cause) > 0
+                   && PyObject_IsTrue(PyTuple_GET_ITEM(cause, 0)) == 1;
+    Py_XDECREF(cause);
+    return chained;
+}
+
+/* Importing modules is the interpreter's own doing. */
+static bool
+by_interpreter(void)
+{
+    PyFrameObject *frame = PyEval_GetFrame();
+
+    if (frame == NULL) {
+        return false;
+    }
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    bool frozen = PyUnicode_Check(code->co_filename)
+                  && PyUnicode_IS_COMPACT_ASCII(code->co_filename)
+                  && strncmp(PyUnicode_DATA(code->co_filename), "<frozen ", 8) == 0;
+    Py_DECREF(code);
+    return frozen;
+}
+
+/* Errors that are as good as an answer, and those that would be told too often, are no warnings. */
+static bool
+warns(hook_object *hook, PyObject *number, uint64_t now)
+{
+    return PySet_Contains(hook->expected, number) == 0
+           && FIRST_OF(hook->warnings, now, WARNINGS_A_SECOND);
+}
+
+/* An emitter that may be exchanged meanwhile; NULL: nobody wants the event. */
+static int
+emit(hook_object *hook, emitter_object **by, PyObject *const *fields, kobs_given *given,
+     uint64_t *event)
+{
+    emitter_object *emitter;
+    int64_t entry;
+    int done = 0;
+
+    *event = 0;
+    (void)hook;
+    KOBS_LOCK(hook)
+    emitter = (emitter_object *)Py_XNewRef(*by);
+    KOBS_UNLOCK()
+    if (emitter != NULL) {
+        done = kobs_emit(emitter, fields, given, event, &entry);
+        Py_DECREF(emitter);
+    }
+    return done;
+}
+
+static kobs_given
+inside_of(uint64_t entered, uint64_t now)
+{
+    kobs_given given = {.given = GIVEN_TIME, .timestamp_ns = now, .parent = entered};
+
+    given.given |= entered ? GIVEN_PARENT : 0;
+    return given;
+}
+
+static int
+tell_enter(hook_object *hook, uint64_t now, uint64_t *event)
+{
+    PyObject *fields[] = {hook->name, PyLong_FromLong(0)};
+    kobs_given given = inside_of(0, now);
+
+    int done = fields[1] == NULL ? -1 : emit(hook, &hook->enter, fields, &given, event);
+    Py_XDECREF(fields[1]);
+    return done;
+}
+
+static int
+tell_slow(hook_object *hook, uint64_t entered, uint64_t took, uint64_t ended)
+{
+    PyObject *fields[] = {hook->name, PyFloat_FromDouble((double)took / 1e6), hook->threshold_ms};
+    kobs_given given = inside_of(entered, ended);
+    uint64_t event;
+
+    int done = fields[1] == NULL ? -1 : emit(hook, &hook->slow, fields, &given, &event);
+    Py_XDECREF(fields[1]);
+    return done;
+}
+
+/* `number`: of the error, -1 where there was none. */
+static int
+tell_exit(hook_object *hook, uint64_t entered, uint64_t took, uint64_t ended, int number)
+{
+    PyObject *fields[] = {
+        hook->name, PyFloat_FromDouble((double)took / 1e3),
+        number < 0 ? hook->succeeded : hook->erred, PyLong_FromLong(number < 0 ? 0 : number),
+    };
+    kobs_given given = inside_of(entered, ended);
+    uint64_t event;
+    int done = -1;
+
+    if (fields[1] != NULL && fields[3] != NULL) {
+        if (number >= 0 && warns(hook, fields[3], ended)) {
+            given.given |= GIVEN_SEVERITY;
+            given.severity = KOBS_WARN;
+        }
+        done = emit(hook, &hook->exit, fields, &given, &event);
+    }
+    Py_XDECREF(fields[1]);
+    Py_XDECREF(fields[3]);
+    return done;
+}
+
+/* Bytes that a call has moved: the number or the length of what it returned. */
+static void
+count_bytes(hook_object *hook, PyObject *result)
+{
+    int64_t size = 0;
+
+    if (PyBytes_CheckExact(result)) {
+        size = PyBytes_GET_SIZE(result);
+    }
+    else if (PyLong_CheckExact(result)) {
+        (void)kobs_small_int(result, &size);
+    }
+    if (size > 0) {
+        atomic_fetch_add_explicit(&hook->bytes, (uint64_t)size, memory_order_relaxed);
+    }
+}
+
+static inline void
+count(_Atomic uint64_t *counter)
+{
+#if KOBS_FREE_THREADED
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+#else
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+#endif
+}
+
+/* Of a call that is not recorded. */
+static void
+count_unrecorded(hook_object *hook)
+{
+    emitter_object *exit = hook->exit;
+
+    count(&hook->unrecorded);
+    if (exit != NULL && !atomic_load_explicit(&exit->ring->ring.closed, memory_order_relaxed)) {
+        kobs_add(&exit->ring->ring.counters->sampled_out, 1);
+    }
+}
+
+/* The event; 0 where it was not recorded. -1 with an exception that is the program's. */
+__attribute__((noinline)) static int
+told_enter(hook_object *hook, uint64_t now, uint64_t *event)
+{
+    *event = 0;
+    if (hook->short_ns != 0 && !FIRST_OF(hook->shorts, now, SHORTS_A_SECOND) && !in_chain(hook)) {
+        return 0;
+    }
+    kobs_busy = true;
+    int done = tell_enter(hook, now, event);
+    bool ours = done == 0 || kobs_hook_swallow(hook);
+    kobs_busy = false;
+    return ours ? 0 : -1;
+}
+
+__attribute__((noinline)) static PyObject *
+told_exit(hook_object *hook, PyObject *result, uint64_t entered, uint64_t took, uint64_t ended)
+{
+    PyObject *error = result == NULL ? kobs_hook_catch() : NULL;
+    int number = error == NULL ? -1 : error_number(error);
+    bool ours = true;
+
+    if ((error == NULL || number >= 0) && !by_interpreter()) {
+        kobs_busy = true;
+        int done = tell_exit(hook, entered, took, ended, number);
+        if (done == 0 && hook->slow != NULL && took >= hook->slow_ns) {
+            done = tell_slow(hook, entered, took, ended);
+        }
+        ours = done == 0 || kobs_hook_swallow(hook);
+        kobs_busy = false;
+    }
+    if (!ours) { /* an interrupt */
+        Py_CLEAR(result);
+        Py_XDECREF(error);
+        return NULL;
+    }
+    if (error != NULL) {
+        kobs_hook_raise(error);
+    }
+    return result;
+}
+
+PyObject *
+kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
+                const hook_call *call)
+{
+    if (hook->exit == NULL) {
+        return kobs_hook_inner(inner, further, call);
+    }
+    uint64_t began = kobs_now(), entered = 0;
+    if (hook->enter != NULL && told_enter(hook, began, &entered) < 0) {
+        return NULL;
+    }
+    PyObject *result = kobs_hook_inner(inner, further, call);
+    uint64_t ended = kobs_now(), took = ended - began;
+    count(&hook->calls);
+    if (result != NULL) {
+        if (hook->counts_bytes) {
+            count_bytes(hook, result);
+        }
+        if (took < hook->short_ns && entered == 0
+            && !FIRST_OF(hook->shorts, ended, SHORTS_A_SECOND) && !in_chain(hook)) {
+            count_unrecorded(hook);
+            return result;
+        }
+    }
+    return told_exit(hook, result, entered, took, ended);
+}
