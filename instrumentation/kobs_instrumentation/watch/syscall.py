@@ -18,7 +18,7 @@ import kobs.collector
 from kobs._core import hooking
 from kobs.context import cause
 from kobs.errors import ClosedError
-from kobs.levels import Severity, SyscallResult
+from kobs.levels import Category, Severity, SyscallResult
 from kobs.payloads import SyscallEnter, SyscallExit, SyscallSlow
 from kobs_instrumentation.watch import _patch
 from kobs_instrumentation.watch._patch import Patcher
@@ -123,7 +123,7 @@ class _Timed:
             self.unrecorded += 1
             collector = _watch.collector()
             if collector is not None and not collector.closed:
-                collector.ring.count("sampled_out")
+                collector.ring.leave_out("sampled_out", Category.SYSCALL)
             return
         self._tell(began, ended, entered, SyscallResult.SUCCESS, 0, {})
 
