@@ -46,10 +46,10 @@ class Collector(Emitting):
     is dropped while the slowest lossless subscriber is a full ring behind). `adaptive`: lower
     the sampling rate where recording costs too much. `category_rates`: percent of the chains that
     begin with an event of a category. `hide`: what is not recorded, for instance
-    `["syscall:read", "file:/tmp/*", "FileChanged"]` (see `kobs.hiding`). `session`: a session folder to record
-    into. What is not given comes from the environment (`KERNEL_SAMPLING_RATE`,
-    `KERNEL_CATEGORY_RATES`, `KERNEL_STREAM_SIZE`, `KERNEL_ANOMALY_THRESHOLD`, `KOBS_HIDE`,
-    `KOBS_SESSION`), then from defaults.
+    `["syscall:read", "file:/tmp/*", "FileChanged"]` (see `kobs.hiding`). `session`: a
+    session folder to record into. What is not given comes from the environment
+    (`KERNEL_SAMPLING_RATE`, `KERNEL_CATEGORY_RATES`, `KERNEL_STREAM_SIZE`,
+    `KERNEL_ANOMALY_THRESHOLD`, `KOBS_HIDE`, `KOBS_SESSION`), then from defaults.
 
     Raises `ConfigError` for a value that is not allowed.
     """

@@ -235,7 +235,7 @@ def _written_emitter(
         *(_hiding_source(hide, "level >> 4", "0, -1" if cell.begins else "0")),
         "    if gate[0]:",
         "        more = decide(level & 15, level >> 4, causality_id or 0,"
-        " cause[3] if cause is not None else None)",
+        " cause[3] if cause is not None and cause[0] == causality_id else None)",
         *(
             (
                 "        if more == DROP: return 0, -1",

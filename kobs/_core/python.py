@@ -293,7 +293,7 @@ class PythonRing:
 
     def _word_of(self, cause: str, category: int) -> int:
         field = getattr(Counters, f"{cause}_by_category")
-        return (self._info.counters.offset + field.offset) // 8 + category
+        return int(self._info.counters.offset + field.offset) // 8 + category
 
     def _count_dropped(self, events: int) -> None:
         self.count("segments_dropped", events)

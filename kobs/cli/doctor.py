@@ -27,7 +27,8 @@ _REQUIRED = ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-instrument
 _GROUPS = ("kobs.vocabularies", "kobs.watches", "opentelemetry_instrumentor", "kobs", "pytest11")
 _VARIABLES = ("KERNEL_SAMPLING_RATE", "KERNEL_CATEGORY_RATES", "KERNEL_STREAM_SIZE",
               "KERNEL_ANOMALY_THRESHOLD", "KERNEL_TRACE_JSON", "KERNEL_LOG", "RUST_LOG",
-              "KOBS_CORE", "KOBS_HIDE", "KOBS_SESSION", "XDG_STATE_HOME", "TRACEPARENT")  # fmt: skip
+              "KOBS_CORE", "KOBS_HIDE", "KOBS_SESSION", "XDG_STATE_HOME",
+              "TRACEPARENT")  # fmt: skip
 _LOW_SPACE = 1 << 30
 _BATCH = 10_000
 

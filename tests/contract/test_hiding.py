@@ -15,6 +15,7 @@ from kobs import (
     FileOpened,
     FileSlow,
     MessageSent,
+    OperationSlow,
     Severity,
     SyscallEnter,
     SyscallExit,
@@ -22,6 +23,7 @@ from kobs import (
     observe,
 )
 from kobs._core.contract import Core
+from kobs.context import Cause, cause
 from kobs.errors import ClosedError, ConfigError
 from kobs.hiding import parse
 
@@ -184,7 +186,7 @@ class TestRates:
             ("ipc", "KERNEL_CATEGORY_RATES=ipc: expected CATEGORY=PERCENT, for instance ipc=10"),
             (
                 "ips=1",
-                "KERNEL_CATEGORY_RATES=ips=1: there is no category 'ips'; there are process,",
+                "KERNEL_CATEGORY_RATES=ips=1: there is no category 'ips'; there are proc",
             ),
             ("ipc=101", "KERNEL_CATEGORY_RATES: ipc=101: expected a number from 0 to 100"),
             ("ipc=", "KERNEL_CATEGORY_RATES: ipc=: expected a number from 0 to 100"),
@@ -222,3 +224,28 @@ class TestWords:
 
     def test_a_category_is_known_in_any_case(self) -> None:
         assert parse("Syscall:a:b;FILE") == parse(["syscall:a:b", "filesystem:*"])
+
+
+class TestChains:
+    """What was decided of the ambient chain says nothing of another."""
+
+    @pytest.mark.parametrize("sampled", [True, False])
+    def test_an_event_of_another_chain_is_decided_by_its_own(
+        self, collector: Made, sampled: bool
+    ) -> None:
+        made = collector(sampling=50, size=4096)
+        chains = [chain for chain in range(1, 200) if made.gate.sampled(chain, Category.IPC)]
+        assert 50 < len(chains) < 150
+        before = cause.set(Cause(1 << 40, 0, 0, sampled))
+        try:
+            for chain in range(1, 200):
+                made.emit(MessageSent("jobs", 1), causality_id=chain)
+                made.emit(OperationSlow("job", 1.0, 1.0), causality_id=chain)
+            made.emit(MessageSent("ambient", 1))
+        finally:
+            cause.reset(before)
+        sent = [e for e in made.snapshot() if e.type_name == "MessageSent"]
+        assert [e.causality_id for e in sent] == chains + [1 << 40] * sampled
+        slow = [e for e in made.snapshot() if e.type_name == "OperationSlow"]
+        assert [e.causality_id for e in slow if not e.partial] == chains
+        assert len(slow) == 199

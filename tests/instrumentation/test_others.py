@@ -1,4 +1,4 @@
-"""Watches of other packages: found by entry point and by hook, chosen by name, harmless if broken."""
+"""Watches of other packages: found by entry point and hook, chosen by name, harmless."""
 
 import json
 import sys

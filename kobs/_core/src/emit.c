@@ -22,7 +22,8 @@ number_at(PyObject *cause, bool plain, Py_ssize_t index, uint64_t *to)
     return done;
 }
 
-/* What is not given, from the ambient cause; `*sampled` is a new reference or NULL. */
+/* What is not given, from the ambient cause; `*sampled`, what was decided of its chain, is a new
+ * reference, or NULL where the event belongs to another chain. */
 static int
 fill_from_cause(const kobs_context *context, kobs_given *header, PyObject **sampled)
 {
@@ -53,7 +54,13 @@ fill_from_cause(const kobs_context *context, kobs_given *header, PyObject **samp
     if (!(given & GIVEN_SPAN) && done == 0) {
         done |= number_at(cause, plain, 2, &header->span_id);
     }
-    *sampled = Py_NewRef(PyTuple_GET_ITEM(cause, 3));
+    uint64_t ambient = header->causality_id;
+    if ((given & GIVEN_CAUSALITY) && done == 0) {
+        done |= number_at(cause, plain, 0, &ambient);
+    }
+    if (ambient == header->causality_id) {
+        *sampled = Py_NewRef(PyTuple_GET_ITEM(cause, 3));
+    }
     Py_DECREF(cause);
     return done;
 }
