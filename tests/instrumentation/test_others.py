@@ -252,6 +252,25 @@ class TestHook:
         with pytest.raises(UnknownSubsystemError):
             registry.choose(["given"], None)
 
+    def test_of_an_installed_plug_in_in_a_recorded_program(
+        self, runner: Runner, tmp_path: Path
+    ) -> None:
+        folder = install(tmp_path / "installed", "plug", {"kobs": {"plug": "plug"}})
+        (folder / "plug.py").write_text(
+            textwrap.dedent("""
+                from kobs.hooks import hook
+
+                @hook
+                def kobs_watches():
+                    from kobs_shelf import watch
+                    return {"shelves": watch}
+                """)
+        )
+        env = {"PYTHONPATH": f"{folder}:{SHELF}"}
+        ran = runner.kobs("--only", "shelves", str(runner.write(PROGRAM)), env=env)
+        assert (ran.code, ran.err) == (0, "")
+        assert used(ran) == [("write", "one"), ("read", "one"), ("delete", "one")] * 2
+
     def test_a_name_of_kobs_s_own_stays_kobs_s(self) -> None:
         plugin = _Plugin(_Counted())
         hooks.register(plugin)
