@@ -272,7 +272,7 @@ def _written_emitter(
         f"    if _header or gate[0]: return general({arguments}, pid=pid, **_header)",
         "    cause = cause_get()",
         "    if cause is None: causality_id = parent = span_id = 0",
-        "    else: causality_id, parent, span_id = cause[:3]",
+        "    else: causality_id, parent, span_id = cause[0], cause[1], cause[2]",
         "    (pack, write), intern, known, own_pid = cell.wiring",
         "    flags = 0",
         "    try:",
