@@ -8,7 +8,17 @@ from benchmarks.environments import python_of, version_of
 from benchmarks.measure import Effort, Series, Task
 from benchmarks.peers import PEERS
 from benchmarks.subject import Absent, Subject
-from benchmarks.subjects import busy, calls, floors, growth, inside, processes, programs, spans
+from benchmarks.subjects import (
+    busy,
+    calls,
+    floods,
+    floors,
+    growth,
+    inside,
+    processes,
+    programs,
+    spans,
+)
 
 
 class Group(NamedTuple):
@@ -26,7 +36,7 @@ class Group(NamedTuple):
 
 OURS = {
     name: (module.__name__, subject)
-    for module in (calls, spans, inside, growth, processes, programs, busy)
+    for module in (calls, spans, inside, growth, processes, programs, floods, busy)
     for name, subject in module.SUBJECTS.items()
 }
 FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
@@ -57,6 +67,7 @@ GROUPS = (
           Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
     Group("programs", tuple(programs.SUBJECTS), (*programs.BARE, *WATCHERS),
           Effort(5, 1, 0.0), None),
+    Group("floods", tuple(floods.SUBJECTS), tuple(floods.BARE), Effort(5, 1, 0.0), None),
     Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 51, 0.0003), None),
 )  # fmt: skip
 BUSY_LOOPS = 5
@@ -76,6 +87,8 @@ def tasks(
             made.append(Task(name, processes.__name__, name, type(processes.SUBJECTS[name])))
         elif name in programs.BARE:
             made.append(Task(name, programs.__name__, name, type(programs.BARE[name])))
+        elif name in floods.BARE:
+            made.append(Task(name, floods.__name__, name, type(floods.BARE[name])))
         elif name in peers:
             module, subject = peer_subjects()[name]
             made.append(

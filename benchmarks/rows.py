@@ -178,6 +178,15 @@ ROWS = (
         "streams", 16, "a service on asyncio (streams, tasks, queues), likewise",
         {"streams_recorded": 1}, {"c": 1.03}, {"streams": 1}, "the bare program", unit="ms",
     ),
+    Row(
+        "flood_reads", 16, "a flood: a million small `os.read`, whole, recorded by `kobs run` with "
+        "everything on and adaptive sampling",
+        {"reads_recorded": 1}, {}, {"reads": 1}, "the bare program", unit="ms",
+    ),
+    Row(
+        "flood_letters", 16, "a flood: a queue between two threads at full speed, likewise",
+        {"letters_recorded": 1}, {}, {"letters": 1}, "the bare program", unit="ms",
+    ),
 )  # fmt: skip
 
 

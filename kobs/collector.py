@@ -3,7 +3,7 @@
 import _thread
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,9 @@ from kobs.errors import ConfigError, KobsError
 from kobs.events import Event
 from kobs.filters import EventFilter
 from kobs.gate import DurationWatch, Gate
+from kobs.hiding import Hiding, parse
 from kobs.ids import mint_id
+from kobs.levels import Category
 from kobs.stream import StreamStats, Subscriber
 
 if TYPE_CHECKING:
@@ -42,9 +44,12 @@ class Collector(Emitting):
     memory. `sampling`: percent of chains that are kept. `threshold`: standard deviations that
     make an anomaly. `overflow`: `"overwrite"` (a flight recorder) or `"discard"` (what is new
     is dropped while the slowest lossless subscriber is a full ring behind). `adaptive`: lower
-    the sampling rate where recording costs too much. `session`: a session folder to record
-    into. What is not given comes from the environment (`KERNEL_SAMPLING_RATE`,
-    `KERNEL_STREAM_SIZE`, `KERNEL_ANOMALY_THRESHOLD`, `KOBS_SESSION`), then from defaults.
+    the sampling rate where recording costs too much. `category_rates`: percent of the chains that
+    begin with an event of a category. `hide`: what is not recorded, for instance
+    `["syscall:read", "file:/tmp/*", "FileChanged"]` (see `kobs.hiding`). `session`: a
+    session folder to record into. What is not given comes from the environment
+    (`KERNEL_SAMPLING_RATE`, `KERNEL_CATEGORY_RATES`, `KERNEL_STREAM_SIZE`,
+    `KERNEL_ANOMALY_THRESHOLD`, `KOBS_HIDE`, `KOBS_SESSION`), then from defaults.
 
     Raises `ConfigError` for a value that is not allowed.
     """
@@ -62,6 +67,8 @@ class Collector(Emitting):
         keep: int | None = None,
         parent_event: int = 0,
         trace_high: int | None = None,
+        category_rates: Mapping[Category, float] | None = None,
+        hide: Iterable[str] | None = None,
     ) -> None:
         settings = config.Settings.from_environment()
         if overflow not in ("overwrite", "discard"):
@@ -71,8 +78,16 @@ class Collector(Emitting):
         self._size = config.stream_size(size, default=settings.stream_size)
         rate = config.sampling_rate(sampling, default=settings.sampling_rate)
         deviations = config.anomaly_threshold(threshold, default=settings.anomaly_threshold)
+        rates = (
+            dict(settings.category_rates)
+            if category_rates is None
+            else config.category_rates(category_rates)
+        )
         super().__init__(
-            Gate(self, rate, adaptive=adaptive), DurationWatch(self, deviations), os.getpid()
+            Gate(self, rate, adaptive=adaptive, category_rates=rates),
+            DurationWatch(self, deviations),
+            os.getpid(),
+            Hiding(settings.hide if hide is None else parse(hide)),
         )
         self._overflow = overflow
         self._keep = keep

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from kobs._core.layout import DEFAULT_SLOTS, MAX_SLOTS, MIN_SLOTS
 from kobs.errors import ConfigError
+from kobs.hiding import Rule, parse
+from kobs.levels import Category
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
@@ -28,6 +30,10 @@ class Settings(NamedTuple):
     """`KOBS_CORE`: `python` or `c`; empty picks the best there is."""
     session: str = ""
     """`KOBS_SESSION`: folder that recordings are written to."""
+    category_rates: tuple[tuple[Category, float], ...] = ()
+    """`KERNEL_CATEGORY_RATES`: sampling rates by category, `ipc=10,filesystem=1`."""
+    hide: tuple[Rule, ...] = ()
+    """`KOBS_HIDE`: what is not recorded, `syscall:read;file:/tmp/*`."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -43,6 +49,10 @@ class Settings(NamedTuple):
             log_filter=env.get("KERNEL_LOG") or env.get("RUST_LOG", ""),
             core=_one_of(env.get("KOBS_CORE", ""), ("", "python", "c"), "KOBS_CORE"),
             session=env.get("KOBS_SESSION", ""),
+            category_rates=tuple(
+                category_rates(env.get("KERNEL_CATEGORY_RATES"), "KERNEL_CATEGORY_RATES").items()
+            ),
+            hide=parse(env.get("KOBS_HIDE", ""), "KOBS_HIDE"),
         )
 
 
@@ -54,6 +64,39 @@ def sampling_rate(value: object, where: str = "sampling", default: float = 100.0
     if not 0 <= number <= 100:
         raise ConfigError(f"{where}={value}: expected a number from 0 to 100")
     return number
+
+
+def category_rates(
+    value: str | Mapping[Category, float] | None, where: str = "category_rates"
+) -> dict[Category, float]:
+    """Sampling rates by category, from text (`ipc=10,filesystem=1`) or a mapping. Raises
+    `ConfigError`."""
+    if not value:
+        return {}
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        return dict(_category_rate(part, where) for part in parts)
+    made = {}
+    for category, rate in value.items():
+        if category not in tuple(Category):
+            allowed = ", ".join(f"Category.{name}" for name in Category.__members__)
+            raise ConfigError(f"{where}[{category!r}]: expected one of {allowed}")
+        name = Category(category).name
+        made[Category(category)] = sampling_rate(rate, f"{where}[{name}]")
+    return made
+
+
+def _category_rate(text: str, where: str) -> tuple[Category, float]:
+    name, equals, rate = text.partition("=")
+    name = name.strip().upper()
+    if not equals:
+        raise ConfigError(f"{where}={text}: expected CATEGORY=PERCENT, for instance ipc=10")
+    if name not in Category.__members__:
+        there_are = ", ".join(one.lower() for one in Category.__members__)
+        raise ConfigError(
+            f"{where}={text}: there is no category {name.lower()!r}; there are {there_are}"
+        )
+    return Category[name], sampling_rate(rate.strip(), f"{where}: {name.lower()}")
 
 
 def anomaly_threshold(value: object, where: str = "threshold", default: float = 3.0) -> float:

@@ -16,6 +16,7 @@ from kobs.context import Cause, cause, origin
 from kobs.errors import FieldTypeError
 from kobs.fields import InternedName
 from kobs.gate import DROP
+from kobs.hiding import Hide
 from kobs.ids import NO_LANE
 from kobs.levels import Severity
 from kobs.payload_type import MISSING
@@ -34,7 +35,7 @@ Rewire = Callable[[Ring, int], None]
 class Cell:
     """What a written emitter reads on every call; exchanged when the ring is."""
 
-    __slots__ = ("_format", "begins", "wiring")
+    __slots__ = ("_format", "begins", "ring", "wiring")
 
     def __init__(self, payload_format: str, *, begins: bool) -> None:
         self._format = payload_format
@@ -45,6 +46,7 @@ class Cell:
 
     def wire(self, ring: Ring, pid: int) -> None:
         """Publish into `ring` from here on."""
+        self.ring = ring
         make = ring.begin_publisher if self.begins else ring.writers
         self.wiring = (make(self._format), ring.intern, ring.known, pid)
 
@@ -71,24 +73,27 @@ def make_emitter(
     threads: list[ThreadIds],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
+    hide: Hide | None = None,
 ) -> tuple[Callable[..., Any], Rewire]:
     """The emitter of a payload type (with `begins` a `BeginEmitter`), and what has it go on in
     another ring.
 
     `gate[0]` true sends every call through `decide(severity, category, causality_id, sampled)`,
     which answers with flags to add, or -1 to drop. `analyse(name, duration_us, event)` sees the
-    durations.
+    durations. What `hide` hides is counted, and nothing else happens.
     """
     if "duration_us" not in schema.field_names:
         analyse = None
     native = getattr(ring, "native", None)
     fields = native_fields(schema) if native is not None else None
     if native is not None and fields is not None:
-        made, wire = _native_emitter(schema, native, pid, fields, begins, gate, decide, analyse)
+        made, wire = _native_emitter(
+            schema, native, pid, fields, begins, gate, decide, analyse, hide
+        )
     else:
         cell = Cell(schema.format, begins=begins)
         cell.wire(ring, pid)
-        made, wire = _written_emitter(schema, cell, gate, threads, decide, analyse), cell.wire
+        made, wire = _written_emitter(schema, cell, gate, threads, decide, analyse, hide), cell.wire
     ring.add_schema(schema.type_id, schema.to_record())
     made.__name__ = made.__qualname__ = f"emit_{schema.name}"
     made.__doc__ = (
@@ -133,6 +138,7 @@ def _native_emitter(
     gate: list[bool],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
+    hide: Hide | None,
 ) -> tuple[Any, Rewire]:
     from kobs._core import _native
 
@@ -159,6 +165,9 @@ def _native_emitter(
         decide=decide,
         analyse=analyse,
         explain=_Explain(schema),
+        hides=hide.hides if hide is not None else None,
+        hidden=hide.answers if hide is not None else {},
+        hide_field=hide.field if hide is not None else None,
     )
 
     def rewire(ring: Any, pid: int) -> None:
@@ -174,6 +183,7 @@ def _written_emitter(
     threads: list[ThreadIds],
     decide: Callable[[int, int, int, bool | None], int],
     analyse: Callable[[str, float, int], None] | None,
+    hide: Hide | None,
 ) -> Any:
     statements, values, names = schema.encode_source()
     names.update(
@@ -188,6 +198,7 @@ def _written_emitter(
         origin_get=origin.get,
         origin_used=origin.used,
         clock=monotonic_ns,
+        hidden=_hidden(hide, cell) if hide is not None else None,
         refuse=_refuse,
         explain=_Explain(schema),
         errors=(StructError, FieldTypeError, TypeError, AttributeError, ValueError, OverflowError),
@@ -221,9 +232,10 @@ def _written_emitter(
         f"        if category is None: category = {category}",
         f"        lane = 1 if severity >= {int(Severity.WARN)} else {int(schema.keep)}",
         "        level = severity | category << 4",
+        *(_hiding_source(hide, "level >> 4", "0, -1" if cell.begins else "0")),
         "    if gate[0]:",
         "        more = decide(level & 15, level >> 4, causality_id or 0,"
-        " cause[3] if cause is not None else None)",
+        " cause[3] if cause is not None and cause[0] == causality_id else None)",
         *(
             (
                 "        if more == DROP: return 0, -1",
@@ -256,6 +268,7 @@ def _written_emitter(
     names["general"] = names.pop("emit")
     lines = [
         f"def emit({parameters}*, pid=None, **_header):",
+        *(_hiding_source(hide, str(category), "0", unless="_header or gate[0]")),
         f"    if _header or gate[0]: return general({arguments}, pid=pid, **_header)",
         "    cause = cause_get()",
         "    if cause is None: causality_id = parent = span_id = 0",
@@ -273,6 +286,29 @@ def _written_emitter(
     exec("\n".join(lines + tail), names)
     names["emit"].general = names["general"]
     return names["emit"]
+
+
+def _hiding_source(
+    hide: Hide | None, category: str, answer: str, *, unless: str = ""
+) -> tuple[str, ...]:
+    if hide is None:
+        return ()
+    test = f"hidden({hide.field}, {category})"
+    return (f"    if {f'not ({unless}) and ' if unless else ''}{test}: return {answer}",)
+
+
+def _hidden(hide: Hide, cell: Cell) -> Callable[[object, int], bool]:
+    """Whether an event is hidden; counts those that are. A closed ring hides nothing: it
+    refuses."""
+
+    def hidden(name: object, category: int) -> bool:
+        ring = cell.ring
+        if ring.closed or not hide.hides(name):
+            return False
+        ring.leave_out("filtered", category)
+        return True
+
+    return hidden
 
 
 class _Explain:

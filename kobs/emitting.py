@@ -12,6 +12,7 @@ from kobs.emitters import BeginEmitter, Emitter, Rewire, ThreadIds, make_emitter
 from kobs.errors import FieldTypeError
 from kobs.events import Event
 from kobs.gate import DurationWatch, Gate
+from kobs.hiding import Hiding
 from kobs.ids import mint_id
 from kobs.levels import Severity, SyscallResult
 from kobs.payloads import (
@@ -48,7 +49,10 @@ class Emitting:
     ring: Ring
     """The core's ring; for kobs's own modules."""
 
-    def __init__(self, gate: Gate, durations: DurationWatch, pid: int) -> None:
+    def __init__(
+        self, gate: Gate, durations: DurationWatch, pid: int, hiding: Hiding | None = None
+    ) -> None:
+        self._hiding = hiding
         self.gate = gate
         self._durations = durations
         self._pid = pid
@@ -140,6 +144,7 @@ class Emitting:
             gate=self.gate.up,
             threads=self.threads,
             decide=self.gate.decider(),
+            hide=self._hiding.of(schema) if self._hiding is not None else None,
             analyse=(
                 self._durations.of(schema.name) if "duration_us" in schema.field_names else None
             ),

@@ -10,12 +10,13 @@ from kobs.levels import Severity
 from kobs.payloads import AnomalyDetected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from kobs._core._native import Decider as NativeDecider, Detector as NativeDetector
     from kobs._core.contract import Ring
     from kobs.anomaly import Detector
     from kobs.emitters import Emitter
+    from kobs.levels import Category
     from kobs.sampling import ChainThinner, Sampler
 
 CHAINS_REMEMBERED = 4096
@@ -50,9 +51,17 @@ class Gate:
     `up[0]` is what emitters test: while it is false, nothing here is asked.
     """
 
-    def __init__(self, owner: Owner, rate: float, *, adaptive: bool) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        rate: float,
+        *,
+        adaptive: bool,
+        category_rates: "Mapping[Category, float] | None" = None,
+    ) -> None:
         self._owner = owner
         self._rate = rate
+        self._category_rates = dict(category_rates or {})
         self._adaptive = adaptive
         self._sampler: Sampler | None = None
         self._thinner: ChainThinner | None = None
@@ -75,6 +84,7 @@ class Gate:
 
             self._sampler = Sampler(
                 self._rate,
+                category_rates=self._category_rates,
                 adaptive=self._adaptive,
                 events=lambda: self._owner.ring.produced(),
                 calibration=self._owner.calibrate,
@@ -95,7 +105,7 @@ class Gate:
             self._closed
             or self._adaptive
             or self.rate < 100
-            or (self._sampler is not None and bool(self._sampler.category_rates))
+            or bool(self._category_rates if self._sampler is None else self._sampler.category_rates)
         )
 
     def close(self) -> None:
@@ -142,13 +152,13 @@ class Gate:
         if not sampled:
             if severity >= Severity.WARN:
                 return FLAG_PARTIAL
-            self._owner.ring.count("sampled_out")
+            self._owner.ring.leave_out("sampled_out", category)
             return DROP
         if self._thinner is None or not causality_id:
             return 0
         name = self._thinner.decide(causality_id, severity).name
         if name == "DROP":
-            self._owner.ring.count("sampled_out")
+            self._owner.ring.leave_out("sampled_out", category)
             return THINNED
         return FLAG_PARTIAL if name == "PARTIAL" else 0
 

@@ -1,5 +1,5 @@
-"""What others add to kobs, as pluggy hooks: vocabularies, payload types, detectors, exporters,
-commands.
+"""What others add to kobs, as pluggy hooks: vocabularies, watches, payload types, detectors,
+exporters, commands.
 
 A plug-in is a module or object with functions marked by `hook`, named by an entry point of the
 group `kobs` or given to `register`:
@@ -55,6 +55,11 @@ class Specifications:
         `kobs.event_type`."""
         return ()
 
+    def kobs_watches(self) -> dict[str, Any]:
+        """Watches of further subsystems by name: modules or objects with
+        `install(get_collector) -> undo`, as `kobs_instrumentation.watch.Watch` has it."""
+        return {}
+
     def kobs_detectors(self) -> dict[str, Callable[..., Any]]:
         """Methods of anomaly detection by name, for `Detector(method=...)`."""
         return {}
@@ -94,6 +99,15 @@ def payload_types() -> "list[type[PayloadType]]":
     return [each for found in _call("kobs_payload_types") for each in found]
 
 
+def watches() -> dict[str, Any]:
+    """The watches of all plug-ins."""
+    try:
+        return {name: made for found in _call("kobs_watches") for name, made in found.items()}
+    except Exception as error:  # asked in every program that is recorded
+        _tell(f"watches of plug-ins are left out: {type(error).__name__}: {error}")
+        return {}
+
+
 def detectors() -> dict[str, Callable[..., Any]]:
     """The detection methods of all plug-ins."""
     return {name: made for found in _call("kobs_detectors") for name, made in found.items()}
@@ -129,6 +143,18 @@ def _installed(group: str, _: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
         return tuple(entry_points(group=group))
 
 
+def _tell(text: str) -> None:
+    """A warning; in a program that `kobs run` watches the session gets it."""
+    from kobs._core import notices
+
+    if notices.listener is not None:
+        notices.listener(text)
+        return
+    import logging
+
+    logging.getLogger("kobs").warning("%s", text)
+
+
 def _call(name: str, **arguments: Any) -> list[Any]:
     manager = _plugins()
     return [] if manager is None else list(getattr(manager.hook, name)(**arguments))
@@ -153,12 +179,10 @@ def _plugins() -> Any:
         try:
             manager.register(entry_point.load(), entry_point.name)
         except Exception as error:  # one bad plug-in does not spoil the rest
-            import logging
-
-            logging.getLogger("kobs").warning(
-                "the plug-in %r (%s) could not be loaded and is left out: %s",
-                entry_point.name, entry_point.value, error,
-            )  # fmt: skip
+            _tell(
+                f"the plug-in {entry_point.name!r} ({entry_point.value}) could not be loaded and "
+                f"is left out: {error}"
+            )
     for plugin in _given:
         manager.register(plugin)
     _manager = manager

@@ -11,7 +11,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import select
-from kobs._core.contract import AttachedRing, LossCounts, RawSlot, Reader
+from kobs._core.contract import AttachedRing, LeftOut, LossCounts, RawSlot, Reader
+from kobs._core.layout import CATEGORIES
 from kobs.decoder import EventDecoder
 from kobs.errors import ClosedError, RecordingError
 from kobs.events import Event
@@ -307,6 +308,19 @@ class Recording:
         self._refuse_closed()
         self.look()
         return {part.attached.recording: part.attached.losses() for part in self.parts.values()}
+
+    def left_out(self) -> LeftOut:
+        """Of what was left out on purpose, how much was of each category, over all files."""
+        self._refuse_closed()
+        self.look()
+        each = [part.attached.left_out() for part in self.parts.values()]
+        none = (0,) * CATEGORIES
+        return LeftOut(
+            *(
+                tuple(map(sum, zip(none, *(getattr(one, cause) for one in each), strict=True)))
+                for cause in LeftOut._fields
+            )
+        )
 
     def produced(self) -> int:
         """How many events were published, kept or not."""

@@ -21,7 +21,7 @@ class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """
 
     watch = ""
-    """The module of `kobs_instrumentation.watch`."""
+    """The module of `kobs_instrumentation.watch`; of another package, with a dot in it."""
     _undo: "Undo | None" = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -30,7 +30,8 @@ class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **kwargs: Any) -> None:
         collector = kwargs.get("collector")
-        module = import_module(f"kobs_instrumentation.watch.{self.watch}")
+        where = self.watch if "." in self.watch else f"kobs_instrumentation.watch.{self.watch}"
+        module = import_module(where)
         self._undo = module.install(
             global_collector if collector is None else lambda: collector,
             **self.install_options(kwargs),

@@ -1,13 +1,13 @@
 """Which subsystems there are, and switching all of them on and off in this process."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import hooking
 from kobs.errors import UnknownSubsystemError
-from kobs_instrumentation import propagate
+from kobs_instrumentation import others, propagate
 from kobs_instrumentation.watch import _watch
 
 if TYPE_CHECKING:
@@ -46,33 +46,48 @@ def enable(
     exclude: Iterable[str] | None = None,
     *,
     options: dict[str, Any] | None = None,
+    watches: Mapping[str, str] | None = None,
 ) -> None:
     """Watch the standard library in this process; events go to `collector`.
 
     `only` or `exclude` choose subsystems; cause is carried across threads, queues and processes
     whatever is chosen. Where the collector belongs to a session, child processes record into it
     too, with `options` (those of `kobs run`). Raises `UnknownSubsystemError`. Enabling twice
-    replaces the first.
+    replaces the first. `watches` of other packages are found by themselves, unless they are
+    given. One that cannot be installed is left out, counted as an error and told.
     """
-    chosen = choose(only, exclude)
+    found = others.find(SUBSYSTEMS) if watches is None else others.told(watches)
+    wanted = choose(only, exclude, found)
     disable(collector)
     undos = [_watch.errors_go_to(lambda: collector)]
-    undos += [
-        _module(name).install(lambda: collector, events=name in chosen)
-        for name in SUBSYSTEMS
-        if name in chosen or name in _CARRIERS
-    ]
+    says: set[str] = set()
+    installed = []
+    for name in (*SUBSYSTEMS, *found):
+        if name not in wanted and name not in _CARRIERS:
+            continue
+        try:
+            module = found[name].load() if name in found else _module(name)
+            undos.append(_installed(module, name in wanted, lambda: collector))
+            if name in wanted:
+                if name not in found:
+                    installed.append(module)
+                says.update(_says(name, module))
+        except (Exception, SystemExit) as error:
+            _watch.tell_error(f"installing the watch of {name}", error)
     session = collector.session
     if session is not None:
-        for name in chosen:
-            _module(name)._watch.note_early()
-        given = {"only": list(only) if only else None, "exclude": list(exclude or ())}
+        for module in installed:
+            module._watch.note_early()
+        given = {
+            "only": list(only) if only else None, "exclude": list(exclude or ()),
+            "watches": others.passed_on(found),
+        }  # fmt: skip
         children = propagate.Children(
             str(session.path), json.dumps(given | (options or {})), session.trace_high
         )
         propagate.children_record(children)
         undos.append(lambda: propagate.children_do_not_record(children))
-    _enabled.append((collector, undos, chosen))
+    _enabled.append((collector, undos, says))
 
 
 def disable(collector: "Collector | None" = None) -> None:
@@ -81,12 +96,15 @@ def disable(collector: "Collector | None" = None) -> None:
         if collector is None or entry[0] is collector:
             _enabled.remove(entry)
             for undo in reversed(entry[1]):
-                undo()
+                try:
+                    undo()
+                except Exception as error:
+                    _watch.tell_error("taking a watch back", error)
 
 
 def said() -> set[str]:
     """Names of the payload types that the watches which are on tell."""
-    return {name for entry in _enabled for chosen in entry[2] for name in SAYS[chosen]}
+    return {name for entry in _enabled for name in entry[2]}
 
 
 def enabled() -> bool:
@@ -97,32 +115,79 @@ def enabled() -> bool:
 def unreachable() -> dict[str, tuple[str, ...]]:
     """What the watches cannot see with the core that runs and the packages that are installed,
     by subsystem."""
-    without_hooks = () if hooking.native is not None else ("UNREACHABLE",)
-    found = {}
-    for name in SUBSYSTEMS:
-        module = _module(name)
-        found[name] = tuple(
-            what for group in (*without_hooks, "UNSEEN") for what in getattr(module, group, ())
-        ) + tuple(
-            what
-            for package, what in getattr(module, "REPLACED_BY", {}).items()
-            if find_spec(package) is not None
-        )
-    return found
+    return {name: _unseen(_module(name)) for name in SUBSYSTEMS}
 
 
-def choose(only: Iterable[str] | None, exclude: Iterable[str] | None) -> tuple[str, ...]:
-    """The subsystems that `only` and `exclude` leave. Raises `UnknownSubsystemError`."""
+def choose(
+    only: Iterable[str] | None,
+    exclude: Iterable[str] | None,
+    found: Mapping[str, others.Other] | None = None,
+) -> tuple[str, ...]:
+    """The subsystems that `only` and `exclude` leave, of kobs's own and those that were `found`.
+    Raises `UnknownSubsystemError`."""
+    there_are = (*SUBSYSTEMS, *(others.find(SUBSYSTEMS) if found is None else found))
     for name in (*(only or ()), *(exclude or ())):
-        if name not in SUBSYSTEMS:
+        if name not in there_are:
             raise UnknownSubsystemError(
-                f"there is no subsystem {name!r} to watch; there are {', '.join(SUBSYSTEMS)}"
+                f"there is no subsystem {name!r} to watch; there are {', '.join(there_are)}"
             )
-    wanted = tuple(only) if only else SUBSYSTEMS
+    wanted = tuple(only) if only else there_are
     return tuple(name for name in wanted if name not in tuple(exclude or ()))
 
 
-_enabled: list[tuple["Collector", list[_watch.Undo], tuple[str, ...]]] = []
+class Subsystem(NamedTuple):
+    """What `kobs doctor` says of one."""
+
+    says: tuple[str, ...]
+    """Payload types."""
+    package: str
+    """Where its watch comes from."""
+    unseen: tuple[str, ...]
+    """What it cannot see with the core that runs."""
+    problem: str
+    """Why it cannot be watched here; empty where it can."""
+
+
+def survey() -> dict[str, Subsystem]:
+    """Every subsystem there is, each tried out for a moment."""
+    found = others.find(SUBSYSTEMS)
+    made = {}
+    for name in (*SUBSYSTEMS, *found):
+        package = found[name].where or "a plug-in" if name in found else "kobs"
+        says: tuple[str, ...] = ()
+        unseen: tuple[str, ...] = ()
+        problem = ""
+        try:
+            module = found[name].load() if name in found else _module(name)
+            says, unseen = _says(name, module), _unseen(module)
+            _installed(module, True, lambda: None)()
+        except (Exception, SystemExit) as error:
+            problem = f"{type(error).__name__}: {error}"
+        made[name] = Subsystem(says, package, unseen, problem)
+    return made
+
+
+def _installed(module: Any, events: bool, get: _watch.GetCollector) -> _watch.Undo:
+    """Put a watch in place; what takes it back."""
+    undo: _watch.Undo = module.install(get, events=events)
+    return undo
+
+
+def _says(name: str, module: Any) -> tuple[str, ...]:
+    return SAYS.get(name) or tuple(getattr(module, "SAYS", ()))
+
+
+def _unseen(module: Any) -> tuple[str, ...]:
+    without_hooks = () if hooking.native is not None else ("UNREACHABLE",)
+    groups = (*without_hooks, "UNSEEN")
+    replaced = getattr(module, "REPLACED_BY", {}).items()
+    return (
+        *(what for group in groups for what in getattr(module, group, ())),
+        *(what for package, what in replaced if find_spec(package) is not None),
+    )
+
+
+_enabled: list[tuple["Collector", list[_watch.Undo], set[str]]] = []
 
 
 def _module(name: str) -> Any:

@@ -102,6 +102,9 @@ class Emitter:
         decide: Callable[[int, int, int, bool | None], int],
         analyse: Callable[[str, float, int], None] | None,
         explain: Callable[..., None],
+        hides: Callable[[object], bool] | None,
+        hidden: dict[str, bool],
+        hide_field: str | None,
     ) -> None: ...
     def __call__(self, *fields: Any, **header: Any) -> int: ...
     def rewire(self, ring: Ring, pid: int, /) -> None: ...

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from kobs._core import layout, memory, regions
-from kobs._core.contract import AttachedRing, LossCounts, OpenEvent, Reader
-from kobs._core.layout import LANES, PAGE, SLOT_SIZE, Counters, Header
+from kobs._core.contract import AttachedRing, LeftOut, LossCounts, OpenEvent, Reader
+from kobs._core.layout import CATEGORIES, LANES, PAGE, SLOT_SIZE, Counters, Header
 from kobs._core.reader import LaneView, Place, RingReader
 from kobs._core.segments import SegmentFinder
 from kobs.errors import RecordingError
@@ -235,6 +235,15 @@ class AttachedFile:
                 room *= self._finder.numbers()[-1] + 1
             overwritten += max(0, self._head(lane) - self._first[lane] - room)
         return LossCounts(overwritten, *counts)
+
+    def left_out(self) -> LeftOut:
+        """Of what was left out on purpose, how much was of each category."""
+        base = self._info.counters.offset
+        made = []
+        for cause in LeftOut._fields:
+            first = (base + getattr(Counters, f"{cause}_by_category").offset) // 8
+            made.append(tuple(self._words[first + at] for at in range(CATEGORIES)))
+        return LeftOut(*made)
 
     def produced(self) -> int:
         """How many events had a ticket, over both lanes."""

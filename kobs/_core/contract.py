@@ -61,6 +61,13 @@ class LossCounts(NamedTuple):
     filtered: int
 
 
+class LeftOut(NamedTuple):
+    """Events that were left out on purpose, by category (the index)."""
+
+    sampled_out: tuple[int, ...]
+    filtered: tuple[int, ...]
+
+
 class Reader(Protocol):
     """A cursor a lane over a ring. Every reader sees every event; none delays a producer."""
 
@@ -129,6 +136,8 @@ class Ring(Protocol):
     """The high 64 bits of every trace id that this recording mints."""
     segmented: bool
     """It goes on in further files."""
+    closed: bool
+    """It is closed: its publishers return 0."""
 
     def publisher(self, payload_format: str) -> Publisher:
         """A callable that writes events whose payload has this `struct` format (without the
@@ -172,6 +181,14 @@ class Ring(Protocol):
 
     def count(self, cause: str, by: int = 1) -> None:
         """Add to a loss counter (a field of `LossCounts`, not `overwritten`)."""
+        ...
+
+    def leave_out(self, cause: str, category: int) -> None:
+        """Count an event of a category that is left out on purpose: a field of `LeftOut`."""
+        ...
+
+    def left_out(self) -> LeftOut:
+        """Of what was left out on purpose, how much was of each category."""
         ...
 
     def losses(self) -> LossCounts:
@@ -295,6 +312,10 @@ class AttachedRing(Protocol):
 
     def open_events(self) -> list[OpenEvent]:
         """The in-flight table."""
+        ...
+
+    def left_out(self) -> LeftOut:
+        """As `Ring.left_out`."""
         ...
 
     def losses(self) -> LossCounts:

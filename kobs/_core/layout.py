@@ -36,6 +36,9 @@ MAIN_LANE = 0
 PRIORITY_LANE = 1
 LANES = 2
 
+CATEGORIES = 16
+"""A category is four bits of a slot."""
+
 DEFAULT_SLOTS = 65_536
 MIN_SLOTS = 16
 MAX_SLOTS = 1 << 24
@@ -127,7 +130,8 @@ class Counters(ctypes.Structure):
     """What producers count, a cache line each, so that they do not disturb one another.
 
     `heads[lane]` is one past the newest ticket claimed in that lane (it may lag for a moment:
-    the slots' stamps are the truth). The rest are losses by cause.
+    the slots' stamps are the truth). The rest are losses by cause; of what was left out on purpose
+    also how many were of each category (rings of before these were counted have 0 there).
     """
 
     _fields_ = [
@@ -141,6 +145,8 @@ class Counters(ctypes.Structure):
         ("strings_overflow", c_uint64 * 8),
         ("segments_dropped", c_uint64 * 8),
         ("filtered", c_uint64 * 8),
+        ("sampled_out_by_category", c_uint64 * CATEGORIES),
+        ("filtered_by_category", c_uint64 * CATEGORIES),
     ]
 
 

@@ -128,12 +128,19 @@ class NativeRing(PythonRing):
         if by > 0:
             self.native.add(self._offsets[cause], by)
 
+    def leave_out(self, cause: str, category: int) -> None:
+        self.count(cause)
+        self.native.add(8 * self._word_of(cause, category), 1)
+
     def abandon(self) -> None:
         super().abandon()
         self.native.stop()
 
     def _counts(self) -> Iterator[int]:
         return (int(self._words[offset // 8]) for offset in self._offsets.values())
+
+    def _left_out_of(self, cause: str, category: int) -> int:
+        return int(self._words[self._word_of(cause, category)])
 
     def _withdraw(self) -> None:
         self.native.forget()

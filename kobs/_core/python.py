@@ -16,6 +16,7 @@ from kobs._core import layout, memory, notices, regions
 from kobs._core.attached import attach
 from kobs._core.contract import (
     BeginPublisher,
+    LeftOut,
     LossCounts,
     OpenEvent,
     Publisher,
@@ -31,7 +32,7 @@ from kobs._core.lanes import (
     make_writers,
     payload_packer,
 )
-from kobs._core.layout import LANES, Counters, Header, ReaderEntry, SlotHeader
+from kobs._core.layout import CATEGORIES, LANES, Counters, Header, ReaderEntry, SlotHeader
 from kobs._core.reader import LaneView, Place, RingReader
 from kobs._core.segments import SegmentFinder, SegmentWriter
 from kobs.errors import ClosedError, ConfigError, SchemaError
@@ -166,6 +167,7 @@ class PythonRing:
             )
             for cause in COUNTED
         }
+        self._by_category: dict[tuple[str, int], tuple[count[int], int]] = {}
         self._strings = regions.Region(view, header.strings)
         self._string_ids: dict[str, int] = {}
         self.known = self._string_ids.get
@@ -266,6 +268,32 @@ class PythonRing:
             deque(islice(counter, by - 1), maxlen=0)
         if by > 0:
             self._words[word] = next(counter)
+
+    def leave_out(self, cause: str, category: int) -> None:
+        self.count(cause)
+        key = cause, category
+        found = self._by_category.get(key)
+        if found is None:
+            word = self._word_of(cause, category)
+            found = self._by_category.setdefault(key, (count(1), word))
+        counter, word = found
+        self._words[word] = next(counter)
+
+    def left_out(self) -> LeftOut:
+        return LeftOut(
+            *(
+                tuple(self._left_out_of(cause, category) for category in range(CATEGORIES))
+                for cause in LeftOut._fields
+            )
+        )
+
+    def _left_out_of(self, cause: str, category: int) -> int:
+        found = self._by_category.get((cause, category))
+        return counted(found[0]) - 1 if found is not None else 0
+
+    def _word_of(self, cause: str, category: int) -> int:
+        field = getattr(Counters, f"{cause}_by_category")
+        return int(self._info.counters.offset + field.offset) // 8 + category
 
     def _count_dropped(self, events: int) -> None:
         self.count("segments_dropped", events)
@@ -395,7 +423,7 @@ class PythonRing:
 
     def _write_counts(self) -> None:
         """Have the counts in memory exact, at the end: they may lag behind while it is written."""
-        for counter, word in self._counters.values():
+        for counter, word in (*self._counters.values(), *self._by_category.values()):
             self._words[word] = counted(counter) - 1
         for lane in self.lanes:
             self._words[lane.head_word] = lane.head()

@@ -2,8 +2,9 @@
 
 `--json` prints one object: version, python, platform, core {name, why, available}, cost
 {core, events, ns_per_event}, sessions {root, count, bytes, free_bytes, writable}, extras (name to
-version, or null where missing), entry_points (group to names), unseen (subsystem to what its watch
-cannot see with this core), environment, problems, warnings.
+version, or null where missing), entry_points (group to names), watches (subsystem to watched,
+problem, package, says and unseen: what the watch cannot see with this core), unseen (the same for
+those where there is something), environment, problems, warnings.
 Exit code 1 where there is a problem: something that keeps kobs from recording.
 """
 
@@ -23,10 +24,11 @@ _EXTRAS = {
 }
 _REQUIRED = ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-instrumentation", "wrapt",
              "pluggy")  # fmt: skip
-_GROUPS = ("kobs.vocabularies", "opentelemetry_instrumentor", "kobs", "pytest11")
-_VARIABLES = ("KERNEL_SAMPLING_RATE", "KERNEL_STREAM_SIZE", "KERNEL_ANOMALY_THRESHOLD",
-              "KERNEL_TRACE_JSON", "KERNEL_LOG", "RUST_LOG", "KOBS_CORE", "KOBS_SESSION",
-              "XDG_STATE_HOME", "TRACEPARENT")  # fmt: skip
+_GROUPS = ("kobs.vocabularies", "kobs.watches", "opentelemetry_instrumentor", "kobs", "pytest11")
+_VARIABLES = ("KERNEL_SAMPLING_RATE", "KERNEL_CATEGORY_RATES", "KERNEL_STREAM_SIZE",
+              "KERNEL_ANOMALY_THRESHOLD", "KERNEL_TRACE_JSON", "KERNEL_LOG", "RUST_LOG",
+              "KOBS_CORE", "KOBS_HIDE", "KOBS_SESSION", "XDG_STATE_HOME",
+              "TRACEPARENT")  # fmt: skip
 _LOW_SPACE = 1 << 30
 _BATCH = 10_000
 
@@ -80,7 +82,10 @@ def examine(*, measure: bool = True) -> dict[str, Any]:
         if there is None:
             found["problems"].append(f"{name} is missing: pip install kobs")
     found["entry_points"] = _entry_points()
-    found["unseen"] = _unseen()
+    found["watches"] = _watches(found)
+    found["unseen"] = {
+        name: one["unseen"] for name, one in found["watches"].items() if one["unseen"]
+    }
     found["environment"] = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     _check_python(found)
     return found
@@ -238,12 +243,24 @@ def _entry_points() -> dict[str, list[str]]:
     }
 
 
-def _unseen() -> dict[str, list[str]]:
+def _watches(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     try:
         from kobs_instrumentation import registry
-    except ImportError:
+    except ImportError as error:
+        found["problems"].append(f"nothing can be watched: {error}")
         return {}
-    return {name: list(what) for name, what in registry.unreachable().items() if what}
+    made = {}
+    for name, one in registry.survey().items():
+        made[name] = {
+            "watched": not one.problem, "problem": one.problem, "package": one.package,
+            "says": list(one.says), "unseen": list(one.unseen),
+        }  # fmt: skip
+        if one.problem:
+            found["warnings"].append(
+                f"{name} cannot be watched ({one.package}): {one.problem}; "
+                f"kobs run --except {name} leaves it out"
+            )
+    return made
 
 
 def _check_python(found: dict[str, Any]) -> None:
@@ -298,6 +315,7 @@ def show(out: Screen, found: dict[str, Any]) -> None:
         _fact(out, f"kobs[{name}]", text)
     titles = {
         "kobs.vocabularies": "vocabularies",
+        "kobs.watches": "watches",
         "opentelemetry_instrumentor": "instrumentors",
         "kobs": "plugins",
         "pytest11": "pytest",
@@ -306,6 +324,12 @@ def show(out: Screen, found: dict[str, Any]) -> None:
         shown = ", ".join(names) or "none"
         for at, piece in enumerate(_wrapped(shown, max(20, out.width - 16))):
             _fact(out, titles[group] if at == 0 else "", piece)
+    for name, one in found["watches"].items():
+        shown = "cannot be watched: " + one["problem"] if one["problem"] else ", ".join(one["says"])
+        by = "" if one["package"] == "kobs" else f" (by {one['package']})"
+        label = "watched" if name == next(iter(found["watches"])) else ""
+        for at, piece in enumerate(_wrapped((shown or "nothing") + by, max(20, out.width - 26))):
+            _fact(out, label if at == 0 else "", f"{name if at == 0 else '':<12}{piece}")
     for name, what in found["unseen"].items():
         label = "not seen" if name == next(iter(found["unseen"])) else ""
         for at, piece in enumerate(_wrapped("; ".join(what), max(20, out.width - 26))):

@@ -6,7 +6,8 @@
     session     path, id, command, argv, cwd, started (ISO 8601), duration_s, running,
                 exit_code, signal, core (list), python, kobs
     complete    true if nothing was lost or damaged and every child was observed
-    losses      total (events), by_cause, on_purpose (sampled out, filtered), by_recording
+    losses      total (events), by_cause, on_purpose (sampled out, filtered), left_out (the same:
+                cause to category to number; empty for recordings of before), by_recording
                 (recording, pid, a count a cause), damage (list of texts)
     killed      pids of processes that are gone and did not close their recording
     unobserved  children that were not recorded: pid, argv, reason

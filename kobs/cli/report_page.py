@@ -109,7 +109,13 @@ class Page:
             self._fact("lost", Cell("nothing", "green"))
         purpose = self.found["losses"]["on_purpose"]
         if purpose:
-            self._fact("left out", ", ".join(cause_text(c, n) for c, n in purpose.items()))
+            by_category = self.found["losses"]["left_out"]
+            label = "left out"
+            for cause, number in purpose.items():
+                parts = sorted(by_category.get(cause, {}).items(), key=lambda part: -part[1])
+                told = ", ".join(f"{n:,} {name.lower()}" for name, n in parts)
+                self._fact(label, cause_text(cause, number) + (f": {told}" if told else ""))
+                label = ""
 
     def _fact(self, name: str, *cells: str | Cell) -> None:
         self.out.line(Cell(f"  {name:<10}", "dim"), *cells)

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kobs import config
+from kobs import config, hiding
 from kobs.errors import ConfigError, KobsError, SessionError, UnknownSubsystemError
 
 if TYPE_CHECKING:
@@ -92,14 +92,21 @@ def _describe(parser: argparse.ArgumentParser) -> None:
         "dropped beyond it (1GB)")  # fmt: skip
     add("--last", action="store_true", help="keep only the newest events of each process")
     add("--sampling", metavar="PCT", type=_percent, help="share of causal chains to keep (100)")
+    add("--rate", metavar="CATEGORY=PCT,...", type=_rates, action="extend", default=[],
+        help="share of the causal chains that begin with an event of a category, for instance "
+        "ipc=10,filesystem=1; WARN and above are kept")  # fmt: skip
+    add("--hide", metavar="WHAT[:PATTERN]", type=_hidden, action="append", default=[],
+        help="do not record events of a category or type, whose name (a path, a system call, a "
+        "queue) fits a shell pattern: syscall:read, 'file:/tmp/*', FileChanged; they are counted. "
+        "May be given several times")  # fmt: skip
     add("--no-adaptive", action="store_true", help="do not lower the sampling rate where "
         "recording costs more than 1 %% of the CPU time")  # fmt: skip
     add("--report", action="store_true", help="print the report when the program has ended")
     add("-q", "--quiet", action="store_true", help="do not say where the session is")
 
 
-_WITH_VALUE = ("-o", "--session", "--only", "--except", "--policy", "--keep",
-               "--sampling")  # fmt: skip
+_WITH_VALUE = ("-o", "--session", "--only", "--except", "--policy", "--keep", "--sampling", "--rate",
+               "--hide")  # fmt: skip
 
 
 def _split(args: list[str]) -> tuple[list[str], list[str]]:
@@ -140,14 +147,32 @@ def _percent(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 100") from None
 
 
+def _rates(text: str) -> list[str]:
+    try:
+        config.category_rates(text, "--rate")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return [text]
+
+
+def _hidden(text: str) -> str:
+    try:
+        hiding.parse([text], "--hide")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 # -- running ---------------------------------------------------------------------------------
 
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        from kobs_instrumentation import registry
+        from kobs_instrumentation import others, registry
 
-        args.policy = _policy(args.policy, registry.choose(args.only, args.exclude))
+        watches = others.find(registry.SUBSYSTEMS)
+        chosen = registry.choose(args.only, args.exclude, watches)
+        args.policy = _policy(args.policy, chosen)
         program = _program(args.program)
         session = _session(program, args.session)
     except UnknownSubsystemError as error:
@@ -159,7 +184,9 @@ def _run(args: argparse.Namespace) -> int:
     except KobsError as error:
         return _fail(str(error), 1)
     try:
-        status = _supervise(program, _environment(session, args), session)
+        status = _supervise(
+            program, _environment(session, args, others.passed_on(watches)), session
+        )
     except OSError as error:
         _write_exit(session, None)
         code = NOT_EXECUTABLE if isinstance(error, PermissionError) else NOT_FOUND
@@ -249,15 +276,20 @@ def _session(program: Program, folder: str | None) -> "Session":
     return Session.open(folder)
 
 
-def _environment(session: "Session", args: argparse.Namespace) -> dict[bytes, bytes]:
+def _environment(
+    session: "Session", args: argparse.Namespace, watches: dict[str, str]
+) -> dict[bytes, bytes]:
     from kobs_instrumentation import propagate
 
     options = {
         "only": args.only,
         "exclude": args.exclude or [],
+        "watches": watches,
         "keep": args.keep,
         "last": args.last,
         "sampling": args.sampling,
+        "rates": ",".join(args.rate),
+        "hide": args.hide,
         "adaptive": not args.no_adaptive,
         "policy": args.policy,
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kobs.cli.chains import Chains
 from kobs.cli.figures import Durations
 from kobs.errors import KobsError
-from kobs.events import Event, Severity
+from kobs.events import Category, Event, Severity
 from kobs.export.jsonl import wall_clock
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ NO_EVENTS = ("in_flight_overflow", "strings_overflow")
 """Causes that count other things than events: begins without an entry, names without room."""
 
 _RETOLD = {"SyscallSlow", "FileSlow", "OperationSlow", "BudgetExceeded", "AnomalyDetected"}
+_CATEGORIES = frozenset(Category)
 _MOST_OPERATIONS = 10_000
 _MOST_PROBLEMS = 1000
 _MOST_ANOMALIES = 20
@@ -234,8 +235,19 @@ def lost(recording: "Recording") -> dict[str, Any]:
         "total": sum(n for cause, n in total.items() if cause not in ON_PURPOSE + NO_EVENTS),
         "by_cause": {cause: n for cause, n in total.items() if cause not in ON_PURPOSE},
         "on_purpose": {cause: n for cause, n in total.items() if cause in ON_PURPOSE},
+        "left_out": left_out(recording),
         "by_recording": rows,
         "damage": list(recording.damage),
+    }
+
+
+def left_out(recording: "Recording") -> dict[str, dict[str, int]]:
+    """What was left out on purpose: cause to category to number."""
+    counts = recording.left_out()
+    return {
+        cause: {Category(at).name: n for at, n in enumerate(numbers) if n and at in _CATEGORIES}
+        for cause, numbers in counts._asdict().items()
+        if any(numbers)
     }
 
 

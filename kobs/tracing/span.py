@@ -253,7 +253,7 @@ class Span:
                         self.record(NAME, self.name)  # No room for strings: it goes on as text.
                 else:
                     self._entry = _LEFT_OUT
-                    ring.count("sampled_out")
+                    ring.leave_out("sampled_out", self._category)
             except Exception as error:  # the program goes on, whatever becomes of its recording
                 self._collector = None
                 _count_error(collector, error)
@@ -293,7 +293,7 @@ class Span:
                         parent=self._event, span_id=own[2], timestamp_ns=ended_ns, flags=FLAG_END,
                     )  # fmt: skip
                 else:
-                    collector.ring.count("sampled_out")
+                    collector.ring.leave_out("sampled_out", self._category)
                 slow_ms = _slow_ms[self._category] if self._slow_ms is None else self._slow_ms
                 if duration_us >= slow_ms * 1000.0:
                     self._tell_slow(collector, own, ended_ns, duration_us / 1000.0, slow_ms)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import kobs
 from kobs.cli.run import run
 from kobs.session import Session
 
@@ -112,6 +113,10 @@ class TestWrongUse:
             (["--keep", "much", "program.py"], ["'much'", "1GB"]),
             (["--keep", "12", "program.py"], ["'12'", "1MB"]),
             (["--sampling", "101", "program.py"], ["'101'", "0 to 100"]),
+            (["--rate", "ips=5", "program.py"], ["--rate", "'ips'", "ipc", "filesystem"]),
+            (["--rate", "ipc=often", "program.py"], ["--rate", "often", "0 to 100"]),
+            (["--hide", "fil:/tmp/*", "program.py"], ["--hide", "'fil'", "file", "FileOpened"]),
+            (["--hide", "file:", "program.py"], ["--hide", "empty", "file:/tmp/*"]),
             (["--nonsense", "program.py"], ["--nonsense"]),
             ([], ["nothing to run"]),
             (["-m"], ["nothing to run"]),
@@ -369,7 +374,7 @@ class TestOptions:
     def test_only_some_subsystems(self, tmp_path: Path, script) -> None:
         path = script("import os, subprocess; open('x', 'w').close(); subprocess.run(['true'])")
         kobs_run("-q", "-o", "a", "--only", "vfs", path, folder=tmp_path)
-        kobs_run("-q", "-o", "b", "--except", "vfs,queue", path, folder=tmp_path)
+        kobs_run("-q", "-o", "b", "--except", "vfs,queue,syscall", path, folder=tmp_path)
         assert _types(tmp_path / "a") == {"FileOpened", "FileChanged"}
         assert _types(tmp_path / "b") == {"ProcessCreated", "ProcessTerminated"}
 
@@ -390,10 +395,57 @@ class TestOptions:
         kobs_run("-q", "-o", "none", "--sampling", "0", path, folder=tmp_path)
         assert _types(tmp_path / "none") == {"IpcTimeout"}
 
+    def test_what_is_hidden_and_not_sampled_is_counted_in_children_too(
+        self, tmp_path: Path, script
+    ) -> None:
+        path = script("""
+            import queue, subprocess, sys
+            open("shown", "w").close()
+            open("hidden", "w").close()
+            queue.Queue().put(1)
+            if len(sys.argv) < 2:
+                subprocess.run([sys.executable, "program.py", "child"], check=True)
+            """)
+        options = ("--hide", "file:hid*", "--rate", "ipc=0", "--rate", "process=0,memory=50")
+        done = kobs_run("-q", "-o", "a", "--except", "syscall", *options, path, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert _types(tmp_path / "a") == {"FileOpened", "FileChanged"}
+        with kobs.open_recording(tmp_path / "a") as recording:
+            paths = [e.payload.path for e in recording.events() if e.type_name == "FileOpened"]
+            assert paths.count("shown") == 2
+            assert "hidden" not in paths
+            left_out = recording.left_out()
+            assert left_out.filtered[kobs.Category.FILESYSTEM] == sum(left_out.filtered) == 4
+            assert left_out.sampled_out[kobs.Category.IPC] == 2
+            assert left_out.sampled_out[kobs.Category.PROCESS] > 0
+            assert recording.losses().sampled_out == sum(left_out.sampled_out)
+        told = _kobs("report", str(tmp_path / "a"))
+        assert ", 2 ipc" in told
+        assert "4 filtered out: 4 filesystem" in told
+
+    def test_system_calls_that_are_hidden_are_counted(self, tmp_path: Path, script) -> None:
+        path = script("""
+            import os
+            descriptor = os.open("/dev/zero", os.O_RDONLY)
+            for _ in range(50): os.read(descriptor, 1)
+            os.lseek(descriptor, 0, 0)
+            """)
+        kobs_run("-q", "-o", "a", "--no-adaptive", "--hide", "syscall:read", path, folder=tmp_path)
+        with kobs.open_recording(tmp_path / "a") as recording:
+            calls = [e.payload.name for e in recording.events() if e.type_name == "SyscallExit"]
+            assert "lseek" in calls
+            assert "read" not in calls
+            assert recording.left_out().filtered[kobs.Category.SYSCALL] >= 50
+
     def test_the_report_is_printed_at_the_end(self, tmp_path: Path, script) -> None:
         done = kobs_run("--report", script("open('x', 'w')"), folder=tmp_path)
         assert done.returncode == 0
         assert "FILESYSTEM" in done.stdout.upper()
+
+
+def _kobs(*args: str) -> str:
+    command = [sys.executable, "-m", "kobs", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S).stdout
 
 
 def _types(session: Path) -> set[str]:

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 import kobs
-from kobs import Collector, ProcessCreated, QueueDepth, arg, emits, observe
+from kobs import (
+    Collector,
+    ContextSwitch,
+    ProcessCreated,
+    ProcessPreempted,
+    QueueDepth,
+    SchedulerLatency,
+    arg,
+    emits,
+    observe,
+)
 from kobs.errors import ObserveError, UnknownSubsystemError
 from kobs.observe import (
     Emission,
@@ -15,6 +25,7 @@ from kobs.observe import (
     Vocabulary,
     register_vocabulary,
     subsystems,
+    this,
     vocabulary,
 )
 
@@ -79,6 +90,34 @@ def test_a_method_of_another_name_can_mean_the_same(collector: Collector) -> Non
     manager._begin()
     manager.noise()
     assert told(collector) == ["create", "create"]
+
+
+def test_a_class_of_names_that_the_vocabulary_does_not_know(collector: Collector) -> None:
+    @observe("scheduler", methods={"took": "dispatch"}, collector=collector)
+    class Carousel:
+        left_us = 250
+
+        @emits(ContextSwitch, from_pid=arg("off"), to_pid=arg("on"), reason="turn")
+        def turn(self, off: int, on: int) -> None: ...
+
+        @emits(ProcessPreempted, quantum_remaining_us=this("left_us"), pid=arg("rider"))
+        def switch_off(self, rider: int) -> None: ...
+
+        def took(self, task: int) -> float:
+            return 12.5
+
+        def ride(self) -> None: ...
+
+    carousel = Carousel()
+    carousel.turn(1, 2)
+    carousel.switch_off(2)
+    carousel.took(2)
+    carousel.ride()
+    assert [event.payload for event in collector.snapshot()] == [
+        ContextSwitch(1, 2, "turn"),
+        ProcessPreempted(250),
+        SchedulerLatency(12.5),
+    ]
 
 
 def test_emits_on_a_method_goes_before_the_vocabulary(collector: Collector) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import kobs.collector
+from kobs import config
 from kobs._core import notices
 from kobs.collector import Collector, init_collector
 from kobs.context import cause, origin
@@ -61,6 +62,8 @@ def _start(given: dict[str, str]) -> None:
         sampling=options.get("sampling"),
         adaptive=bool(options.get("adaptive", False)),
         keep=0 if last else options.get("keep"),
+        category_rates=config.category_rates(options["rates"]) if options.get("rates") else None,
+        hide=options.get("hide") or None,
         parent_event=int(given.get("KOBS_PARENT") or "0", 16),
     )
     kobs.collector.default_session = session
@@ -75,9 +78,12 @@ def _start(given: dict[str, str]) -> None:
         from kobs_instrumentation.watch import sandbox
 
         sandbox.use(SandboxPolicy.from_mapping(options["policy"]))
-    own = {key: value for key, value in options.items() if key not in ("only", "exclude")}
+    chosen = ("only", "exclude", "watches")
     pipe.process_begins.append(True)
-    registry.enable(collector, options.get("only"), options.get("exclude"), options=own)
+    registry.enable(
+        collector, options.get("only"), options.get("exclude"), watches=options.get("watches"),
+        options={key: value for key, value in options.items() if key not in chosen},
+    )  # fmt: skip
     pipe.process_begins.clear()
 
     def leave() -> None:

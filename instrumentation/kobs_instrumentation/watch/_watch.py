@@ -50,7 +50,14 @@ class Watch:
         self._choose()
         if self._patcher is None:
             self._patcher = Patcher(self.name, self.note)
-            self._patch(self._patcher)
+            try:
+                self._patch(self._patcher)
+            except BaseException:  # none of it rather than half
+                self._patcher.undo()
+                self._patcher = None
+                self._installs.remove(entry)
+                self._choose()
+                raise
         done = False
 
         def undo() -> None:
@@ -209,6 +216,11 @@ def errors_go_to(get_collector: GetCollector) -> Undo:
             _get_any.remove(get_collector)
 
     return undo
+
+
+def tell_error(where: str, error: BaseException) -> None:
+    """Count and tell an error of ours, or of a watch of another package."""
+    _on_error(where, error)
 
 
 def _on_error(where: str, error: BaseException) -> None:

@@ -120,6 +120,7 @@ def received(label: str | int, size: int, sent: Sent | None) -> None:
     header = handover.header(sent)
     call = _watch.call_saying(MessageReceived) if MessageReceived in inside.said else None
     if call is None:
+        handover.adopt(sent, 0)  # what was decided of the sender's chain holds for this event too
         handover.adopt(sent, _watch.emit(MessageReceived, label, size, wait_us, **header))
         return
     words = {"queue_id": words_of(call).get("queue_id", label)}

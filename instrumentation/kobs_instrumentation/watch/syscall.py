@@ -18,9 +18,9 @@ import kobs.collector
 from kobs._core import hooking
 from kobs.context import cause
 from kobs.errors import ClosedError
-from kobs.levels import Severity, SyscallResult
+from kobs.levels import Category, Severity, SyscallResult
 from kobs.payloads import SyscallEnter, SyscallExit, SyscallSlow
-from kobs_instrumentation.watch import _patch
+from kobs_instrumentation.watch import _own, _patch
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -123,7 +123,7 @@ class _Timed:
             self.unrecorded += 1
             collector = _watch.collector()
             if collector is not None and not collector.closed:
-                collector.ring.count("sampled_out")
+                collector.ring.leave_out("sampled_out", Category.SYSCALL)
             return
         self._tell(began, ended, entered, SyscallResult.SUCCESS, 0, {})
 
@@ -169,7 +169,7 @@ def _by_interpreter() -> bool:
     frame: FrameType | None = sys._getframe(3)  # behind `_tell` and the hook
     while frame is not None and frame.f_code.co_filename in (_patch.STAND_IN, _patch.__file__):
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith("<frozen ")
+    return _own.is_interpreter(frame)
 
 
 def _first(window: list[int], now: int, most: int) -> bool:

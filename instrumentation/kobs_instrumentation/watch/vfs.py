@@ -10,6 +10,7 @@ from time import monotonic_ns
 from typing import Any
 
 from kobs.payloads import FileChanged, FileOpened, FileSlow
+from kobs_instrumentation.watch import _own
 from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -23,32 +24,13 @@ UNSEEN = ("reads and writes of file objects", "files opened by io.FileIO itself"
 """What it cannot see with either core."""
 
 
-def _interpreter_folder() -> str:
-    return os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-
-
-_LIBRARY = _interpreter_folder()
-_PACKAGES = (os.path.join(_LIBRARY, "site-packages"), os.path.join(_LIBRARY, "dist-packages"))
-_KOBS = tuple(
-    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
-    for module in (sys.modules["kobs"], sys.modules["kobs_instrumentation"])
-)
-
-
 def _text(path: Any) -> str:
     """The path as text; empty for what is no path of the program's (descriptors, our own)."""
     text = _plain(path)
-    if text.startswith(_LIBRARY) and not text.startswith(_PACKAGES):
-        return ""
-    if text.endswith(".pyc") or text.startswith(_KOBS):
-        return ""
     collector = _watch.collector()
-    if collector is None:
+    if collector is None or _own.is_own_path(text, collector):
         return ""
-    session = collector.session
-    if session is not None and text.startswith(str(session.path)):
-        return ""
-    return text if text != collector.path else ""
+    return text
 
 
 def _plain(path: Any) -> str:
@@ -137,7 +119,7 @@ def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _by_interpreter() -> bool:
     """Importing code comes through `_io.open` too: straight from C, or from frozen modules."""
     caller = caller_of_hook()
-    return caller is None or caller.f_code.co_filename.startswith("<frozen ")
+    return caller is None or _own.is_interpreter(caller)
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

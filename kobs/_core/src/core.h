@@ -240,6 +240,9 @@ typedef struct {
     PyObject *analyse; /* callable(name, duration_us, event), or NULL */
     bool analyses; /* `analyse` is an `Analyser` */
     bool decides;  /* `decide` is a `Decider` */
+    PyObject *hides;   /* callable(name) -> whether events of this name are hidden, or NULL */
+    PyObject *hidden;  /* {name: bool}, the answers that it gave */
+    Py_ssize_t hide_field; /* what the name is in; -1: there is none */
     PyObject *explain; /* callable(error, values, pid, link, parent): raises what is wrong */
     PyObject *title;   /* name of the payload type */
     PyObject *payload_type;

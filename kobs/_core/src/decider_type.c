@@ -127,7 +127,8 @@ decide(decider_object *self, unsigned severity, unsigned category, uint64_t chai
         self->thinner.dropped++;
     }
     if (!atomic_load_explicit(&self->ring->ring.closed, memory_order_relaxed)) {
-        kobs_add(&self->ring->ring.counters->sampled_out, 1);
+        kobs_counters *counters = self->ring->ring.counters;
+        kobs_leave_out(&counters->sampled_out, counters->sampled_out_by_category, category);
     }
     return kept ? KOBS_THINNED : KOBS_DROP;
 }

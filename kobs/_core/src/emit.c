@@ -22,7 +22,8 @@ number_at(PyObject *cause, bool plain, Py_ssize_t index, uint64_t *to)
     return done;
 }
 
-/* What is not given, from the ambient cause; `*sampled` is a new reference or NULL. */
+/* What is not given, from the ambient cause; `*sampled`, what was decided of its chain, is a new
+ * reference, or NULL where the event belongs to another chain. */
 static int
 fill_from_cause(const kobs_context *context, kobs_given *header, PyObject **sampled)
 {
@@ -53,7 +54,13 @@ fill_from_cause(const kobs_context *context, kobs_given *header, PyObject **samp
     if (!(given & GIVEN_SPAN) && done == 0) {
         done |= number_at(cause, plain, 2, &header->span_id);
     }
-    *sampled = Py_NewRef(PyTuple_GET_ITEM(cause, 3));
+    uint64_t ambient = header->causality_id;
+    if ((given & GIVEN_CAUSALITY) && done == 0) {
+        done |= number_at(cause, plain, 0, &ambient);
+    }
+    if (ambient == header->causality_id) {
+        *sampled = Py_NewRef(PyTuple_GET_ITEM(cause, 3));
+    }
     Py_DECREF(cause);
     return done;
 }
@@ -161,6 +168,32 @@ put_off(const kobs_field *field, kobs_given *given)
     return true;
 }
 
+/* Whether the event has a name that is hidden, and is counted as such: 1, 0, -1 with an exception.
+ * A closed ring hides nothing: it refuses. */
+static int
+is_hidden(emitter_object *self, PyObject *const *fields, unsigned category)
+{
+    PyObject *name = self->hide_field < 0 ? Py_None : fields[self->hide_field];
+    kobs_ring *ring = &self->ring->ring;
+
+    if (atomic_load_explicit(&ring->closed, memory_order_relaxed)) {
+        return 0;
+    }
+    PyObject *known = PyUnicode_CheckExact(name) ? PyDict_GetItemWithError(self->hidden, name)
+                                                 : NULL;
+    if (known == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    PyObject *answer = known != NULL ? Py_NewRef(known)
+                                     : PyObject_CallOneArg(self->hides, name);
+    int hidden = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    if (hidden > 0) {
+        kobs_leave_out(&ring->counters->filtered, ring->counters->filtered_by_category, category);
+    }
+    return hidden;
+}
+
 int
 kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint64_t *event,
           int64_t *entry)
@@ -171,6 +204,13 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
     *event = 0;
     *entry = -1;
     sampled = NULL;
+    if (self->hides != NULL) {
+        unsigned category = given->given & GIVEN_CATEGORY ? given->category : self->level >> 4u;
+        int hidden = is_hidden(self, fields, category & (KOBS_CATEGORIES - 1));
+        if (hidden != 0) {
+            return hidden < 0 ? -1 : 0;
+        }
+    }
     bool gated = PyList_GET_ITEM(self->gate, 0) != Py_False;
     if ((gated || (given->given & GIVEN_CAUSE) != GIVEN_CAUSE)
         && fill_from_cause(&self->context, given, &sampled) < 0) {

@@ -71,23 +71,24 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     static char *names[] = {"ring", "pid", "title", "payload", "type_id", "severity", "category",
                             "keep", "fields", "size", "begins", "scope_name", "name_field",
                             "duration_field", "cause", "cause_type", "origin", "origin_used",
-                            "gate", "decide", "analyse", "explain", NULL};
+                            "gate", "decide", "analyse", "explain", "hides", "hidden",
+                            "hide_field", NULL};
     core_state *state = PyType_GetModuleState(type);
     PyObject *ring, *title, *payload, *fields, *cause, *cause_type, *origin, *origin_used, *gate,
-        *decide_, *analyse_, *explain_;
+        *decide_, *analyse_, *explain_, *hides, *hidden;
     unsigned int pid;
     unsigned short type_id;
     unsigned char severity, category;
     int keep, begins;
     Py_ssize_t size;
-    const char *name_field, *duration_field, *name_of_scope;
+    const char *name_field, *duration_field, *name_of_scope, *hide_field;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "$O!IUO!HbbpO!npzzzOOOO!O!OOO:Emitter", names, state->ring_type, &ring,
+            args, keywords, "$O!IUO!HbbpO!npzzzOOOO!O!OOOOO!z:Emitter", names, state->ring_type, &ring,
             &pid, &title, &PyType_Type, &payload, &type_id, &severity, &category, &keep,
             &PyTuple_Type, &fields, &size, &begins, &name_of_scope, &name_field, &duration_field,
             &cause, &cause_type, &origin, &PyList_Type, &origin_used, &PyList_Type, &gate, &decide_,
-            &analyse_, &explain_)) {
+            &analyse_, &explain_, &hides, &PyDict_Type, &hidden, &hide_field)) {
         return NULL;
     }
     if (PyList_GET_SIZE(gate) != 1 || PyList_GET_SIZE(origin_used) != 1) {
@@ -118,9 +119,12 @@ emitter_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->decides = kobs_is_decider(type, decide_);
     self->analyse = analyse_ == Py_None ? NULL : Py_NewRef(analyse_);
     self->explain = Py_NewRef(explain_);
+    self->hides = hides == Py_None ? NULL : Py_NewRef(hides);
+    self->hidden = Py_NewRef(hidden);
     if (take_fields(self, fields, size) < 0 || find_field(self, name_field, &self->name_field) < 0
         || find_field(self, duration_field, &self->duration_field) < 0
-        || find_field(self, name_of_scope, &self->scope_name) < 0) {
+        || find_field(self, name_of_scope, &self->scope_name) < 0
+        || find_field(self, hide_field, &self->hide_field) < 0) {
         Py_CLEAR(self);
     }
     else if (self->duration_field < 0) {
@@ -144,6 +148,8 @@ emitter_traverse(emitter_object *self, visitproc visit, void *arg)
     Py_VISIT(self->decide);
     Py_VISIT(self->analyse);
     Py_VISIT(self->explain);
+    Py_VISIT(self->hides);
+    Py_VISIT(self->hidden);
     for (Py_ssize_t index = 0; index < self->field_count; index++) {
         Py_VISIT(self->fields[index].otherwise);
         Py_VISIT(self->fields[index].extra);
@@ -182,6 +188,8 @@ emitter_dealloc(emitter_object *self)
     Py_CLEAR(self->decide);
     Py_CLEAR(self->analyse);
     Py_CLEAR(self->explain);
+    Py_CLEAR(self->hides);
+    Py_CLEAR(self->hidden);
     for (Py_ssize_t index = 0; self->fields != NULL && index < self->field_count; index++) {
         kobs_field_clear(&self->fields[index]);
     }

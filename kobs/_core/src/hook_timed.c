@@ -186,7 +186,9 @@ count_unrecorded(hook_object *hook)
 
     count(&hook->unrecorded);
     if (exit != NULL && !atomic_load_explicit(&exit->ring->ring.closed, memory_order_relaxed)) {
-        kobs_add(&exit->ring->ring.counters->sampled_out, 1);
+        kobs_counters *counters = exit->ring->ring.counters;
+        kobs_leave_out(&counters->sampled_out, counters->sampled_out_by_category,
+                       exit->level >> 4);
     }
 }
 

@@ -17,6 +17,7 @@ enum {
     KOBS_MAIN_LANE = 0,
     KOBS_PRIORITY_LANE = 1,
     KOBS_LANES = 2,
+    KOBS_CATEGORIES = 16,
 
     KOBS_IN_FLIGHT_ENTRIES = 1024,
     KOBS_READER_ENTRIES = 32,
@@ -68,6 +69,8 @@ typedef struct {
     kobs_count heads[KOBS_LANES];
     kobs_count contended, discarded, sampled_out, too_big, errors, in_flight_overflow,
         strings_overflow, segments_dropped, filtered;
+    _Atomic uint64_t sampled_out_by_category[KOBS_CATEGORIES],
+        filtered_by_category[KOBS_CATEGORIES];
 } kobs_counters;
 
 /* A slot's first cache line. As words, because a reader may copy it while it is written: every

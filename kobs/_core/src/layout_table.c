@@ -60,6 +60,8 @@ static const struct {
     FIELD(kobs_counters, "Counters", strings_overflow),
     FIELD(kobs_counters, "Counters", segments_dropped),
     FIELD(kobs_counters, "Counters", filtered),
+    FIELD(kobs_counters, "Counters", sampled_out_by_category),
+    FIELD(kobs_counters, "Counters", filtered_by_category),
     SIZE(kobs_slot_header, "SlotHeader"),
     FIELD(kobs_slot_header, "SlotHeader", stamp),
     FIELD(kobs_slot_header, "SlotHeader", timestamp_ns),

@@ -1,0 +1,34 @@
+"""What no watch tells: the interpreter's own doings and files, and kobs's own."""
+
+import os
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kobs.collector import Collector
+
+_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_PACKAGES = (os.path.join(_LIBRARY, "site-packages"), os.path.join(_LIBRARY, "dist-packages"))
+_KOBS = tuple(
+    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
+    for module in (sys.modules["kobs"], sys.modules["kobs_instrumentation"])
+)
+
+
+def is_own_path(path: str, collector: "Collector") -> bool:
+    """A file of the interpreter's library, byte code, kobs, or what `collector` records into."""
+    if path.startswith(_LIBRARY) and not path.startswith(_PACKAGES):
+        return True
+    if path.endswith(".pyc") or path.startswith(_KOBS):
+        return True
+    session = collector.session
+    if session is not None and path.startswith(str(session.path)):
+        return True
+    return path == collector.path
+
+
+def is_interpreter(frame: FrameType | None) -> bool:
+    """Who calls is the interpreter itself, for instance to start or to import: its frozen
+    modules."""
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen ")
