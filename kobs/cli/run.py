@@ -105,8 +105,9 @@ def _describe(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="do not say where the session is")
 
 
-_WITH_VALUE = ("-o", "--session", "--only", "--except", "--policy", "--keep", "--sampling", "--rate",
-               "--hide")  # fmt: skip
+_WITH_VALUE = (
+    "-o", "--session", "--only", "--except", "--policy", "--keep", "--sampling", "--rate", "--hide",
+)  # fmt: skip
 
 
 def _split(args: list[str]) -> tuple[list[str], list[str]]:
