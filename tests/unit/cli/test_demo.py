@@ -11,7 +11,8 @@ def test_shows_what_the_example_did(command: Kobs) -> None:
     assert said.code == 0, said.err
     assert "12 jobs done" in said.out
     assert "kobs report" in said.out
-    assert "MessageReceived" in said.out
+    assert "FileOpened" in said.out
+    assert any(line.split()[:1] == ["ipc"] for line in said.out.splitlines()), "its queue"
     assert "Next: kobs run" in said.out
 
 
