@@ -29,6 +29,11 @@ TESTS_A_SMALL_RECORDING = 400
 """Tests after which a new recording is begun; the small one has room for fewer strings."""
 
 
+UNASKED = ("syscall", "memory")
+"""Subsystems that are not watched in a test run: pytest itself makes some hundred system calls a
+test, and collects garbage when it likes."""
+
+
 class Recorder:
     """One collector, its session and the watches, for one pytest process."""
 
@@ -161,8 +166,9 @@ class Recorder:
             self._registry, self._muting = registry, busy
         if self._registry is not None:
             self._registry.enable(
-                self._collector, options={"sampling": self._sampling, "adaptive": False}
-            )
+                self._collector, exclude=UNASKED,
+                options={"sampling": self._sampling, "adaptive": False},
+            )  # fmt: skip
 
     def _make_session(self) -> Session:
         argv = list(getattr(sys, "orig_argv", sys.argv))
