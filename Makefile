@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 3
 FUZZ_SECONDS ?= 60
 TEST_PYTHONS ?= 3.11 3.12 3.13
 BENCH ?= build/benchmarks/result.json
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev ## ruff, over code and formatting
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev ## the tests alone (PYTEST_ARGS="-n 2")
+unit: $(VENV)/.dev ## the tests alone (PYTEST_ARGS="-n 3")
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not e2e"
 
 test-all: ## the tests on every Python from 3.11 to 3.13 that is installed
@@ -61,6 +61,7 @@ cpython-tests: $(VENV)/.dev ## CPython's own tests, bare and recorded, have to c
 
 crash: $(VENV)/.dev ## kill -9 at 1,000 random moments, with the C core
 	KOBS_KILLS=1000 $(BIN)/python -m pytest -s "tests/crash/test_kill.py::test_kills[c]"
+	KOBS_PROGRAM_KILLS=200 $(BIN)/python -m pytest -s tests/crash/test_kill_program.py
 
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference

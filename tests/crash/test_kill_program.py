@@ -1,4 +1,4 @@
-"""kill -9 on a recorded program, at 200 random moments of its life: what `kobs run` wrote opens,
+"""kill -9 on a recorded program, at many random moments of its life: what `kobs run` wrote opens,
 holds no torn event, and lists what was in flight."""
 
 import mmap
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import kobs
 from kobs.payloads import FileOpened, MessageReceived, MessageSent, SpanBegan, SpanEnded
 
-KILLS = 200
+KILLS = int(os.environ.get("KOBS_PROGRAM_KILLS", "80"))
 NAMES = 512
 """So many spans of a thread have different names: a recording has no room for all of them."""
 AT_ONCE = 2
@@ -252,7 +252,7 @@ def check(killed: Killed) -> Counter[str]:
     return seen
 
 
-def test_200_kills_of_a_recorded_program(tmp_path: Path) -> None:
+def test_kills_of_a_recorded_program(tmp_path: Path) -> None:
     seed = int(os.environ.get("KOBS_CRASH_SEED") or time.time_ns() % 1_000_000)
     random_ = random.Random(seed)
     began = time.monotonic()
