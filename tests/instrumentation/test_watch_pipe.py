@@ -1,5 +1,6 @@
 """The pipe watch."""
 
+import io
 import os
 import subprocess
 import sys
@@ -443,3 +444,25 @@ def test_a_program_sees_nothing_of_it(both: Callable[..., tuple[Ran, Ran]]) -> N
     )
     assert recorded.out == bare.out
     assert recorded.err == bare.err
+
+
+@needs_c
+def test_a_file_object_is_asked_nothing(collector: kobs.Collector, ends: tuple[int, int]) -> None:
+    asked = []
+
+    class Curious(io.FileIO):
+        def fileno(self) -> int:
+            asked.append("fileno")
+            return super().fileno()
+
+        @property
+        def closefd(self) -> bool:
+            asked.append("closefd")
+            return False
+
+    with Curious(ends[1], "wb") as file:
+        file.write(b"four")
+    assert os.read(ends[0], 9) == b"four"
+    assert asked == []
+    sizes = [e.payload.size for e in collector.snapshot() if isinstance(e.payload, PipeWritten)]
+    assert sizes == [4]

@@ -11,6 +11,7 @@ import pytest
 
 import kobs
 from kobs import IpcTimeout, MessageReceived, MessageSent, QueueDepth
+from kobs._core import select
 from kobs.context import Cause, cause, origin
 from kobs_instrumentation.watch import queue as watch
 
@@ -247,3 +248,20 @@ def test_without_events_cause_is_still_carried() -> None:
         cause.reset(token)
         undo()
         assert collector.snapshot() == []
+
+
+@pytest.mark.skipif(select().name != "c", reason="SimpleQueue is a C type")
+def test_a_queue_is_asked_nothing(collector: kobs.Collector) -> None:
+    asked = []
+
+    class Curious(queue.SimpleQueue):  # type: ignore[type-arg]
+        def qsize(self) -> int:
+            asked.append("qsize")
+            return 0
+
+    curious = Curious()
+    for number in range(20):
+        curious.put(number)
+    assert asked == []
+    depths = [e.payload.depth for e in collector.snapshot() if isinstance(e.payload, QueueDepth)]
+    assert depths == [8, 16]

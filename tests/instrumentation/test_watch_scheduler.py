@@ -1,5 +1,6 @@
 """The scheduler watch, in this process: threads, executors, asyncio."""
 
+import _thread
 import asyncio
 import copy
 import inspect
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FunctionType
+from typing import Any
 
 import pytest
 
@@ -282,3 +284,63 @@ class TestAStepLooksAsItDid:
             undo()
         assert ran == [1]
         assert {type(error) for error in told} == {ZeroDivisionError}
+
+
+class Curious:
+    """A callback that notices what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        object.__getattribute__(self, "asked").append(name)
+        return object.__getattribute__(self, name)
+
+    def __repr__(self) -> str:
+        object.__getattribute__(self, "asked").append("repr")
+        return "curious"
+
+    def __call__(self) -> None:
+        pass
+
+
+def asked_by_a_loop() -> list[str]:
+    callback = Curious()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    return list(object.__getattribute__(callback, "asked"))
+
+
+@pytest.mark.parametrize("stall_ms", [0.0, 1e9], ids=["every step stalls", "none does"])
+def test_a_callback_is_asked_nothing(monkeypatch: pytest.MonkeyPatch, stall_ms: float) -> None:
+    bare = asked_by_a_loop()
+    monkeypatch.setattr(scheduler, "STALL_MS", stall_ms)
+    with kobs.Collector(size=64) as collector:
+        undo = scheduler.install(lambda: collector)
+        watched = asked_by_a_loop()
+        undo()
+        told = [event.payload.stack for event in of(collector, LoopStalled)]
+    assert watched == bare
+    assert ("<Curious>" in told) is (stall_ms == 0.0)
+
+
+def test_a_thread_s_function_is_asked_nothing() -> None:
+    def asked() -> list[str]:
+        function, done = Curious(), threading.Event()
+        token = cause.set(Cause(7, 0))
+        _thread.start_new_thread(function, ())
+        cause.reset(token)
+        _thread.start_new_thread(done.set, ())
+        assert done.wait(10)
+        return list(object.__getattribute__(function, "asked"))
+
+    bare = asked()
+    with kobs.Collector(size=64) as collector:
+        undo = scheduler.install(lambda: collector)
+        watched = asked()
+        undo()
+    assert watched == bare

@@ -1,6 +1,7 @@
 """What no watch tells: the interpreter's own doings and files, and kobs's own."""
 
 import os
+import re
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,12 +16,15 @@ _KOBS = tuple(
     for module in (sys.modules["kobs"], sys.modules["kobs_instrumentation"])
 )
 
+_BYTE_CODE = re.compile(r"\.pyc(\.\d+)?$")
+"""Under the second name it is written."""
+
 
 def is_own_path(path: str, collector: "Collector") -> bool:
     """A file of the interpreter's library, byte code, kobs, or what `collector` records into."""
     if path.startswith(_LIBRARY) and not path.startswith(_PACKAGES):
         return True
-    if path.endswith(".pyc") or path.startswith(_KOBS):
+    if _BYTE_CODE.search(path) or path.startswith(_KOBS):
         return True
     session = collector.session
     if session is not None and path.startswith(str(session.path)):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kobs.payloads import PermissionDenied, PermissionGranted
-from kobs_instrumentation.watch import _denials
+from kobs_instrumentation.watch import _arguments, _denials
 from kobs_instrumentation.watch._patch import Patcher, nothing
 from kobs_instrumentation.watch._sockets import hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
@@ -26,8 +26,7 @@ _Args = tuple[Any, ...]
 _Words = Callable[[_Args, dict[str, Any]], str]
 
 
-def _given(args: _Args, kwargs: dict[str, Any], index: int, name: str, default: Any = None) -> Any:
-    return args[index] if len(args) > index else kwargs.get(name, default)
+_given = _arguments.argument
 
 
 def _text(path: Any) -> str:
@@ -36,10 +35,7 @@ def _text(path: Any) -> str:
             return os.readlink(f"/proc/self/fd/{path}")
         except OSError:
             return f"descriptor {path}"
-    try:
-        return os.fsdecode("." if path is None else path)
-    except TypeError:
-        return str(path)
+    return "." if path is None else _arguments.text(path) or f"<{type(path).__qualname__}>"
 
 
 def _path(needs: str, index: int = 0, name: str = "path") -> _Words:
@@ -206,8 +202,9 @@ def _executed(args: _Args, kwargs: dict[str, Any]) -> str:
     """`subprocess.Popen._execute_child(self, args, executable, ...)`."""
     executable = _given(args, kwargs, 2, "executable")
     words = _given(args, kwargs, 1, "args")
-    first = words if isinstance(words, str | bytes | os.PathLike) else next(iter(words), "")
-    return f"execute {_text(executable or first)}"
+    if type(words) in (list, tuple):
+        words = words[0] if words else ""
+    return f"execute {_text(words if executable is None else executable)}"
 
 
 def _before_umask(args: _Args, kwargs: dict[str, Any]) -> Any:

@@ -113,7 +113,7 @@ def _before_write(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _before_writev(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if len(args) < 2 or args[0] not in _pipes.pipes:
         return None
-    return _begin_write(args[0], *args[1])
+    return _begin_write(args[0], *args[1]) if type(args[1]) in (list, tuple) else None
 
 
 def _begin_write(descriptor: int, *parts: Any) -> Any:
@@ -219,11 +219,15 @@ def _read_failed(state: tuple[Any, ...], _: Any) -> None:
 # -- file objects ------------------------------------------------------------------------------
 
 
+_closes = vars(FileIO)["closefd"].__get__
+"""As the C type has it, whatever a subclass makes of it."""
+
+
 def _pipe_of(file: Any) -> int:
     """The descriptor of a file object over a pipe; -1 for others."""
     if _pipes.pipes:
         try:
-            descriptor: int = file.fileno()
+            descriptor = FileIO.fileno(file)
         except ValueError:
             return -1
         if descriptor in _pipes.pipes:
@@ -257,7 +261,7 @@ def _before_file_write(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _before_file_close(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     descriptor = _pipe_of(args[0])
-    if descriptor >= 0 and args[0].closefd:
+    if descriptor >= 0 and _closes(args[0]):
         _before_close((descriptor,), {})
 
 

@@ -6,6 +6,7 @@
 told: what is given to a pool is work, not a message.
 """
 
+import sys
 import weakref
 from collections.abc import Callable
 from time import monotonic_ns
@@ -236,7 +237,8 @@ def _tell_depth(pending: Pending) -> None:
     items = getattr(queue, "queue", None)
     if items is None:
         items = getattr(queue, "_queue", None)
-    depth = queue.qsize() if items is None else len(items)
+    # Of a SimpleQueue: asked of the C type, whatever a subclass makes of it.
+    depth = sys.modules["_queue"].SimpleQueue.qsize(queue) if items is None else len(items)
     told = pending.level
     if depth < _SHALLOW and not told and (not depth or depth != getattr(queue, "maxsize", 0)):
         return

@@ -9,16 +9,20 @@ is no task.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from time import monotonic_ns
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from kobs._core import hooking
 from kobs.context import Cause, cause, origin
 from kobs.payloads import ContextSwitch, LoopStalled, SchedulerLatency
 from kobs_instrumentation import propagate
+from kobs_instrumentation.watch import _arguments
 from kobs_instrumentation.watch._patch import STAND_IN, Call, Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -104,9 +108,7 @@ def _before_new_thread(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if (ambient is None and not scope) or not args or not callable(args[0]):
         return None
     function = args[0]
-    if isinstance(getattr(function, "__self__", None), threading.Thread) and (
-        function.__name__ == "_bootstrap"
-    ):
+    if type(function) is MethodType and function.__func__ is vars(threading.Thread)["_bootstrap"]:
         return None  # begun by `Thread.start`
     context = Context()
     context.run(cause.set, ambient)
@@ -211,7 +213,7 @@ def _before_step(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _after_step(state: tuple[Any, Any, int], _: Any) -> None:
     handle, callback, began = state
     milliseconds = (monotonic_ns() - began) / 1e6
-    task = getattr(callback, "__self__", None)
+    task = _arguments.bound_to(callback)
     if milliseconds >= STALL_MS:
         handle._context.run(_watch.emit, LoopStalled, milliseconds, _where(callback, task))
     if task is not None and id(task) in _tasks and task.done():
@@ -231,11 +233,16 @@ def _tell_end(task: Any) -> None:
 def _where(callback: Any, task: Any) -> str:
     """Who held the loop: the coroutines and where the innermost of the program's waits now, or
     the function."""
-    outermost = task.get_coro() if hasattr(task, "get_coro") else None
+    outermost = task.get_coro() if _is_task(task) else None
     if outermost is None:
-        function = getattr(callback, "func", callback)
-        function = getattr(function, "__func__", function)
-        return _place(function, getattr(function, "__code__", None))
+        function = callback
+        while type(function) is partial:
+            function = function.func
+        if type(function) is MethodType:
+            function = function.__func__
+        if type(function) in (FunctionType, BuiltinFunctionType):
+            return _place(function, getattr(function, "__code__", None))
+        return f"<{type(function).__qualname__}>"
     found = []
     coroutine = outermost
     while coroutine is not None:
@@ -248,6 +255,11 @@ def _where(callback: Any, task: Any) -> str:
     _, file, line = found[-1]
     names = " > ".join(name for name, _, _ in found)
     return f"{names}, now at {os.path.basename(file)}:{line}"
+
+
+def _is_task(found: Any) -> bool:
+    tasks = sys.modules.get("asyncio.tasks")
+    return tasks is not None and issubclass(type(found), tasks.Task | tasks._PyTask)
 
 
 def _place(thing: Any, code: Any) -> str:

@@ -5,12 +5,11 @@
 """
 
 import os
-import sys
 from time import monotonic_ns
 from typing import Any
 
 from kobs.payloads import FileChanged, FileOpened, FileSlow
-from kobs_instrumentation.watch import _own
+from kobs_instrumentation.watch import _arguments, _own
 from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -26,50 +25,11 @@ UNSEEN = ("reads and writes of file objects", "files opened by io.FileIO itself"
 
 def _text(path: Any) -> str:
     """The path as text; empty for what is no path of the program's (descriptors, our own)."""
-    text = _plain(path)
+    text = _arguments.text(path)
     collector = _watch.collector()
     if collector is None or _own.is_own_path(text, collector):
         return ""
     return text
-
-
-def _plain(path: Any) -> str:
-    """What a path says, with no code of the program run: it may count how often it is asked. A
-    path of the program's own kind is told by its type; what is no path is empty."""
-    kind = type(path)
-    if kind is str:
-        return str(path)
-    if issubclass(kind, str):
-        return str.__str__(path)
-    if issubclass(kind, bytes):
-        return os.fsdecode(bytes.__getitem__(path, slice(None)))
-    ask = getattr(kind, "__fspath__", None)
-    if ask is None:
-        return ""
-    pathlib = sys.modules.get("pathlib")
-    if ask is os.DirEntry.__fspath__ or (
-        pathlib is not None and ask is pathlib.PurePath.__fspath__ and _is_original(kind, pathlib)
-    ):
-        return os.fsdecode(ask(path))
-    return f"<{kind.__qualname__}>"
-
-
-def _is_original(kind: type, pathlib: Any) -> bool:
-    return kind.__str__ is pathlib.PurePath.__str__  # `__fspath__` asks it
-
-
-def _in_folder(path: str, folder: Any) -> str:
-    """A path that is relative to an open folder (`dir_fd`), whole."""
-    if path and isinstance(folder, int) and not os.path.isabs(path):
-        try:
-            return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
-        except OSError:
-            pass
-    return path
-
-
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:
-    return args[index] if len(args) > index else kwargs.get(name)
 
 
 def _slow(operation: str, path: str, nanoseconds: int) -> None:
@@ -110,10 +70,10 @@ _ALSO = {
 def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if _by_interpreter():
         return None
-    path = _text(_argument(args, kwargs, 0, "file"))
+    path = _text(_arguments.argument(args, kwargs, 0, "file"))
     if not path:
         return None
-    return path, str(_argument(args, kwargs, 1, "mode") or "r"), monotonic_ns()
+    return path, str(_arguments.argument(args, kwargs, 1, "mode") or "r"), monotonic_ns()
 
 
 def _by_interpreter() -> bool:
@@ -123,10 +83,12 @@ def _by_interpreter() -> bool:
 
 
 def _before_os_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    path = _in_folder(_text(_argument(args, kwargs, 0, "path")), kwargs.get("dir_fd"))
+    path = _arguments.in_folder(
+        _text(_arguments.argument(args, kwargs, 0, "path")), kwargs.get("dir_fd")
+    )
     if not path:
         return None
-    flags = _argument(args, kwargs, 1, "flags")
+    flags = _arguments.argument(args, kwargs, 1, "flags")
     return path, _mode_of_flags(flags), monotonic_ns()
 
 
@@ -169,8 +131,8 @@ class _Change:
         self.name = name
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        path = _text(_argument(args, kwargs, self.index, self.name))
-        path = _in_folder(path, kwargs.get("dir_fd", kwargs.get("dst_dir_fd")))
+        path = _text(_arguments.argument(args, kwargs, self.index, self.name))
+        path = _arguments.in_folder(path, kwargs.get("dir_fd", kwargs.get("dst_dir_fd")))
         return (path, monotonic_ns()) if path else None
 
     def after(self, state: tuple[str, int], _: Any) -> None:

@@ -17,7 +17,8 @@ typedef struct {
     PyObject *weakrefs;
 } step_object;
 
-/* What a callback is bound to, borrowed or in `held`; NULL where it is to nothing. */
+/* What a callback is bound to, borrowed or in `held`; NULL where it is to nothing, or of a kind that
+ * the program made: no code of the program is run. */
 static PyObject *
 bound_to(step_object *self, PyObject *callback, PyObject **held)
 {
@@ -28,10 +29,13 @@ bound_to(step_object *self, PyObject *callback, PyObject **held)
     if (PyMethod_Check(callback)) {
         return PyMethod_GET_SELF(callback);
     }
-    if (callback == Py_None || PyFunction_Check(callback)) {
+    PyTypeObject *type = Py_TYPE(callback);
+    PyObject *found = _PyType_Lookup(type, self->self_name);
+    if (found == NULL || !(Py_IS_TYPE(found, &PyGetSetDescr_Type)
+                           || Py_IS_TYPE(found, &PyMemberDescr_Type))) {
         return NULL;
     }
-    *held = PyObject_GetAttr(callback, self->self_name);
+    *held = Py_TYPE(found)->tp_descr_get(found, callback, (PyObject *)type);
     return *held;
 }
 
