@@ -3,18 +3,16 @@
  * a stand-in of `_patch` with the hooks of the watch `scheduler`. */
 
 #include "hook.h"
+#include "stand_in.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *original;   /* a Python function of one argument, the handle */
+    kobs_stand_in head;   /* for a function of one argument, the handle */
     PyObject *after;      /* callable((handle, callback, began_ns), None) */
     PyObject *tasks;      /* dict: identities of the tasks that have not ended */
     PyObject *live;       /* list: empty once nobody watches */
     PyObject *where, *tell;
     PyObject *callback_name, *self_name, *done_name;
     uint64_t stall_ns;
-    vectorcallfunc vectorcall;
-    PyObject *weakrefs;
 } step_object;
 
 /* What a callback is bound to, borrowed or in `held`; NULL where it is to nothing, or of a kind that
@@ -91,11 +89,11 @@ step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
         }
     }
     if (callback == NULL) {
-        return PyObject_Vectorcall(self->original, args, count, names);
+        return PyObject_Vectorcall(self->head.function, args, count, names);
     }
     PyObject *handle = Py_NewRef(args[0]);
     uint64_t began = kobs_now();
-    PyObject *result = PyObject_Vectorcall(self->original, args, count, names);
+    PyObject *result = PyObject_Vectorcall(self->head.function, args, count, names);
     if (result != NULL && !kobs_busy) {
         kobs_busy = true;
         if (look(self, handle, callback, began) < 0
@@ -112,38 +110,12 @@ step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
 /* -- as the function that it stands in for ---------------------------------------------------- */
 
 static PyObject *
-step_bind(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
-{
-    return object == NULL || object == Py_None ? Py_NewRef(self) : PyMethod_New(self, object);
-}
-
-static PyObject *
 step_getattr(step_object *self, PyObject *name)
 {
-    if (PyUnicode_Check(name)
-        && (PyUnicode_CompareWithASCIIString(name, "__reduce_ex__") == 0
-            || PyUnicode_CompareWithASCIIString(name, "__reduce__") == 0)) {
+    if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__reduce_ex__") == 0) {
         return PyObject_GenericGetAttr((PyObject *)self, name);
     }
-    return PyObject_GetAttr(self->original, name);
-}
-
-static int
-step_setattr(step_object *self, PyObject *name, PyObject *value)
-{
-    return PyObject_SetAttr(self->original, name, value);
-}
-
-static PyObject *
-step_repr(step_object *self)
-{
-    return PyObject_Repr(self->original);
-}
-
-static PyObject *
-step_reduce(step_object *self, PyObject *Py_UNUSED(none))
-{
-    return PyObject_GetAttrString(self->original, "__qualname__");
+    return PyObject_GetAttr(self->head.function, name);
 }
 
 /* -- the type ------------------------------------------------------------------------------------ */
@@ -165,14 +137,14 @@ step_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     if (self == NULL) {
         return NULL;
     }
-    self->original = Py_NewRef(original);
+    self->head.function = Py_NewRef(original);
     self->after = Py_NewRef(after);
     self->tasks = Py_NewRef(tasks);
     self->live = Py_NewRef(live);
     self->where = Py_NewRef(where);
     self->tell = Py_NewRef(tell);
     self->stall_ns = (uint64_t)(stall_ms * 1e6);
-    self->vectorcall = step_call;
+    self->head.vectorcall = step_call;
     self->callback_name = PyUnicode_InternFromString("_callback");
     self->self_name = PyUnicode_InternFromString("__self__");
     self->done_name = PyUnicode_InternFromString("done");
@@ -186,7 +158,7 @@ static int
 step_traverse(step_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->original);
+    Py_VISIT(self->head.function);
     Py_VISIT(self->after);
     Py_VISIT(self->tasks);
     Py_VISIT(self->live);
@@ -197,7 +169,7 @@ step_traverse(step_object *self, visitproc visit, void *arg)
 static int
 step_clear(step_object *self)
 {
-    Py_CLEAR(self->original);
+    Py_CLEAR(self->head.function);
     Py_CLEAR(self->after);
     Py_CLEAR(self->tasks);
     Py_CLEAR(self->live);
@@ -211,7 +183,7 @@ step_dealloc(step_object *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
+    if (self->head.weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     step_clear(self);
@@ -224,14 +196,8 @@ step_dealloc(step_object *self)
 }
 
 static PyMethodDef step_methods[] = {
-    {"__reduce__", (PyCFunction)step_reduce, METH_NOARGS, PyDoc_STR("By name.")},
+    {"__reduce_ex__", kobs_stand_in_reduce, METH_O, PyDoc_STR("By name.")},
     {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef step_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(step_object, vectorcall), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(step_object, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot step_slots[] = {
@@ -239,21 +205,16 @@ static PyType_Slot step_slots[] = {
     {Py_tp_dealloc, step_dealloc},
     {Py_tp_traverse, step_traverse},
     {Py_tp_clear, step_clear},
-    {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_descr_get, step_bind},
+    KOBS_STAND_IN_SLOTS,
     {Py_tp_getattro, step_getattr},
-    {Py_tp_setattro, step_setattr},
-    {Py_tp_repr, step_repr},
     {Py_tp_methods, step_methods},
-    {Py_tp_members, step_members},
     {0, NULL},
 };
 
 static PyType_Spec step_spec = {
     .name = "kobs._core._native.StepHook",
     .basicsize = sizeof(step_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
-             | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .flags = KOBS_STAND_IN_FLAGS,
     .slots = step_slots,
 };
 

@@ -3,6 +3,7 @@
  * the first event of a type, arguments that do not fit, emitters that are not in C. */
 
 #include "emitter.h"
+#include "stand_in.h"
 
 enum { MAX_PARAMETERS = 8, MAX_LEVELS = 4, EVENT_HEADER = HEADER_TIME + 1 };
 
@@ -13,10 +14,7 @@ typedef struct {
 } parameter;
 
 typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *weakrefs;
-    PyObject *function;
+    kobs_stand_in head;
     PyObject *type; /* the payload's; of `emit`, that of events */
     PyTypeObject *emitter_type;
     PyObject *const *header_names;
@@ -171,7 +169,7 @@ call_with_fields(method_object *self, PyObject *const *args, size_t flagged, PyO
             return emit(emitter, fields, &given);
         }
     }
-    return PyObject_Vectorcall(self->function, args, flagged, keywords);
+    return PyObject_Vectorcall(self->head.function, args, flagged, keywords);
 }
 
 /* -- a payload, or an event, as the argument ------------------------------------------------- */
@@ -266,44 +264,10 @@ call_with_payload(method_object *self, PyObject *const *args, size_t flagged, Py
             return number;
         }
     }
-    return PyObject_Vectorcall(self->function, args, flagged, keywords);
+    return PyObject_Vectorcall(self->head.function, args, flagged, keywords);
 }
 
 /* -- what can be asked of it ----------------------------------------------------------------- */
-
-static PyObject *
-method_descr_get(PyObject *self, PyObject *instance, PyObject *Py_UNUSED(cls))
-{
-    if (instance == NULL || instance == Py_None) {
-        return Py_NewRef(self);
-    }
-    return PyMethod_New(self, instance);
-}
-
-static PyObject *
-method_getattro(method_object *self, PyObject *name)
-{
-    return kobs_stand_for((PyObject *)self, self->function, name);
-}
-
-static int
-method_setattro(method_object *self, PyObject *name, PyObject *value)
-{
-    return PyObject_SetAttr(self->function, name, value);
-}
-
-static PyObject *
-method_repr(method_object *self)
-{
-    return PyObject_Repr(self->function);
-}
-
-/* By name, as functions are pickled and copied. */
-static PyObject *
-method_reduce_ex(method_object *self, PyObject *Py_UNUSED(protocol))
-{
-    return PyObject_GetAttrString(self->function, "__qualname__");
-}
 
 /* The class whose method it is: its instances have their emitters in a slot. */
 static PyObject *
@@ -351,7 +315,7 @@ take_parameters(method_object *self, PyObject *parameters)
         to->if_false = Py_XNewRef(if_false);
         to->if_true = Py_XNewRef(if_true);
     }
-    self->required = ((PyCodeObject *)PyFunction_GET_CODE(self->function))->co_argcount - 1;
+    self->required = ((PyCodeObject *)PyFunction_GET_CODE(self->head.function))->co_argcount - 1;
     if (self->required < 0 || self->required > self->count) {
         PyErr_SetString(PyExc_ValueError, "a parameter is not described");
         return -1;
@@ -418,8 +382,8 @@ method_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     if (self == NULL) {
         return NULL;
     }
-    self->vectorcall = (vectorcallfunc)(parameters != NULL ? call_with_fields : call_with_payload);
-    self->function = Py_NewRef(function);
+    self->head.vectorcall = (vectorcallfunc)(parameters != NULL ? call_with_fields : call_with_payload);
+    self->head.function = Py_NewRef(function);
     self->type = Py_NewRef(made_of);
     self->emitter_type = state->emitter_type;
     self->header_names = state->header_names;
@@ -434,7 +398,7 @@ static int
 method_traverse(method_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->function);
+    Py_VISIT(self->head.function);
     Py_VISIT(self->type);
     Py_VISIT(self->owner);
     for (Py_ssize_t index = 0; index < self->count; index++) {
@@ -450,10 +414,10 @@ method_dealloc(method_object *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
+    if (self->head.weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
-    Py_CLEAR(self->function);
+    Py_CLEAR(self->head.function);
     Py_CLEAR(self->type);
     Py_CLEAR(self->owner);
     for (Py_ssize_t index = 0; index < MAX_PARAMETERS; index++) {
@@ -467,35 +431,24 @@ method_dealloc(method_object *self)
 
 static PyMethodDef methods[] = {
     {"__set_name__", (PyCFunction)(void (*)(void))method_set_name, METH_FASTCALL, NULL},
-    {"__reduce_ex__", (PyCFunction)method_reduce_ex, METH_O, NULL},
+    {"__reduce_ex__", (PyCFunction)kobs_stand_in_reduce, METH_O, NULL},
     {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(method_object, vectorcall), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(method_object, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot slots[] = {
     {Py_tp_new, method_new},
     {Py_tp_dealloc, method_dealloc},
     {Py_tp_traverse, method_traverse},
-    {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_descr_get, method_descr_get},
-    {Py_tp_getattro, method_getattro},
-    {Py_tp_setattro, method_setattro},
-    {Py_tp_repr, method_repr},
+    KOBS_STAND_IN_SLOTS,
+    {Py_tp_getattro, kobs_stand_in_getattro},
     {Py_tp_methods, methods},
-    {Py_tp_members, members},
     {0, NULL},
 };
 
 static PyType_Spec spec = {
     .name = "kobs._core._native.Method",
     .basicsize = sizeof(method_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL
-             | Py_TPFLAGS_METHOD_DESCRIPTOR | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = KOBS_STAND_IN_FLAGS,
     .slots = slots,
 };
 

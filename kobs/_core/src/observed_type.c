@@ -5,6 +5,7 @@
  * where there is no interpreter's, before it runs anything else. */
 
 #include "observed.h"
+#include "stand_in.h"
 
 static PyObject *
 through_super(observed_object *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
@@ -104,15 +105,6 @@ function_vectorcall(observed_object *self, PyObject *const *args, size_t count, 
 }
 
 /* -- what can be asked of it ----------------------------------------------------------------- */
-
-static PyObject *
-function_descr_get(PyObject *self, PyObject *instance, PyObject *Py_UNUSED(cls))
-{
-    if (instance == NULL || instance == Py_None) {
-        return Py_NewRef(self);
-    }
-    return PyMethod_New(self, instance);
-}
 
 PyObject *
 kobs_stand_for(PyObject *self, PyObject *original, PyObject *name)
@@ -402,7 +394,7 @@ static PyType_Slot slots[] = {
     {Py_tp_traverse, function_traverse},
     {Py_tp_clear, function_clear},
     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_descr_get, function_descr_get},
+    {Py_tp_descr_get, kobs_stand_in_bind},
     {Py_tp_getattro, function_getattro},
     {Py_tp_setattro, function_setattro},
     {Py_tp_repr, function_repr},
