@@ -5,26 +5,19 @@ TCP, with or without TLS, unix sockets, and UDP sockets that were connected, thr
 when it ends (`TCP_INFO`): sending and receiving costs nothing, and TLS counts as it went over the
 wire. Those of others are counted call by call.
 
-Connections are known by their descriptor, so that they stay one when a socket is detached and
-wrapped (TLS does). No socket is kept alive.
+Here are the hooks; the connections themselves are in `_connections`.
 """
 
 import errno
-import weakref
 from collections.abc import Callable
 from functools import partial
-from struct import Struct
-from sys import byteorder
-from time import monotonic_ns
 from typing import Any
 
-from kobs.context import Cause, cause
-from kobs.ids import mint_id
-from kobs.levels import Category, Severity
-from kobs.payloads import ConnectionClosed, ConnectionEstablished, NetworkError, ResourceLeaked
-from kobs_instrumentation.watch import _denials, _patch
+from kobs.levels import Severity
+from kobs.payloads import ConnectionEstablished
+from kobs_instrumentation.watch import _connections as known, _denials
 from kobs_instrumentation.watch._patch import Patcher
-from kobs_instrumentation.watch._sockets import count, hook, traffic
+from kobs_instrumentation.watch._sockets import count, hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
 UNREACHABLE = (
@@ -32,174 +25,6 @@ UNREACHABLE = (
     "errors of _ssl objects used without ssl.SSLSocket or asyncio",
 )
 """What this watch cannot see with the Python core."""
-
-_REMEMBERED = 65_536
-
-
-class Connection:
-    """A connection that is open."""
-
-    __slots__ = ("began_ns", "chain", "event", "number", "owner", "port", "protocol", "received",
-                 "remote", "reset", "sent")  # fmt: skip
-
-    def __init__(self, protocol: str, port: int, remote: str) -> None:
-        self.protocol = protocol
-        self.port = port
-        self.remote = remote
-        self.began_ns = monotonic_ns()
-        self.event = 0
-        """Its ConnectionEstablished, 0 if that was not recorded."""
-        self.chain = 0
-        self.number = 0
-        self.owner: Any = None
-        """A weak reference to its socket object."""
-        self.reset = False
-        """The program was told that the other side gave up."""
-        self.sent = 0
-        self.received = 0
-        """Bytes, where the kernel does not count them."""
-
-
-_connections: dict[int, Connection] = {}
-"""By descriptor."""
-_pending: dict[int, Any] = {}
-"""Where a non-blocking connect is under way: the address, by descriptor."""
-_failures: dict[Any, int] = {}
-"""How often in a row connecting to an address failed."""
-_count = 0
-
-
-_names: Any = None
-"""The module `_socket`, once it is there."""
-_fd: Callable[[Any], int]
-_family: Callable[[Any], int]
-_type: Callable[[Any], int]
-_getsockname: Callable[[Any], Any]
-_getpeername: Callable[[Any], Any]
-_getsockopt: Callable[..., Any]
-_protocols: dict[tuple[int, int], str] = {}
-"""What the payload calls a socket of a family and type; others are not told of."""
-
-
-def _bind(module: Any) -> None:
-    """Methods of the C type as they are, whatever a subclass makes of them."""
-    global _names, _fd, _family, _type, _getsockname, _getpeername, _getsockopt
-    base = module.socket
-    _names = module
-    _fd, _family, _type = base.fileno, base.family.__get__, base.type.__get__
-    _getsockname, _getpeername, _getsockopt = base.getsockname, base.getpeername, base.getsockopt
-    for family in (module.AF_INET, module.AF_INET6):
-        _protocols[family, module.SOCK_STREAM] = "tcp"
-        _protocols[family, module.SOCK_DGRAM] = "udp"
-    for kind in (module.SOCK_STREAM, module.SOCK_DGRAM, module.SOCK_SEQPACKET):
-        _protocols[module.AF_UNIX, kind] = "unix"
-
-
-def _protocol(sock: Any) -> str:
-    return _protocols.get((_family(sock), _type(sock)), "")
-
-
-# -- beginning -------------------------------------------------------------------------------
-
-
-def _established(sock: Any, peer: Any = None, *, accepted: bool = False) -> Connection | None:
-    global _count
-    protocol = _protocol(sock)
-    if not protocol:
-        return None
-    fd = _fd(sock)
-    _pending.pop(fd, None)
-    before = _connections.pop(fd, None)
-    if before is not None and before.protocol in ("udp", "unix"):  # it connects anew
-        _tell_closed(before, *_bytes(sock, before))
-    if _counted:
-        traffic(fd)
-    try:
-        local = _getsockname(sock)
-        if not peer:
-            peer = _getpeername(sock)
-    except OSError:  # gone already
-        return None
-    port = local[1] if protocol != "unix" else 0
-    made = Connection(protocol, port, _address(peer) or _who(sock, protocol))
-    while len(_connections) >= _REMEMBERED:
-        _connections.pop(next(iter(_connections)), None)
-    _count += 1
-    made.number = _count
-    _connections[fd] = made
-    _own(made, fd, sock)
-    ambient = cause.get()
-    if accepted and not (ambient is not None and ambient.in_scope):
-        _begin_anew(made)
-        return made
-    made.chain = ambient.causality_id if ambient is not None else 0
-    made.event = _watch.emit(ConnectionEstablished, protocol, port, made.remote)
-    return made
-
-
-class _Owner(weakref.ref[Any]):
-    """The socket object of a connection."""
-
-    __slots__ = ("fd", "number")
-    fd: int
-    number: int
-
-
-def _own(made: Connection, fd: int, sock: Any) -> None:
-    try:
-        made.owner = owner = _Owner(sock, _dropped)
-    except TypeError:  # a plain `_socket.socket`
-        made.owner = None
-    else:
-        owner.fd, owner.number = fd, made.number
-
-
-def _dropped(owner: Any) -> None:
-    """A socket went without being closed."""
-    made = _connections.get(owner.fd)
-    if made is not None and made.number == owner.number:
-        del _connections[owner.fd]
-        _patch.run(_tell_dropped, made, None, "network: socket dropped")
-
-
-def _tell_dropped(made: Connection, _: Any) -> None:
-    _watch.emit(ResourceLeaked, "connection", 1, **_header(made))
-
-
-def _begin_anew(made: Connection) -> None:
-    """What an accepted connection sets off has no cause in this process."""
-    made.chain = chain = mint_id()
-    sampled = True
-    collector = _watch.any_collector()
-    if collector is not None and collector.gate.up[0]:
-        sampled = collector.gate.sampled(chain, Category.NETWORK)
-    cause.set(Cause(chain, 0, 0, sampled))
-    made.event = event = _watch.emit(ConnectionEstablished, made.protocol, made.port, made.remote)
-    if event:
-        cause.set(Cause(chain, event, 0, sampled))
-
-
-def _address(address: Any) -> str:
-    if isinstance(address, tuple) and len(address) >= 2:
-        host, port = address[:2]
-        if isinstance(host, bytes | bytearray):
-            host = bytes(host).decode(errors="replace")
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    if isinstance(address, bytes):
-        return address.decode("utf-8", "surrogateescape").replace("\0", "@")
-    return address.replace("\0", "@") if isinstance(address, str) else ""
-
-
-def _who(sock: Any, protocol: str) -> str:
-    """The process at the other end of a unix socket without a name."""
-    if protocol != "unix":
-        return ""
-    try:
-        found = _getsockopt(sock, _names.SOL_SOCKET, _names.SO_PEERCRED, 12)
-    except OSError:
-        return ""
-    return f"pid {int.from_bytes(found[:4], byteorder)}"
-
 
 # -- connecting ------------------------------------------------------------------------------
 
@@ -213,9 +38,9 @@ def _before_connect(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _after_connect(args: tuple[Any, ...], _: Any) -> None:
     sock, address = args
-    if _failures:
-        _failures.pop(_hashable(address), None)
-    _established(sock)
+    if known.failures:
+        known.failures.pop(known.hashable(address), None)
+    known.established(sock)
 
 
 def _connect_failed(args: tuple[Any, ...], error: BaseException) -> None:
@@ -231,37 +56,38 @@ def _after_connect_ex(args: tuple[Any, ...], number: int) -> None:
 
 
 def _did_not_connect(sock: Any, address: Any, number: int | None, error: OSError | None) -> None:
-    if not _protocol(sock):
+    if not known.protocol_of(sock):
         return
-    fd = _fd(sock)
+    fd = known.fd_of(sock)
     if number in _UNDER_WAY:
-        _pending.setdefault(fd, address)
-    elif number == errno.EISCONN and fd in _pending:
-        _after_connect((sock, _pending[fd]), None)
+        known.pending.setdefault(fd, address)
+    elif number == errno.EISCONN and fd in known.pending:
+        _after_connect((sock, known.pending[fd]), None)
     elif number not in _NOT_THE_NETWORK_S and number != errno.EISCONN:
-        _pending.pop(fd, None)
-        if error is None and number == errno.EWOULDBLOCK and _names.socket.gettimeout(sock):
-            _tell_error("connect", _address(address), "timed out", address)
+        known.pending.pop(fd, None)
+        if error is None and number == errno.EWOULDBLOCK and known.names.socket.gettimeout(sock):
+            said: Any = "timed out"
         else:
-            _tell_error("connect", _address(address), error or OSError(number, ""), address)
+            said = error or OSError(number, "")
+        known.tell_error("connect", known.address_text(address), said, address)
 
 
 def _before_getsockopt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Asking for SO_ERROR is how a program learns what became of a non-blocking connect."""
-    if args[1:] != (_names.SOL_SOCKET, _names.SO_ERROR):
+    if args[1:] != (known.names.SOL_SOCKET, known.names.SO_ERROR):
         return None
-    fd = _fd(args[0])
-    return args[0] if fd in _pending or fd in _connections else None
+    fd = known.fd_of(args[0])
+    return args[0] if fd in known.pending or fd in known.connections else None
 
 
 def _after_getsockopt(sock: Any, number: int) -> None:
-    fd = _fd(sock)
-    if fd not in _pending:
+    fd = known.fd_of(sock)
+    if fd not in known.pending:
         if number in _RESETS:
-            _connections[fd].reset = True
+            known.connections[fd].reset = True
         return
     if number:
-        _did_not_connect(sock, _pending[fd], number, None)
+        _did_not_connect(sock, known.pending[fd], number, None)
     else:
         _complete(sock, fd)
 
@@ -269,33 +95,10 @@ def _after_getsockopt(sock: Any, number: int) -> None:
 def _complete(sock: Any, fd: int) -> None:
     """A non-blocking connect may be done."""
     try:
-        _getpeername(sock)
+        known.peer_of(sock)
     except OSError:
         return
-    _after_connect((sock, _pending[fd]), None)
-
-
-def _hashable(address: Any) -> Any:
-    return _address(address) or repr(address)
-
-
-def _tell_error(operation: str, where: str, error: Any, address: Any = None, **header: Any) -> None:
-    retries = 0
-    if operation == "connect":
-        key = _hashable(address)
-        retries = _failures.pop(key, 0)
-        while len(_failures) >= _REMEMBERED:
-            _failures.pop(next(iter(_failures)), None)
-        _failures[key] = retries + 1
-    _watch.emit(NetworkError, f"{operation} {where}: {_words(error)}", retries, **header)
-
-
-def _words(error: Any) -> str:
-    if isinstance(error, OSError) and error.errno is not None and not error.strerror:
-        from os import strerror
-
-        return f"[Errno {error.errno}] {strerror(error.errno)}"
-    return str(error) or type(error).__name__
+    _after_connect((sock, known.pending[fd]), None)
 
 
 # -- accepting -------------------------------------------------------------------------------
@@ -306,12 +109,12 @@ def _before_accept(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _after_accept(listener: Any, result: Any) -> None:
-    _established(*result, accepted=True)
+    known.established(*result, accepted=True)
 
 
 def _accept_failed(listener: Any, error: BaseException) -> None:
     if _is_network_s(error) and not isinstance(error, TimeoutError):
-        _tell_error("accept", _address(_getsockname(listener)), error)
+        known.tell_error("accept", known.address_text(known.name_of(listener)), error)
 
 
 # -- sending and receiving: only what fails is of interest ------------------------------------
@@ -329,10 +132,6 @@ def _is_network_s(error: BaseException) -> bool:
     )
 
 
-_counted: set[str] = set()
-"""Methods whose bytes the C core counts: all of those that move any, or none."""
-
-
 class _Transfer:
     """The hooks of one method that sends or receives."""
 
@@ -344,18 +143,18 @@ class _Transfer:
         if not _is_network_s(error):
             return
         sock = state[0][0]
-        made = _connections.get(_fd(sock))
-        where = made.remote if made is not None else _address(state[0][-1])
+        made = known.connections.get(known.fd_of(sock))
+        where = made.remote if made is not None else known.address_text(state[0][-1])
         if made is not None and getattr(error, "errno", 0) in _RESETS:
             made.reset = True
         # Waiting for an answer in vain is what a timeout is often for.
         waits = isinstance(error, TimeoutError) and error.errno is None and not self.sends
-        _tell_error(self.name, where, error, **({"severity": Severity.INFO} if waits else {}))
+        known.tell_error(self.name, where, error, **({"severity": Severity.INFO} if waits else {}))
 
     def after(self, state: tuple[tuple[Any, ...], Any], result: Any) -> None:
         """Count, where neither the kernel nor the C core does."""
         args = state[0]
-        made = _connections.get(_fd(args[0]))
+        made = known.connections.get(known.fd_of(args[0]))
         if made is None or made.protocol in ("tcp", "tls"):
             return
         if result is None:  # of `sendall`
@@ -375,89 +174,44 @@ _TRANSFERS = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recv
 
 # -- ending ----------------------------------------------------------------------------------
 
-_tcp_info = Struct("=B127xQ8xI52xQQ")
-"""Of Linux's `struct tcp_info`: tcpi_state, tcpi_bytes_received, tcpi_notsent_bytes,
-tcpi_bytes_sent, tcpi_bytes_retrans."""
-_CLOSED_STATE = 7
-_AFTER_FIN = frozenset((6, 8, 9, 11))
-"""States in which the end of the other side's data was received, which counts as a byte."""
-
 
 def _before_close(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     sock = args[0]
-    fd = _fd(sock)
+    fd = known.fd_of(sock)
     if fd < 0:
         return None
-    if fd in _pending:
+    if fd in known.pending:
         _complete(sock, fd)
-        _pending.pop(fd, None)
-    made = _connections.pop(fd, None)
+        known.pending.pop(fd, None)
+    made = known.connections.pop(fd, None)
     if made is None:
         made = _unknown(sock)
         if made is None:
             return None
     made.owner = None
-    return made, *_bytes(sock, made)
+    return made, *known.bytes_of(sock, made)
 
 
-def _unknown(sock: Any) -> Connection | None:
+def _unknown(sock: Any) -> known.Connection | None:
     """A TCP connection that was made before the watch came, or came from elsewhere."""
-    if _protocol(sock) != "tcp":
+    if known.protocol_of(sock) != "tcp":
         return None
     try:
-        peer = _getpeername(sock)
+        peer = known.peer_of(sock)
     except OSError:
         return None
-    made = Connection("tcp", 0, _address(peer))
+    made = known.Connection("tcp", 0, known.address_text(peer))
     made.began_ns = 0
     return made
 
 
-def _bytes(sock: Any, made: Connection) -> tuple[int, int]:
-    """What the program sent and the kernel received."""
-    if made.protocol not in ("tcp", "tls"):
-        return traffic(_fd(sock)) if _counted else (made.sent, made.received)
-    size = _tcp_info.size
-    try:
-        info = _getsockopt(sock, _names.IPPROTO_TCP, _names.TCP_INFO, size)
-    except OSError:
-        return 0, 0
-    if len(info) < size:
-        return 0, 0
-    state, received, not_sent, sent, sent_again = _tcp_info.unpack(info)
-    if state in _AFTER_FIN or (state == _CLOSED_STATE and not _was_reset(sock, made)):
-        received = max(0, received - 1)
-    return sent - sent_again + not_sent, received
-
-
-def _was_reset(sock: Any, made: Connection) -> bool:
-    """Whether a connection that is over was broken off, rather than ended by both sides."""
-    if made.reset:
-        return True
-    import select
-
-    poll = select.poll()
-    poll.register(_fd(sock), 0)
-    return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-def _after_close(state: tuple[Connection, int, int], _: Any) -> None:
-    _tell_closed(*state)
-
-
-def _tell_closed(made: Connection, sent: int, received: int) -> None:
-    lasted = (monotonic_ns() - made.began_ns) / 1e6 if made.began_ns else 0.0
-    _watch.emit(ConnectionClosed, sent, received, lasted, **_header(made))
-
-
-def _header(made: Connection) -> dict[str, Any]:
-    """What happens to a connection belongs to the chain that it was made in."""
-    return {"parent": made.event, "causality_id": made.chain} if made.event else {}
+def _after_close(state: tuple[known.Connection, int, int], _: Any) -> None:
+    known.tell_closed(*state)
 
 
 def _before_detach(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The connection goes on without this object."""
-    made = _connections.get(_fd(args[0]))
+    made = known.connections.get(known.fd_of(args[0]))
     if made is not None:
         made.owner = None
 
@@ -470,19 +224,19 @@ def _before_handshake(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _after_handshake(sock: Any, _: Any) -> None:
-    made = _connections.get(_fd(sock))
+    made = known.connections.get(known.fd_of(sock))
     if made is None:
-        made = _established(sock)
+        made = known.established(sock)
     elif made.owner is None or made.owner() is not sock:
-        _own(made, _fd(sock), sock)
+        known.own(made, known.fd_of(sock), sock)
     _tell_secured(made)
 
 
-def _tell_secured(made: Connection | None) -> None:
+def _tell_secured(made: known.Connection | None) -> None:
     if made is None or made.protocol == "tls":
         return
     made.protocol = "tls"
-    header = _header(made)
+    header = known.header(made)
     made.event = _watch.emit(ConnectionEstablished, "tls", made.port, made.remote, **header) or (
         made.event
     )
@@ -490,8 +244,8 @@ def _tell_secured(made: Connection | None) -> None:
 
 def _handshake_failed(sock: Any, error: BaseException) -> None:
     if isinstance(error, OSError) and type(error).__name__ not in _WANTS:
-        made = _connections.get(_fd(sock))
-        _tell_error("handshake", made.remote if made is not None else "", error)
+        made = known.connections.get(known.fd_of(sock))
+        known.tell_error("handshake", made.remote if made is not None else "", error)
 
 
 _WANTS = ("SSLWantReadError", "SSLWantWriteError")
@@ -502,11 +256,11 @@ def _before_completed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     protocol, error = args
     transport = protocol._transport
     sock = transport.get_extra_info("socket") if transport is not None else None
-    made = _connections.get(sock.fileno()) if sock is not None else None
+    made = known.connections.get(sock.fileno()) if sock is not None else None
     if error is None:
         _tell_secured(made)
     elif isinstance(error, OSError):
-        _tell_error("handshake", made.remote if made is not None else "", error)
+        known.tell_error("handshake", made.remote if made is not None else "", error)
 
 
 def _secure_failed(state: tuple[tuple[Any, ...], Any], error: BaseException) -> None:
@@ -515,9 +269,9 @@ def _secure_failed(state: tuple[tuple[Any, ...], Any], error: BaseException) -> 
         return
     sock = state[0][0]
     sock = getattr(sock, "owner", sock)
-    made = _connections.get(sock.fileno()) if sock is not None else None
+    made = known.connections.get(sock.fileno()) if sock is not None else None
     if made is not None:
-        _tell_error("tls", made.remote, error)
+        known.tell_error("tls", made.remote, error)
 
 
 # -- names -----------------------------------------------------------------------------------
@@ -530,8 +284,9 @@ def _lookup_failed(name: str, state: tuple[tuple[Any, ...], Any], error: BaseExc
         args = state[0]
         host = args[0] if args else ""
         port = args[1] if name == "getaddrinfo" and len(args) > 1 else None
-        where = _address((host, port)) if port is not None else _address((host, 0))[:-2]
-        _tell_error(name, where, error)
+        where = known.address_text((host, 0 if port is None else port))
+        where = where.removesuffix(":0") if port is None else where
+        known.tell_error(name, where, error)
 
 
 # -- where -----------------------------------------------------------------------------------
@@ -540,15 +295,15 @@ def _lookup_failed(name: str, state: tuple[tuple[Any, ...], Any], error: BaseExc
 def _patch_sockets(patcher: Patcher, module: Any) -> None:
     import _socket
 
-    _bind(_socket)
+    known.bind(_socket)
     hook(patcher, "connect", _before_connect, _after_connect, _connect_failed)
     hook(patcher, "connect_ex", _before_connect, _after_connect_ex)
     hook(patcher, "getsockopt", _before_getsockopt, _after_getsockopt)
-    _counted.clear()
+    known.counted.clear()
     for name in _TRANSFERS:
         transfer = _Transfer(name)
         if count(patcher, name, transfer.after, transfer.failed, sends=transfer.sends):
-            _counted.add(name)
+            known.counted.add(name)
     patcher.method(module.socket, "accept", _before_accept, _after_accept, _accept_failed)
     hook(patcher, "close", _before_close, _after_close, python_name="_real_close")
     hook(patcher, "detach", _before_detach, python_name="detach")
@@ -581,6 +336,7 @@ def _patch_all(patcher: Patcher) -> None:
 
 
 _watch = Watch("network", _patch_all)
+known.tell_to(_watch)
 
 
 def install(get_collector: GetCollector, *, events: bool = True) -> Undo:
@@ -590,8 +346,8 @@ def install(get_collector: GetCollector, *, events: bool = True) -> Undo:
     def undo() -> None:
         undo_watch()
         if not _watch.active:
-            _connections.clear()
-            _pending.clear()
-            _failures.clear()
+            known.connections.clear()
+            known.pending.clear()
+            known.failures.clear()
 
     return undo
