@@ -130,6 +130,7 @@ def test_closing_is_caused_by_the_beginning_and_tells_how_long_it_was(
         end.close()
         end.close()
     began, ended = told(collector, ConnectionEstablished), told(collector, ConnectionClosed)
+    assert len(began) == 2
     assert [e.parent for e in ended] == [e.id for e in began]
     assert [e.causality_id for e in ended] == [e.causality_id for e in began]
     assert all(0 < e.payload.duration_ms < 60_000 for e in ended)
