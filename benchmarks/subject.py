@@ -74,6 +74,7 @@ class Command:
     """
 
     arguments: Callable[[], list[str]]
+    """Asked for each process: it may need a new folder."""
     check: Callable[[], None] = always
 
     def run(self, runner: pyperf.Runner, name: str) -> None:
@@ -82,10 +83,10 @@ class Command:
         def time_loops(loops: int) -> float:
             began = _children_s()
             for _ in range(loops):
+                command = [sys.executable, *self.arguments()]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             return _children_s() - began
 
-        command = [sys.executable, *self.arguments()] if runner.args.worker else []
         runner.bench_time_func(name, time_loops)
 
 
