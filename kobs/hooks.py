@@ -13,6 +13,7 @@ group `kobs` or given to `register`:
 pluggy is imported when hooks are first called, and only where there is a plug-in.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -134,13 +135,48 @@ def installed(group: str) -> "tuple[EntryPoint, ...]":
 
 
 @cache
-def _installed(group: str, _: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
-    from importlib.metadata import entry_points
-
+def _installed(group: str, path: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
+    if "kobs_instrumentation.watch" not in sys.modules:  # nothing can be watched yet
+        return _read(group, path)
     from kobs.muted import muted
 
     with muted():
-        return tuple(entry_points(group=group))
+        return _read(group, path)
+
+
+def _read(group: str, path: Iterable[str]) -> "tuple[EntryPoint, ...]":
+    if not _may_be_named(group, path):
+        return ()
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=group))
+
+
+def _may_be_named(group: str, path: Iterable[str]) -> bool:
+    """A distribution may have entry points of a group. `importlib.metadata` knows for certain; to
+    import it takes as long as to start Python."""
+    if any(hasattr(finder, "find_distributions") for finder in sys.meta_path
+           if getattr(finder, "__module__", "") != "_frozen_importlib_external"):  # fmt: skip
+        return True
+    section = f"[{group}]".encode()
+    for folder in path:
+        try:
+            names = os.listdir(folder or ".")
+        except NotADirectoryError:  # an archive may hold distributions too
+            return True
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info", ".egg")):
+                if name.endswith(".egg"):
+                    return True
+                try:
+                    with open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
+                        if section in file.read():
+                            return True
+                except OSError:
+                    pass
+    return False
 
 
 def _tell(text: str) -> None:

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kobs._core import memory
 from kobs.context import Cause
 from kobs.errors import SessionError
 
@@ -55,6 +54,17 @@ class LinkRecord(NamedTuple):
         return Cause(self.causality_id, self.parent, self.span_id, self.sampled, self.trace_high)
 
 
+def make_file(path: str) -> None:
+    """Make the file of an empty table (mode 0600), all of it allocated: to write to a mapped sparse
+    file on a full disk would be a SIGBUS. Raises `OSError` where it cannot be made."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, SIZE)
+        os.pwrite(descriptor, MAGIC, 0)
+    finally:
+        os.close(descriptor)
+
+
 class LinksTable:
     """The mapped table. An entry's first word is 0 where it is free, else a checksum of the rest
     (never 0), written last."""
@@ -66,10 +76,9 @@ class LinksTable:
 
     @classmethod
     def create(cls, path: str) -> "LinksTable":
-        """Make the file. Raises `OSError` where it cannot be made or has no room."""
-        view = memory.file(path, SIZE)
-        view[: len(MAGIC)] = MAGIC
-        return cls(path, view)
+        """Make the file and map it. Raises `OSError` where it cannot be made or has no room."""
+        make_file(path)
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: str) -> "LinksTable":
@@ -80,6 +89,8 @@ class LinksTable:
                 raise SessionError(
                     f"{path}: damaged: {size:,} bytes, a links table has {SIZE:,}; record again"
                 )
+            from kobs._core import memory  # not for those who only make the file
+
             view = memory.existing_writable(path, SIZE)
         except OSError as error:
             raise SessionError(f"{path}: cannot be opened: {error.strerror}") from None
@@ -176,6 +187,6 @@ def _places(digest: int) -> Iterator[int]:
 
 
 def _digest(key: bytes) -> int:
-    from hashlib import blake2b
+    from _blake2 import blake2b  # hashlib's; that loads OpenSSL too
 
     return int.from_bytes(blake2b(key, digest_size=8).digest(), "little") or 1

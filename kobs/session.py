@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kobs import links
 from kobs.context import Cause
 from kobs.errors import SessionError
 from kobs.ids import MAX_RECORDING
-from kobs.links import LinkRecord, LinksTable
 
 VERSION = 1
 
@@ -61,7 +61,7 @@ class Session:
         """32 hex digits."""
         self.trace_high = int(self.info["trace_high"], 16)
         """The high 64 bits of every trace id that the session's recordings mint."""
-        self._links: LinksTable | None = None
+        self._links: links.LinksTable | None = None
 
     @classmethod
     def create(
@@ -108,7 +108,7 @@ class Session:
             os.chmod(path, 0o700)
             _write(os.path.join(path, "numbers"), b"")
             _write(os.path.join(path, "unobserved.jsonl"), b"")
-            links = LinksTable.create(os.path.join(path, "links"))
+            links.make_file(os.path.join(path, "links"))
             # Last, so that what has a session.json is whole.
             _write_json(os.path.join(path, "session.json"), info)
         except OSError as error:
@@ -119,9 +119,7 @@ class Session:
                 f"{path}: no session can be made there: {error.strerror}; "
                 "set XDG_STATE_HOME to a folder that can be written"
             ) from None
-        made = cls(path, info)
-        made._links = links
-        return made
+        return cls(path, info)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Session":
@@ -195,17 +193,17 @@ class Session:
         """Leave a cause for another process under a key; see `links.LinksTable.put`."""
         self._table().put(key, cause, link, origin)
 
-    def take_link(self, key: bytes) -> LinkRecord | None:
+    def take_link(self, key: bytes) -> links.LinkRecord | None:
         """The oldest cause under a key, once; None if there is none."""
         return self._table().take(key)
 
-    def peek_link(self, key: bytes) -> LinkRecord | None:
+    def peek_link(self, key: bytes) -> links.LinkRecord | None:
         """The newest cause under a key, which stays; None if there is none."""
         return self._table().peek(key)
 
-    def _table(self) -> LinksTable:
+    def _table(self) -> links.LinksTable:
         if self._links is None:
-            self._links = LinksTable.open(os.path.join(self.path, "links"))
+            self._links = links.LinksTable.open(os.path.join(self.path, "links"))
         return self._links
 
     # What could not be recorded, and the end

@@ -1,4 +1,4 @@
-"""Which subsystems there are, and switching all of them on and off in this process."""
+"""Switching the watches of all subsystems on and off in this process."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,35 +6,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import hooking
-from kobs.errors import UnknownSubsystemError
 from kobs_instrumentation import others, propagate
+from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS, choose
 from kobs_instrumentation.watch import _watch
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
-
-SUBSYSTEMS = (
-    "process", "vfs", "queue", "scheduler", "syscall", "memory", "shm", "pipe",
-    "network", "permission", "sandbox",
-)  # fmt: skip
-"""Subsystems whose standard-library parts are watched."""
-
-SAYS = {
-    "process": ("ProcessCreated", "ProcessTerminated", "ProcessStateChanged"),
-    "vfs": ("FileOpened", "FileSlow", "FileChanged"),
-    "queue": ("MessageSent", "MessageReceived", "QueueDepth", "IpcTimeout"),
-    "scheduler": ("SchedulerLatency", "ContextSwitch", "LoopStalled"),
-    "syscall": ("SyscallEnter", "SyscallExit", "SyscallSlow"),
-    "network": ("ConnectionEstablished", "ConnectionClosed", "NetworkError", "ResourceLeaked"),
-    "permission": ("PermissionDenied", "PermissionGranted"),
-    "sandbox": ("SecurityViolation", "CapabilityDenied"),
-    "memory": ("GcPaused", "MemoryPressure", "MetricUpdate"),
-    "shm": ("ShmCreated", "ShmDestroyed", "ResourceLeaked"),
-    "pipe": ("PipeRead", "PipeWritten", "MetricUpdate"),
-}
-"""The payload types that each watch tells whenever there is something to tell. Those that it sees
-some of (what is mapped, what is written to shared memory) are not among them: that none was told
-says nothing."""
 
 _CARRIERS = ("process", "queue", "scheduler", "shm", "pipe")
 """Those that also carry cause on: they are installed in any case, if need be without events."""
@@ -116,23 +93,6 @@ def unreachable() -> dict[str, tuple[str, ...]]:
     """What the watches cannot see with the core that runs and the packages that are installed,
     by subsystem."""
     return {name: _unseen(_module(name)) for name in SUBSYSTEMS}
-
-
-def choose(
-    only: Iterable[str] | None,
-    exclude: Iterable[str] | None,
-    found: Mapping[str, others.Other] | None = None,
-) -> tuple[str, ...]:
-    """The subsystems that `only` and `exclude` leave, of kobs's own and those that were `found`.
-    Raises `UnknownSubsystemError`."""
-    there_are = (*SUBSYSTEMS, *(others.find(SUBSYSTEMS) if found is None else found))
-    for name in (*(only or ()), *(exclude or ())):
-        if name not in there_are:
-            raise UnknownSubsystemError(
-                f"there is no subsystem {name!r} to watch; there are {', '.join(there_are)}"
-            )
-    wanted = tuple(only) if only else there_are
-    return tuple(name for name in wanted if name not in tuple(exclude or ()))
 
 
 class Subsystem(NamedTuple):

@@ -124,12 +124,15 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
+    subparsers = parser.add_subparsers(
+        metavar="COMMAND", title="commands", required=True, prog="kobs"
+    )
     wanted = next((word for word in arguments if not word.startswith("-")), None)
+    only = wanted in COMMANDS and arguments[0] == wanted  # nobody will see the others
     for name, summary in COMMANDS.items():
         if name == wanted:
             _module(name).add_parser(subparsers)
-        else:
+        elif not only:
             subparsers.add_parser(name, help=summary)
     if wanted is None or wanted not in COMMANDS:
         _add_plugins(subparsers)

@@ -9,12 +9,10 @@ import argparse
 import errno
 import json
 import os
-import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kobs import config, hiding
 from kobs.errors import ConfigError, KobsError, SessionError, UnknownSubsystemError
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def run(args: list[str]) -> int:
     """`kobs run` with these arguments; the exit code. Does not return where the program died of
     a signal: this process then dies of it too."""
     parser = argparse.ArgumentParser(prog="kobs")
-    add_parser(parser.add_subparsers())
+    add_parser(parser.add_subparsers(prog="kobs"))
     try:
         namespace = parser.parse_args(["run", *args])
     except SystemExit as error:
@@ -142,6 +140,8 @@ def _size(text: str) -> int:
 
 
 def _percent(text: str) -> float:
+    from kobs import config
+
     try:
         return config.sampling_rate(text, "--sampling")
     except ConfigError:
@@ -149,6 +149,8 @@ def _percent(text: str) -> float:
 
 
 def _rates(text: str) -> list[str]:
+    from kobs import config
+
     try:
         config.category_rates(text, "--rate")
     except ConfigError as error:
@@ -157,6 +159,8 @@ def _rates(text: str) -> list[str]:
 
 
 def _hidden(text: str) -> str:
+    from kobs import hiding
+
     try:
         hiding.parse([text], "--hide")
     except ConfigError as error:
@@ -169,10 +173,10 @@ def _hidden(text: str) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        from kobs_instrumentation import others, registry
+        from kobs_instrumentation import others, subsystems
 
-        watches = others.find(registry.SUBSYSTEMS)
-        chosen = registry.choose(args.only, args.exclude, watches)
+        watches = others.find(subsystems.SUBSYSTEMS)
+        chosen = subsystems.choose(args.only, args.exclude, watches)
         args.policy = _policy(args.policy, chosen)
         program = _program(args.program)
         session = _session(program, args.session)
@@ -238,10 +242,14 @@ def _program(words: list[str]) -> Program:
     if first == "-m":
         return Program([sys.executable, "-m", *rest], rest[0])
     if first == "--":
+        import shutil
+
         if shutil.which(rest[0]) is None and not os.path.exists(rest[0]):
             raise _WrongUse(f"{rest[0]}: command not found", NOT_FOUND)
         return Program(rest, os.path.basename(rest[0]))
     if not os.path.exists(first):
+        import shutil
+
         hint = f"; to run a command: kobs run -- {first}" if shutil.which(first) else ""
         raise _WrongUse(f"{first}: no such file{hint}", NOT_FOUND)
     name = os.path.basename(os.path.abspath(first)).removesuffix(".py")
@@ -269,6 +277,8 @@ def _session(program: Program, folder: str | None) -> "Session":
     try:
         os.rename(made.path, folder)  # an empty folder may be there already
     except OSError as error:
+        import shutil
+
         shutil.rmtree(made.path, ignore_errors=True)
         what = "is there already and not empty; give a new folder"
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -348,7 +358,11 @@ def _note_unobserved(program: Program, pid: int, session: "Session") -> None:
     """A program that will not record itself is listed in the session."""
     from kobs_instrumentation import propagate
 
-    executable = shutil.which(program.argv[0]) or program.argv[0]
+    executable = program.argv[0]
+    if executable != sys.executable:
+        import shutil
+
+        executable = shutil.which(executable) or executable
     reason = propagate.why_unobserved(executable, [os.fsencode(word) for word in program.argv])
     if reason:
         session.add_unobserved(pid, program.argv, reason)

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,35 @@ def test_plugins_by_entry_point_and_one_that_is_broken(tmp_path: Path) -> None:
     done = run(PROGRAM.replace("{EXPECTED}", "{'good': 1}"), tmp_path)
     assert done.stdout.strip() == "True", done.stderr
     assert "the plug-in 'bad' (bad_plugin) could not be loaded and is left out" in done.stderr
+
+
+def test_a_plugin_in_an_archive(tmp_path: Path) -> None:
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(
+            "zipped_plugin.py",
+            "from kobs.hooks import hook\n@hook\ndef kobs_detectors(): return {'zipped': 1}\n",
+        )
+        file.writestr("plugins-1.dist-info/METADATA", "Name: plugins\nVersion: 1\n")
+        file.writestr("plugins-1.dist-info/entry_points.txt", "[kobs]\nz = zipped_plugin\n")
+    done = run(PROGRAM.replace("{EXPECTED}", "{'zipped': 1}"), archive)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_a_plugin_that_another_finder_knows(tmp_path: Path) -> None:
+    (tmp_path / "found_plugin.py").write_text(
+        "from kobs.hooks import hook\n@hook\ndef kobs_detectors(): return {'found': 1}\n"
+    )
+    finder = """
+import importlib.metadata
+class Found(importlib.metadata.Distribution):
+    def read_text(self, name):
+        return {"METADATA": "Name: p", "entry_points.txt": "[kobs]\\nf = found_plugin"}.get(name)
+    def locate_file(self, path): raise NotImplementedError
+class Finder(importlib.metadata.DistributionFinder):
+    def find_spec(self, *_): return None
+    def find_distributions(self, context): yield Found()
+sys.meta_path.append(Finder())
+"""
+    done = run(finder + PROGRAM.replace("{EXPECTED}", "{'found': 1}"), tmp_path)
+    assert done.stdout.strip() == "True", done.stderr

@@ -286,7 +286,8 @@ class Hooked:
         self._hook.remove()
 
 
-_OWN = frozenset(("kobs", "kobs_instrumentation", "kobs_pytest"))
+_NOT_THEIRS = sys.stdlib_module_names | {"kobs", "kobs_instrumentation", "kobs_pytest"}
+"""Packages that are no program's own."""
 
 
 def _name_of(thing: Any) -> str:
@@ -471,7 +472,7 @@ class Patcher:
         for module_name, module in list(sys.modules.items()):
             package = module_name.partition(".")[0]
             names = getattr(module, "__dict__", None)
-            if type(names) is not dict or package in sys.stdlib_module_names | _OWN:
+            if type(names) is not dict or package in _NOT_THEIRS:
                 continue
             for name, value in list(names.items()):
                 site = originals.get(id(value))
