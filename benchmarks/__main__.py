@@ -1,6 +1,7 @@
 """Measure everything in one run, print the tables, write JSON: `python -m benchmarks`."""
 
 import argparse
+import compileall
 import json
 import os
 import subprocess
@@ -48,6 +49,7 @@ def main() -> None:
 
 def run(*, quick: bool, peers: bool, only: list[str] | None) -> dict[str, Any]:
     """Measure; the result as `results.collect` gives it."""
+    compile_sources()
     described = machine.describe()
     cores = available()
     series = Series()
@@ -87,6 +89,13 @@ def run(*, quick: bool, peers: bool, only: list[str] | None) -> dict[str, Any]:
         rivals=lost,
         rounds=rounds,
     )
+
+
+def compile_sources() -> None:
+    """Have byte code for what is measured, as after an installation (pip compiles the peers):
+    whole programs would compile kobs anew each time where `PYTHONDONTWRITEBYTECODE` is set."""
+    for package in ("kobs", "kobs_pytest", "instrumentation", "benchmarks"):
+        compileall.compile_dir(ROOT / package, quiet=1)
 
 
 def available() -> dict[str, tuple[str, ...]]:
