@@ -9,6 +9,8 @@ FUZZ_SECONDS ?= 60
 TEST_PYTHONS ?= 3.11 3.12 3.13
 BENCH ?= build/benchmarks/result.json
 CORE := setup.py $(wildcard kobs/_core/src/*)
+# As an installation does, that is not editable. Not every environment lets imports do it.
+COMPILE = $(BIN)/python -m compileall -q kobs kobs_pytest instrumentation
 SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
@@ -90,12 +92,14 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs, rich and pytest into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cli,pytest]'
+	@$(COMPILE)
 	@$(SAY_CORE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "installing kobs and its development tools into $(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@$(COMPILE)
 	@$(SAY_CORE)
 	@touch $@ $(VENV)/.demo
 
