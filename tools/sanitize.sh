@@ -2,9 +2,9 @@
 # The C core under sanitizers: the protocol, and scans of a ring meanwhile, alone under ThreadSanitizer
 # and under AddressSanitizer with UndefinedBehaviorSanitizer, then the whole extension under the latter
 # two, with the tests of the contract (rings, readers, observed callables, twins), of spans, emissions
-# and damaged recordings, and the stress tests, whose programs are under them too; last the tests of
-# queries with Python's own checks of its allocators, which tell memory that goes back to another one
-# than it came from.
+# and damaged recordings, of hooks and watches, and the stress tests, whose programs are under them
+# too; last the tests of queries with Python's own checks of its allocators, which tell memory that
+# goes back to another one than it came from.
 #
 #     tools/sanitize.sh [native|extension]...      (both)
 #
@@ -15,7 +15,8 @@ core=kobs/_core/src
 out=$PWD/build/sanitize
 seconds=${STRESS_S:-2}
 tests=(tests/contract tests/stress tests/unit/test_tracing_spans.py tests/unit/test_observe_emits.py
-    tests/unit/test_fuzz.py)
+    tests/unit/test_fuzz.py tests/instrumentation/test_hooks.py tests/instrumentation/test_watch_*.py
+    tests/instrumentation/test_cause_boundaries.py)
 of_queries=(tests/contract/test_allocators.py tests/contract/test_twin_scan.py tests/unit/test_query*.py)
 [ -z "${SANITIZE_TESTS:-}" ] || read -ra tests <<<"$SANITIZE_TESTS"
 cc=${CC:-gcc}
