@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Iterator
@@ -124,8 +125,119 @@ def test_the_end_of_a_task_belongs_to_the_task_s_chain(collector: kobs.Collector
         await asyncio.sleep(0)
 
     asyncio.run(work())
-    end = of(collector, ContextSwitch)[1]
+    created, awaits, end = of(collector, ContextSwitch)[:3]
+    assert (created.payload.reason, created.causality_id) == ("task created", 0)
+    assert (awaits.payload.reason, awaits.causality_id) == ("task awaits", 11)
     assert (end.payload.reason, end.causality_id) == ("task done", 11)
+
+
+class TestStepsOfTasks:
+    """How long each waited to run, and why it ended."""
+
+    def test_each_is_told(self, collector: kobs.Collector) -> None:
+        async def work() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        async def main() -> None:
+            await asyncio.gather(work())
+
+        asyncio.run(main())
+        told = reasons(collector)
+        (number,) = [to for _, to, reason in told if reason == "task created"][1:2]
+        assert [reason for of_task, _, reason in told if of_task == number] == [
+            *["task awaits"] * 3,
+            "task done",
+        ]
+        steps = [event for event in told if event[2] != "task created"]
+        assert len(of(collector, SchedulerLatency)) == len(steps)
+
+    @pytest.mark.parametrize("ready", ["another step", "another thread"])
+    def test_a_latency_is_from_when_it_could_run(
+        self, collector: kobs.Collector, ready: str
+    ) -> None:
+        held_ms = 30.0
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+
+            def set_result() -> None:
+                future.set_result(None)
+                time.sleep(held_ms / 1e3)  # the waiting task could run, and does not get to
+
+            if ready == "another step":
+                loop.call_soon(set_result)
+            else:
+                threading.Timer(0.001, lambda: loop.call_soon_threadsafe(set_result)).start()
+            await future
+
+        asyncio.run(main())
+        longest = max(event.payload.wake_to_run_us for event in of(collector, SchedulerLatency))
+        assert held_ms * 1e3 <= longest < 10e6
+
+    def test_what_a_step_waited_for_is_no_latency(self, collector: kobs.Collector) -> None:
+        async def main() -> None:
+            await asyncio.sleep(0.2)
+
+        asyncio.run(main())
+        assert of(collector, SchedulerLatency)
+        assert all(e.payload.wake_to_run_us < 0.2e6 for e in of(collector, SchedulerLatency))
+
+    def test_a_callback_that_is_bound_to_a_task_is_no_step(self, collector: kobs.Collector) -> None:
+        async def work() -> None:
+            await asyncio.sleep(60)
+
+        async def main() -> None:
+            task = asyncio.create_task(work())
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(task.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        told = reasons(collector)
+        (number,) = [to for _, to, reason in told if reason == "task created"][1:2]
+        assert [reason for of_task, _, reason in told if of_task == number] == [
+            "task awaits",
+            "task cancelled",
+        ]
+
+    def test_of_tasks_in_python_too(self, collector: kobs.Collector) -> None:
+        made = asyncio.tasks._PyTask  # type: ignore[attr-defined]
+
+        async def work() -> None:
+            await asyncio.sleep(0)
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(lambda loop, coro, **more: made(coro, loop=loop, **more))
+            await loop.create_task(work())
+
+        asyncio.run(main())
+        told = reasons(collector)
+        (number,) = [to for _, to, reason in told if reason == "task created"][1:2]
+        assert [reason for of_task, _, reason in told if of_task == number] == [
+            "task awaits",
+            "task done",
+        ]
+
+    def test_of_a_flood_some_are_told_and_the_others_counted(self) -> None:
+        steps = 10 * scheduler.STEPS_A_SECOND
+
+        async def main() -> None:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+        with kobs.Collector(size=8192, adaptive=True) as collector:
+            undo = scheduler.install(lambda: collector)
+            asyncio.run(main())
+            undo()
+            told = of(collector, ContextSwitch, SchedulerLatency)
+            left_out = collector.stream_stats().events_sampled_out
+        assert left_out > steps
+        # "task created" of the two tasks, and the end of the first, are always told.
+        assert 2 * steps <= len(told) + left_out <= 2 * steps + 20
 
 
 class Clock:

@@ -409,18 +409,32 @@ class Patcher:
         *,
         tasks: dict[int, int],
         stall_ms: float,
-    ) -> None:
+        tell: Callable[[str, BaseException], None],
+    ) -> Any:
         """Patch the method of a class that runs a step of an event loop. With the C core `after`
-        is called only where a step took that long or ended one of `tasks`."""
+        is called only where a step took that long or ended one of `tasks`; what is told besides
+        has to be aimed: the `StepHook`, else None."""
+        original = vars(owner).get(name)
+        if hooking.native is None or not isinstance(original, FunctionType):
+            self.method(owner, name, before, after)
+            return None
+        live = [True]
+        stand_in = hooking.native.StepHook(
+            original=original, after=after, tasks=tasks, stall_ms=stall_ms, live=live,
+            where=f"{self.where}.{name}", tell=tell,
+        )  # fmt: skip
+        self._put(Site(original, stand_in, live), owner, name)
+        return stand_in
+
+    def wake(self, owner: type, name: str, before: Before, after: After) -> None:
+        """Patch the method of a class that makes a step of an event loop ready to run. With the C
+        core the hooks of `step` know of it by themselves, and these are not called."""
         original = vars(owner).get(name)
         if hooking.native is None or not isinstance(original, FunctionType):
             self.method(owner, name, before, after)
             return
         live = [True]
-        stand_in = hooking.native.StepHook(
-            original=original, after=after, tasks=tasks, stall_ms=stall_ms, live=live,
-            where=f"{self.where}.{name}", tell=_tell,
-        )  # fmt: skip
+        stand_in = hooking.native.WakeHook(original=original, live=live)
         self._put(Site(original, stand_in, live), owner, name)
 
     def _put(self, site: Site, owner: Any, name: str) -> None:

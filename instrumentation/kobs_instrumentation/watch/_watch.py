@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kobs import inside
 from kobs.context import cause
-from kobs.errors import KobsError
+from kobs.errors import ClosedError, KobsError
 from kobs.muted import muted
 from kobs_instrumentation.watch import _patch
 from kobs_instrumentation.watch._patch import Patcher
@@ -192,6 +192,41 @@ class Watch:
             if events:
                 self._get = get
                 break
+
+
+class AimedWatch(Watch):
+    """A watch with hooks in C that record by themselves: they are told where to, whenever that
+    changes."""
+
+    _told_of_global = False
+
+    def aim(self) -> None:
+        """Tell the hooks where events go now."""
+        raise NotImplementedError
+
+    def aim_failed(self, where: str, error: BaseException) -> None:
+        """An error in such a hook. A collector that is closed is none."""
+        if isinstance(error, ClosedError):
+            self.aim()
+        else:
+            _patch.on_error(where, error)
+
+    def _choose(self) -> None:
+        super()._choose()
+        if not self._told_of_global:
+            from kobs.collector import watch_global_collector
+
+            self._told_of_global = True
+            watch_global_collector(lambda _: self.aim())
+        self.aim()
+
+
+def first_in_second(window: list[int], now_ns: int, most: int) -> bool:
+    """Whether this is one of the first `most` in its second; `window`: since when, how many."""
+    if now_ns - window[0] >= 1_000_000_000:
+        window[:] = now_ns, 0
+    window[1] += 1
+    return window[1] <= most
 
 
 def words_of(call: inside.Inside) -> dict[str, Any]:

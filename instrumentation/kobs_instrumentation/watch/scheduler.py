@@ -2,7 +2,8 @@
 
 A new thread and a work item of an executor run with the cause and origin of who started or
 submitted them. asyncio carries both by itself (they are context variables); its tasks are told at
-their beginning and end, a step of the loop that takes long as `LoopStalled`.
+their beginning and end, with each step how long it waited to run and that it awaits again, and a
+step of the loop that takes long as `LoopStalled`.
 
 In `ContextSwitch` the numbers of asyncio tasks stand for pids: they count from 1 in a process, 0
 is no task.
@@ -16,18 +17,33 @@ from contextvars import Context
 from functools import partial
 from time import monotonic_ns
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kobs._core import hooking
 from kobs.context import Cause, cause, origin
+from kobs.levels import Category
 from kobs.payloads import ContextSwitch, LoopStalled, SchedulerLatency
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch import _arguments
 from kobs_instrumentation.watch._patch import STAND_IN, Call, Patcher
-from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+from kobs_instrumentation.watch._watch import (
+    AimedWatch,
+    GetCollector,
+    Undo,
+    first_in_second,
+)
+
+if TYPE_CHECKING:
+    from kobs.schema import PayloadType
 
 STALL_MS = 100.0
 """How long one step of an event loop may take."""
+
+LATE_MS = 1.0
+"""From here on a step that waited to run is told however many there are."""
+
+STEPS_A_SECOND = 100
+"""Where sampling is adaptive, so many steps a second are told of those that were not late."""
 
 UNREACHABLE = ("_thread.start_new_thread, imported by name before the watch",)
 """What this watch cannot see with the Python core."""
@@ -205,19 +221,75 @@ def _current(loop: Any) -> int:
     return _tasks.get(id(current_task(loop)), 0) if loop.is_running() else 0
 
 
+_ready: dict[int, tuple[int, int]] = {}
+"""By identity of the handle: (that of its callback, since when it could run). Neither is held: what
+has the address of another has not its callback. The C core's twin is `hook_wake.c`."""
+_told = [0, 0]
+
+
+def _before_wake(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`_call_soon(loop, callback, args, context)`."""
+    return id(args[1]) if len(args) > 1 else None
+
+
+def _after_wake(callback: int, handle: Any) -> None:
+    _remember(_ready, id(handle), (callback, monotonic_ns()))
+
+
 def _before_step(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     handle = args[0]
-    return handle, handle._callback, monotonic_ns()
+    callback, began = handle._callback, monotonic_ns()
+    ready = _ready.pop(id(handle), None)
+    since = ready[1] if ready is not None and ready[0] == id(callback) else 0
+    return handle, callback, began, _begin_step(handle, callback, began, since)
 
 
-def _after_step(state: tuple[Any, Any, int], _: Any) -> None:
-    handle, callback, began = state
+def _begin_step(handle: Any, callback: Any, began: int, since: int) -> int:
+    """The step of a task begins: its number, if the step is to be told, else 0. The C core's twin
+    is `hook_step.c`."""
+    task = _arguments.bound_to(callback) if _goes_on(callback) else None
+    number = _tasks.get(id(task), 0)
+    collector = _watch.collector()
+    if not number or collector is None or collector.closed:
+        return 0
+    late = since and began - since >= LATE_MS * 1e6
+    if collector.gate.adaptive and not late and not first_in_second(_told, began, STEPS_A_SECOND):
+        for _ in range(2 if since else 1):
+            collector.ring.leave_out("sampled_out", Category.SCHEDULER)
+        return 0
+    if since:
+        _emit_in(handle, SchedulerLatency, (began - since) / 1e3)
+    return number
+
+
+def _goes_on(callback: Any) -> bool:
+    """A callback that goes on with a task, as a task of either make schedules it; others may be
+    bound to one too."""
+    kind = type(callback)
+    if kind is BuiltinFunctionType:
+        return bool(callback.__name__ == "task_wakeup")
+    if kind is MethodType:
+        function = callback.__func__
+        return type(function) is FunctionType and function.__name__ in ("__step", "__wakeup")
+    return kind.__name__ == "TaskStepMethWrapper"
+
+
+def _emit_in(handle: Any, cls: "type[PayloadType]", *fields: Any) -> None:
+    """Record an event in the context of a step."""
+    handle._context.run(_watch.emit, cls, *fields)
+
+
+def _after_step(state: tuple[Any, ...], _: Any) -> None:
+    """`state` has no number with the C core, which has told of the switch itself."""
+    handle, callback, began, number = (*state, 0)[:4]
     milliseconds = (monotonic_ns() - began) / 1e6
     task = _arguments.bound_to(callback)
     if milliseconds >= STALL_MS:
-        handle._context.run(_watch.emit, LoopStalled, milliseconds, _where(callback, task))
+        _emit_in(handle, LoopStalled, milliseconds, _where(callback, task))
     if task is not None and id(task) in _tasks and task.done():
         handle._context.run(_tell_end, task)
+    elif number:
+        _emit_in(handle, ContextSwitch, number, 0, "task awaits")
 
 
 def _tell_end(task: Any) -> None:
@@ -317,14 +389,18 @@ def _patch(patcher: Patcher) -> None:
 
     def loop(module: Any) -> None:
         patcher.method(module.BaseEventLoop, "create_task", _before_create_task, _after_create_task)
+        patcher.wake(module.BaseEventLoop, "_call_soon", _before_wake, _after_wake)
 
     def helpers(module: Any) -> None:
         patcher.method(module, "extract_stack", _before_extract_stack, _after_extract_stack)
 
     def handle(module: Any) -> None:
-        patcher.step(
-            module.Handle, "_run", _before_step, _after_step, tasks=_tasks, stall_ms=STALL_MS
-        )
+        _watch.step = patcher.step(
+            module.Handle, "_run", _before_step, _after_step, tasks=_tasks, stall_ms=STALL_MS,
+            tell=_watch.aim_failed,
+        )  # fmt: skip
+        _watch.aim()
+        patcher.on_undo(_watch.leave_steps)
         names = ("_asyncio", "asyncio.events", "asyncio")
         patcher.builtin(tuple((name, "_set_running_loop") for name in names), _before_running)
 
@@ -336,7 +412,27 @@ def _patch(patcher: Patcher) -> None:
     patcher.when_imported("gevent.monkey", _gevent)
 
 
-_watch = Watch("scheduler", _patch)
+class _SchedulerWatch(AimedWatch):
+    step: Any = None
+    """The `StepHook` of asyncio's handles, where there is one."""
+
+    def leave_steps(self) -> None:
+        """Asyncio's handles are as they were."""
+        self.step = None
+
+    def aim(self) -> None:
+        if self.step is None:
+            return
+        collector = self.collector()
+        aim = hooking.native.StepHook.aim
+        if collector is None or collector.closed:
+            aim(self.step, None, None, False)
+        else:
+            emitters = collector.emitter(SchedulerLatency), collector.emitter(ContextSwitch)
+            aim(self.step, *emitters, collector.gate.adaptive)
+
+
+_watch = _SchedulerWatch("scheduler", _patch)
 
 
 def install(get_collector: GetCollector, *, events: bool = True) -> Undo:

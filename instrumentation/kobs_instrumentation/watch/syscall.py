@@ -14,15 +14,13 @@ from time import monotonic_ns
 from types import FrameType
 from typing import Any, NamedTuple
 
-import kobs.collector
 from kobs._core import hooking
 from kobs.context import cause
-from kobs.errors import ClosedError
 from kobs.levels import Category, Severity, SyscallResult
 from kobs.payloads import SyscallEnter, SyscallExit, SyscallSlow
 from kobs_instrumentation.watch import _own, _patch
 from kobs_instrumentation.watch._patch import Patcher
-from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
+from kobs_instrumentation.watch._watch import AimedWatch, GetCollector, Undo, first_in_second
 
 SLOW_MS = 100.0
 """From how long on a system call counts as slow."""
@@ -137,7 +135,7 @@ class _Timed:
             return
         else:
             number = 0
-        warn = number not in EXPECTED and _first(self._warnings, ended, WARNINGS_A_SECOND)
+        warn = number not in EXPECTED and first_in_second(self._warnings, ended, WARNINGS_A_SECOND)
         header = {"severity": Severity.WARN} if warn else {}
         self._tell(began, ended, entered, SyscallResult.ERROR, number, header)
 
@@ -161,7 +159,7 @@ class _Timed:
     def _is_recorded(self, window: list[int], now: int) -> bool:
         ambient = cause.get()
         in_chain = ambient is not None and ambient.causality_id != 0
-        return _first(window, now, SHORTS_A_SECOND) or in_chain
+        return first_in_second(window, now, SHORTS_A_SECOND) or in_chain
 
 
 def _by_interpreter() -> bool:
@@ -172,30 +170,12 @@ def _by_interpreter() -> bool:
     return _own.is_interpreter(frame)
 
 
-def _first(window: list[int], now: int, most: int) -> bool:
-    """Whether this is one of the first `most` in its second; `window`: since when, how many."""
-    if now - window[0] >= 1_000_000_000:
-        window[:] = now, 0
-    window[1] += 1
-    return window[1] <= most
-
-
-class _SyscallWatch(Watch):
-    """Hooks that record by themselves are told where to, whenever that changes."""
-
+class _SyscallWatch(AimedWatch):
     def __init__(self) -> None:
-        super().__init__("syscall", self._put)
         self.timed: list[tuple[Function, Any]] = []
-        self._told_of_global = False
+        super().__init__("syscall", self._put)
 
-    def _choose(self) -> None:
-        super()._choose()
-        if not self._told_of_global:
-            self._told_of_global = True
-            kobs.collector.watch_global_collector(lambda _: self._aim())
-        self._aim()
-
-    def _aim(self) -> None:
+    def aim(self) -> None:
         for function, hook in self.timed:
             self._aim_one(function, hook)
 
@@ -213,13 +193,6 @@ class _SyscallWatch(Watch):
             SHORT_US if collector.gate.adaptive else 0.0,
             SLOW_MS,
         )
-
-    def _failed(self, where: str, error: BaseException) -> None:
-        """An error in a hook. A collector that is closed is none."""
-        if isinstance(error, ClosedError):
-            self._aim()
-        else:
-            _patch.on_error(where, error)
 
     def _put(self, patcher: Patcher) -> None:
         self.timed.clear()
@@ -277,7 +250,7 @@ class _SyscallWatch(Watch):
         return hooking.native.TimedHook(
             name=function.name, where=f"syscall.{function.name}", expected=EXPECTED,
             succeeded=SyscallResult.SUCCESS, erred=SyscallResult.ERROR,
-            counts_bytes=function.counts_bytes, tell=self._failed,
+            counts_bytes=function.counts_bytes, tell=self.aim_failed,
         )  # fmt: skip
 
     def _hooked(self, patcher: Patcher, function: Function, hook: Any, found: Any) -> bool:

@@ -295,6 +295,7 @@ int kobs_add_decider_type(PyObject *module);
 
 int kobs_add_hook_types(PyObject *module);
 int kobs_add_step_type(PyObject *module); /* hook_step.c */
+int kobs_add_wake_type(PyObject *module); /* hook_wake.c */
 
 /* -- What a new thread runs (carried.c) ------------------------------------------------------- */
 

@@ -61,6 +61,24 @@ typedef struct {
     PyTypeObject *defining;
 } hook_call;
 
+/* A second, and how often something happened in it. */
+typedef struct {
+    _Atomic uint64_t since_ns, count;
+} kobs_second;
+
+/* Whether this is one of the first `most` in its second. */
+static inline bool
+kobs_first_of(kobs_second *second, uint64_t now, uint64_t most)
+{
+    if (now - atomic_load_explicit(&second->since_ns, memory_order_relaxed) >= 1000000000u) {
+        atomic_store_explicit(&second->since_ns, now, memory_order_relaxed);
+        atomic_store_explicit(&second->count, 1, memory_order_relaxed);
+        return true;
+    }
+    return atomic_load_explicit(&second->count, memory_order_relaxed) < most
+           && atomic_fetch_add_explicit(&second->count, 1, memory_order_relaxed) < most;
+}
+
 typedef struct hook_object {
     PyObject_HEAD
     bool timed, shield, counts_bytes;
@@ -78,9 +96,7 @@ typedef struct hook_object {
     uint64_t slow_ns;
     PyObject *threshold_ms;
     _Atomic uint64_t calls, unrecorded, bytes;
-    struct {
-        _Atomic uint64_t since_ns, count; /* in the second since then */
-    } warnings, shorts;
+    kobs_second warnings, shorts;
 } hook_object;
 
 /* This thread is inside kobs: what it does is not recorded. */
@@ -148,7 +164,15 @@ typedef enum { NO_TRAFFIC = -1, TRAFFIC_SENT, TRAFFIC_RECEIVED } kobs_traffic_wa
 
 void kobs_traffic_count(const hook_call *, PyObject *result, kobs_traffic_way);
 
+/* -- hook_wake.c: when steps of event loops became ready to run */
+
+/* When it was, 0 where that is not known; forgotten then. */
+uint64_t kobs_wake_take(const PyObject *handle, const PyObject *callback);
+
 /* -- hook_timed.c */
+
+/* Count an event that this emitter would have recorded, and was not asked to. */
+void kobs_count_left_out(const emitter_object *);
 
 PyObject *kobs_hook_timed(hook_object *, hook_object *const *inner, unsigned count,
                           const hook_call *);

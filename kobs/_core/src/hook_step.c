@@ -1,9 +1,16 @@
-/* `StepHook`: stands in for the method of asyncio's `Handle` that runs a step of the loop, and goes
- * to Python only for a step that took long or ended its task. It adds no frame. The Python twin is
- * a stand-in of `_patch` with the hooks of the watch `scheduler`. */
+/* `StepHook`: stands in for the method of asyncio's `Handle` that runs a step of the loop. It tells
+ * how long a task waited to run and that it awaits again, and goes to Python only for a step that
+ * took long or ended its task. It adds no frame. The Python twin is a stand-in of `_patch` with the
+ * hooks of the watch `scheduler`. */
 
+#include "emitter.h"
 #include "hook.h"
 #include "stand_in.h"
+
+enum {
+    STEPS_A_SECOND = 100, /* are told of those that began soon, where only some are to be */
+    LATE_NS = 1000000,
+};
 
 typedef struct {
     kobs_stand_in head;   /* for a function of one argument, the handle */
@@ -11,9 +18,20 @@ typedef struct {
     PyObject *tasks;      /* dict: identities of the tasks that have not ended */
     PyObject *live;       /* list: empty once nobody watches */
     PyObject *where, *tell;
-    PyObject *callback_name, *self_name, *done_name;
+    PyObject *callback_name, *context_name, *self_name, *done_name;
+    PyObject *awaits, *zero; /* fields of a switch */
     uint64_t stall_ns;
+    emitter_object *latency, *switched; /* NULL: nobody wants such events */
+    bool some;                          /* of the steps are to be told, not all */
+    kobs_second told;
 } step_object;
+
+/* One step. */
+typedef struct {
+    PyObject *handle, *callback;
+    uint64_t ready, began; /* when; 0: not known */
+    PyObject *number;      /* of its task, where the step is to be told; else NULL */
+} step;
 
 /* What a callback is bound to, borrowed or in `held`; NULL where it is to nothing, or of a kind that
  * the program made: no code of the program is run. */
@@ -37,85 +55,248 @@ bound_to(step_object *self, PyObject *callback, PyObject **held)
     return *held;
 }
 
+/* The number of the task that a callback is bound to, borrowed; NULL where it is to none that is
+ * known, perhaps with an exception set. */
+static PyObject *
+task_number(step_object *self, PyObject *callback, PyObject **task)
+{
+    PyObject *held, *found = bound_to(self, callback, &held), *number = NULL;
+
+    if (found == NULL) {
+        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();
+        }
+        return NULL;
+    }
+    PyObject *key = PyLong_FromVoidPtr(found);
+    if (key != NULL) {
+        number = PyDict_GetItemWithError(self->tasks, key);
+        Py_DECREF(key);
+    }
+    if (task != NULL) {
+        *task = Py_NewRef(found);
+    }
+    Py_XDECREF(held);
+    return number;
+}
+
 /* Whether the step was the last of a task that is known; -1 with an exception set. */
 static int
 ended_task(step_object *self, PyObject *callback)
 {
-    PyObject *held, *task = bound_to(self, callback, &held);
+    PyObject *task = NULL;
+    int ended = 0;
 
-    if (task == NULL) {
-        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            PyErr_Clear();
-        }
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    PyObject *key = PyLong_FromVoidPtr(task);
-    int ended = key == NULL ? -1 : PyDict_Contains(self->tasks, key);
-    Py_XDECREF(key);
-    if (ended > 0) {
+    if (task_number(self, callback, &task) != NULL) {
         PyObject *done = PyObject_CallMethodNoArgs(task, self->done_name);
         ended = done == NULL ? -1 : PyObject_IsTrue(done);
         Py_XDECREF(done);
     }
-    Py_XDECREF(held);
-    return ended;
+    Py_XDECREF(task);
+    return PyErr_Occurred() ? -1 : ended;
+}
+
+/* A callback that goes on with a task, as a task of either make schedules it; others may be bound to
+ * one too. */
+static bool
+goes_on(PyObject *callback)
+{
+    if (PyCFunction_CheckExact(callback)) {
+        return strcmp(((PyCFunctionObject *)callback)->m_ml->ml_name, "task_wakeup") == 0;
+    }
+    if (PyMethod_Check(callback)) {
+        PyObject *function = PyMethod_GET_FUNCTION(callback);
+        PyObject *name = PyFunction_Check(function) ? ((PyFunctionObject *)function)->func_name
+                                                    : NULL;
+        return name != NULL
+               && (PyUnicode_CompareWithASCIIString(name, "__step") == 0
+                   || PyUnicode_CompareWithASCIIString(name, "__wakeup") == 0);
+    }
+    return strcmp(Py_TYPE(callback)->tp_name, "TaskStepMethWrapper") == 0
+           || strcmp(Py_TYPE(callback)->tp_name, "_asyncio.TaskStepMethWrapper") == 0;
+}
+
+/* -- telling ------------------------------------------------------------------------------------ */
+
+/* Record an event in the context of the step. */
+static int
+emit_in(step_object *self, PyObject *handle, emitter_object **by, PyObject *const *fields)
+{
+    PyObject *context = PyObject_GetAttr(handle, self->context_name);
+    emitter_object *emitter;
+    kobs_given given = {0};
+    uint64_t event;
+    int64_t entry;
+    int done = 0;
+
+    KOBS_LOCK(self)
+    emitter = (emitter_object *)Py_XNewRef(*by);
+    KOBS_UNLOCK()
+    bool inside = context != NULL && PyContext_CheckExact(context) && PyContext_Enter(context) == 0;
+    if (!inside) { /* it is in use, or none */
+        PyErr_Clear();
+    }
+    if (emitter != NULL) {
+        done = kobs_emit(emitter, fields, &given, &event, &entry);
+    }
+    if (inside) {
+        PyObject *error = done < 0 ? kobs_hook_catch() : NULL;
+        done = PyContext_Exit(context) < 0 ? -1 : done;
+        if (error != NULL) {
+            kobs_hook_raise(error);
+        }
+    }
+    Py_XDECREF(emitter);
+    Py_XDECREF(context);
+    return done;
 }
 
 static int
-look(step_object *self, PyObject *handle, PyObject *callback, uint64_t began)
+tell_latency(step_object *self, const step *now)
 {
-    int tell = kobs_now() - began >= self->stall_ns ? 1 : ended_task(self, callback);
+    PyObject *microseconds = PyFloat_FromDouble((double)(now->began - now->ready) / 1e3);
+    int done = -1;
 
-    if (tell <= 0) {
-        return tell;
+    if (microseconds != NULL) {
+        done = emit_in(self, now->handle, &self->latency, &microseconds);
     }
-    PyObject *state = Py_BuildValue("(OOK)", handle, callback, (unsigned long long)began);
-    PyObject *done = state == NULL ? NULL : kobs_hook_run(self->after, state, Py_None);
-    Py_XDECREF(state);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    Py_XDECREF(microseconds);
+    return done;
+}
+
+static int
+tell_switch(step_object *self, const step *now)
+{
+    PyObject *fields[] = {now->number, self->zero, self->awaits};
+
+    return emit_in(self, now->handle, &self->switched, fields);
+}
+
+/* The step of a task begins: see whether it is to be told. */
+static int
+begin(step_object *self, step *now)
+{
+    bool late = now->ready != 0 && now->began - now->ready >= LATE_NS;
+    PyObject *number = goes_on(now->callback) ? task_number(self, now->callback, NULL) : NULL;
+
+    if (number == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (self->some && !late && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
+        if (now->ready != 0) {
+            kobs_count_left_out(self->latency);
+        }
+        kobs_count_left_out(self->switched);
+        return 0;
+    }
+    now->number = Py_NewRef(number);
+    return now->ready == 0 ? 0 : tell_latency(self, now);
+}
+
+static int
+end(step_object *self, const step *now)
+{
+    bool stalled = kobs_now() - now->began >= self->stall_ns;
+    int ended = ended_task(self, now->callback);
+
+    if (ended < 0) {
+        return -1;
+    }
+    if (stalled || ended) {
+        PyObject *state = Py_BuildValue("(OOK)", now->handle, now->callback,
+                                        (unsigned long long)now->began);
+        PyObject *done = state == NULL ? NULL : kobs_hook_run(self->after, state, Py_None);
+        Py_XDECREF(state);
+        Py_XDECREF(done);
+        if (done == NULL) {
+            return -1;
+        }
+    }
+    return now->number == NULL || ended ? 0 : tell_switch(self, now);
+}
+
+/* Do one of them; false for an interrupt. */
+static bool
+quietly(step_object *self, int done)
+{
+    return done >= 0 || kobs_hook_swallow(self->tell, self->where);
 }
 
 static PyObject *
 step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names)
 {
     step_object *self = (step_object *)called;
-    PyObject *callback = NULL;
+    step now = {0};
 
     if (!kobs_busy && PyList_GET_SIZE(self->live) > 0 && PyVectorcall_NARGS(count) > 0) {
-        callback = PyObject_GetAttr(args[0], self->callback_name);
-        if (callback == NULL && !kobs_hook_swallow(self->tell, self->where)) {
+        now.callback = PyObject_GetAttr(args[0], self->callback_name);
+        if (now.callback == NULL && !kobs_hook_swallow(self->tell, self->where)) {
             return NULL;
         }
     }
-    if (callback == NULL) {
+    if (now.callback == NULL) {
         return PyObject_Vectorcall(self->head.function, args, count, names);
     }
-    PyObject *handle = Py_NewRef(args[0]);
-    uint64_t began = kobs_now();
-    PyObject *result = PyObject_Vectorcall(self->head.function, args, count, names);
+    PyObject *result = NULL;
+    bool fine = true;
+    now.handle = Py_NewRef(args[0]);
+    now.ready = kobs_wake_take(now.handle, now.callback);
+    now.began = kobs_now();
+    if (self->latency != NULL) {
+        kobs_busy = true;
+        fine = quietly(self, begin(self, &now));
+        kobs_busy = false;
+    }
+    if (fine) {
+        result = PyObject_Vectorcall(self->head.function, args, count, names);
+    }
     if (result != NULL && !kobs_busy) {
         kobs_busy = true;
-        if (look(self, handle, callback, began) < 0
-            && !kobs_hook_swallow(self->tell, self->where)) {
-            Py_CLEAR(result); /* an interrupt */
+        if (!quietly(self, end(self, &now))) {
+            Py_CLEAR(result);
         }
         kobs_busy = false;
     }
-    Py_DECREF(callback);
-    Py_DECREF(handle);
+    Py_XDECREF(now.number);
+    Py_DECREF(now.callback);
+    Py_DECREF(now.handle);
     return result;
 }
 
-/* -- as the function that it stands in for ---------------------------------------------------- */
+PyDoc_STRVAR(aim_doc,
+             "aim(latency, switched, some)\n\n"
+             "Record steps of tasks by these emitters of `SchedulerLatency` and `ContextSwitch`; "
+             "None: not at all.\nWith `some`, of those that waited less than 1 ms a hundred a second "
+             "are recorded, the others counted.");
 
 static PyObject *
-step_getattr(step_object *self, PyObject *name)
+step_aim(step_object *self, PyObject *args)
 {
-    if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__reduce_ex__") == 0) {
-        return PyObject_GenericGetAttr((PyObject *)self, name);
+    core_state *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *given[2];
+    emitter_object **at[] = {&self->latency, &self->switched}, *before[2];
+    int some;
+
+    if (!PyArg_ParseTuple(args, "OOp:aim", &given[0], &given[1], &some)) {
+        return NULL;
     }
-    return PyObject_GetAttr(self->head.function, name);
+    for (int index = 0; index < 2; index++) {
+        if (given[index] != Py_None && !Py_IS_TYPE(given[index], state->emitter_type)) {
+            return PyErr_Format(PyExc_TypeError, "expected an Emitter or None, got %R",
+                                given[index]);
+        }
+    }
+    KOBS_LOCK(self)
+    for (int index = 0; index < 2; index++) {
+        before[index] = *at[index];
+        *at[index] = given[index] == Py_None ? NULL : (emitter_object *)Py_NewRef(given[index]);
+    }
+    self->some = some;
+    KOBS_UNLOCK()
+    for (int index = 0; index < 2; index++) {
+        Py_XDECREF(before[index]);
+    }
+    Py_RETURN_NONE;
 }
 
 /* -- the type ------------------------------------------------------------------------------------ */
@@ -148,7 +329,11 @@ step_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->callback_name = PyUnicode_InternFromString("_callback");
     self->self_name = PyUnicode_InternFromString("__self__");
     self->done_name = PyUnicode_InternFromString("done");
-    if (self->callback_name == NULL || self->self_name == NULL || self->done_name == NULL) {
+    self->context_name = PyUnicode_InternFromString("_context");
+    self->awaits = PyUnicode_InternFromString("task awaits");
+    self->zero = PyLong_FromLong(0);
+    if (self->callback_name == NULL || self->self_name == NULL || self->done_name == NULL
+        || self->context_name == NULL || self->awaits == NULL || self->zero == NULL) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -163,6 +348,8 @@ step_traverse(step_object *self, visitproc visit, void *arg)
     Py_VISIT(self->tasks);
     Py_VISIT(self->live);
     Py_VISIT(self->tell);
+    Py_VISIT(self->latency);
+    Py_VISIT(self->switched);
     return 0;
 }
 
@@ -174,6 +361,8 @@ step_clear(step_object *self)
     Py_CLEAR(self->tasks);
     Py_CLEAR(self->live);
     Py_CLEAR(self->tell);
+    Py_CLEAR(self->latency);
+    Py_CLEAR(self->switched);
     return 0;
 }
 
@@ -191,11 +380,15 @@ step_dealloc(step_object *self)
     Py_CLEAR(self->callback_name);
     Py_CLEAR(self->self_name);
     Py_CLEAR(self->done_name);
+    Py_CLEAR(self->context_name);
+    Py_CLEAR(self->awaits);
+    Py_CLEAR(self->zero);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
 
 static PyMethodDef step_methods[] = {
+    {"aim", (PyCFunction)step_aim, METH_VARARGS, aim_doc},
     {"__reduce_ex__", kobs_stand_in_reduce, METH_O, PyDoc_STR("By name.")},
     {NULL, NULL, 0, NULL},
 };
@@ -206,7 +399,7 @@ static PyType_Slot step_slots[] = {
     {Py_tp_traverse, step_traverse},
     {Py_tp_clear, step_clear},
     KOBS_STAND_IN_SLOTS,
-    {Py_tp_getattro, step_getattr},
+    {Py_tp_getattro, kobs_stand_in_getattro_hidden},
     {Py_tp_methods, step_methods},
     {0, NULL},
 };

@@ -6,14 +6,6 @@
 
 enum { WARNINGS_A_SECOND = 100, SHORTS_A_SECOND = 100 };
 
-/* Whether this is one of the first in its second. */
-#define FIRST_OF(which, now, most)                                                                 \
-    ((now) - atomic_load_explicit(&(which).since_ns, memory_order_relaxed) >= 1000000000u          \
-         ? (atomic_store_explicit(&(which).since_ns, now, memory_order_relaxed),                   \
-            atomic_store_explicit(&(which).count, 1, memory_order_relaxed), true)                  \
-         : atomic_load_explicit(&(which).count, memory_order_relaxed) < (most)                     \
-               && atomic_fetch_add_explicit(&(which).count, 1, memory_order_relaxed) < (most))
-
 /* What a call that raised was: its error number, 0 where there is none; -1 for what never was a
  * system call, since its arguments did not fit. */
 static int
@@ -70,7 +62,7 @@ static bool
 warns(hook_object *hook, PyObject *number, uint64_t now)
 {
     return PySet_Contains(hook->expected, number) == 0
-           && FIRST_OF(hook->warnings, now, WARNINGS_A_SECOND);
+           && kobs_first_of(&hook->warnings, now, WARNINGS_A_SECOND);
 }
 
 /* An emitter that may be exchanged meanwhile; NULL: nobody wants the event. */
@@ -178,18 +170,23 @@ count(_Atomic uint64_t *counter)
 #endif
 }
 
+void
+kobs_count_left_out(const emitter_object *emitter)
+{
+    if (emitter != NULL
+        && !atomic_load_explicit(&emitter->ring->ring.closed, memory_order_relaxed)) {
+        kobs_counters *counters = emitter->ring->ring.counters;
+        kobs_leave_out(&counters->sampled_out, counters->sampled_out_by_category,
+                       emitter->level >> 4);
+    }
+}
+
 /* Of a call that is not recorded. */
 static void
 count_unrecorded(hook_object *hook)
 {
-    emitter_object *exit = hook->exit;
-
     count(&hook->unrecorded);
-    if (exit != NULL && !atomic_load_explicit(&exit->ring->ring.closed, memory_order_relaxed)) {
-        kobs_counters *counters = exit->ring->ring.counters;
-        kobs_leave_out(&counters->sampled_out, counters->sampled_out_by_category,
-                       exit->level >> 4);
-    }
+    kobs_count_left_out(hook->exit);
 }
 
 /* The event; 0 where it was not recorded. -1 with an exception that is the program's. */
@@ -197,7 +194,8 @@ __attribute__((noinline)) static int
 told_enter(hook_object *hook, uint64_t now, uint64_t *event)
 {
     *event = 0;
-    if (hook->short_ns != 0 && !FIRST_OF(hook->shorts, now, SHORTS_A_SECOND) && !in_chain(hook)) {
+    if (hook->short_ns != 0 && !kobs_first_of(&hook->shorts, now, SHORTS_A_SECOND)
+        && !in_chain(hook)) {
         return 0;
     }
     kobs_busy = true;
@@ -253,7 +251,7 @@ kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
             count_bytes(hook, result);
         }
         if (took < hook->short_ns && entered == 0
-            && !FIRST_OF(hook->shorts, ended, SHORTS_A_SECOND) && !in_chain(hook)) {
+            && !kobs_first_of(&hook->shorts, ended, SHORTS_A_SECOND) && !in_chain(hook)) {
             count_unrecorded(hook);
             return result;
         }

@@ -23,6 +23,16 @@ kobs_stand_in_getattro(PyObject *self, PyObject *name)
     return kobs_stand_for(self, function_of(self), name);
 }
 
+/* For those that hide even `__wrapped__`. */
+PyObject *
+kobs_stand_in_getattro_hidden(PyObject *self, PyObject *name)
+{
+    if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__reduce_ex__") == 0) {
+        return PyObject_GenericGetAttr(self, name);
+    }
+    return PyObject_GetAttr(function_of(self), name);
+}
+
 int
 kobs_stand_in_setattro(PyObject *self, PyObject *name, PyObject *value)
 {

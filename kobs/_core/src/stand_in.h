@@ -17,6 +17,7 @@ typedef struct {
 PyObject *kobs_stand_in_bind(PyObject *self, PyObject *instance, PyObject *cls);
 /* What their own type has, `__wrapped__`, and the function's for everything else. */
 PyObject *kobs_stand_in_getattro(PyObject *self, PyObject *name);
+PyObject *kobs_stand_in_getattro_hidden(PyObject *self, PyObject *name); /* the function's only */
 int kobs_stand_in_setattro(PyObject *self, PyObject *name, PyObject *value);
 PyObject *kobs_stand_in_repr(PyObject *self);
 

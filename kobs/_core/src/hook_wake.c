@@ -1,0 +1,154 @@
+/* `WakeHook`: stands in for the method of asyncio's loops that makes a step ready to run, and
+ * remembers when: `StepHook` asks for it. The Python twin is in the watch `scheduler`. */
+
+#include "hook.h"
+#include "stand_in.h"
+
+enum { WAKES_LOG2 = 12 };
+
+/* Steps that have not begun, by handle. Neither is held: a handle that goes without having run may
+ * leave its address to another, which has another callback. A step that another takes the place of
+ * has no latency to tell. */
+static struct {
+    const void *handle, *callback;
+    uint64_t ready_ns;
+} wakes[1 << WAKES_LOG2];
+
+static inline size_t
+place_of(const PyObject *handle)
+{
+    return (size_t)(((uintptr_t)handle >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - WAKES_LOG2));
+}
+
+static void
+put(const PyObject *handle, const PyObject *callback)
+{
+    size_t place = place_of(handle);
+
+    kobs_hook_lock();
+    wakes[place].handle = handle;
+    wakes[place].callback = callback;
+    wakes[place].ready_ns = kobs_now();
+    kobs_hook_unlock();
+}
+
+uint64_t
+kobs_wake_take(const PyObject *handle, const PyObject *callback)
+{
+    size_t place = place_of(handle);
+    uint64_t ready = 0;
+
+    kobs_hook_lock();
+    if (wakes[place].handle == handle) {
+        ready = wakes[place].callback == callback ? wakes[place].ready_ns : 0;
+        wakes[place].handle = NULL;
+    }
+    kobs_hook_unlock();
+    return ready;
+}
+
+/* -- the stand-in -------------------------------------------------------------------------------- */
+
+typedef struct {
+    kobs_stand_in head; /* for `_call_soon(loop, callback, args, context) -> handle` */
+    PyObject *live;     /* list: empty once nobody watches */
+} wake_object;
+
+static PyObject *
+wake_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names)
+{
+    wake_object *self = (wake_object *)called;
+    PyObject *callback = PyVectorcall_NARGS(count) > 1 ? args[1] : NULL;
+    PyObject *handle = PyObject_Vectorcall(self->head.function, args, count, names);
+
+    if (handle != NULL && callback != NULL && !kobs_busy && PyList_GET_SIZE(self->live) > 0) {
+        put(handle, callback);
+    }
+    return handle;
+}
+
+static PyObject *
+wake_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"original", "live", NULL};
+    PyObject *original, *live;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!:WakeHook", names, &PyFunction_Type,
+                                     &original, &PyList_Type, &live)) {
+        return NULL;
+    }
+    if (!kobs_hook_prepare()) {
+        return PyErr_NoMemory();
+    }
+    wake_object *self = (wake_object *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->head.function = Py_NewRef(original);
+        self->head.vectorcall = wake_call;
+        self->live = Py_NewRef(live);
+    }
+    return (PyObject *)self;
+}
+
+static int
+wake_traverse(wake_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->head.function);
+    Py_VISIT(self->live);
+    return 0;
+}
+
+static int
+wake_clear(wake_object *self)
+{
+    Py_CLEAR(self->head.function);
+    Py_CLEAR(self->live);
+    return 0;
+}
+
+static void
+wake_dealloc(wake_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    if (self->head.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    wake_clear(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef wake_methods[] = {
+    {"__reduce_ex__", kobs_stand_in_reduce, METH_O, PyDoc_STR("By name.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot wake_slots[] = {
+    {Py_tp_new, wake_new},
+    {Py_tp_dealloc, wake_dealloc},
+    {Py_tp_traverse, wake_traverse},
+    {Py_tp_clear, wake_clear},
+    KOBS_STAND_IN_SLOTS,
+    {Py_tp_getattro, kobs_stand_in_getattro_hidden},
+    {Py_tp_methods, wake_methods},
+    {0, NULL},
+};
+
+static PyType_Spec wake_spec = {
+    .name = "kobs._core._native.WakeHook",
+    .basicsize = sizeof(wake_object),
+    .flags = KOBS_STAND_IN_FLAGS,
+    .slots = wake_slots,
+};
+
+int
+kobs_add_wake_type(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &wake_spec, NULL);
+    int done = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+
+    Py_XDECREF(type);
+    return done;
+}
