@@ -352,6 +352,8 @@ class FileSlow(PayloadType):
     """How long it took"""
     threshold_ms: F64
     """The threshold it passed"""
+    mount: Name = ""
+    """Where the file system that it lies on is mounted, empty if not known"""
 
 
 @_declare(62, Category.FILESYSTEM, stable=True)

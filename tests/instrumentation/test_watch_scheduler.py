@@ -3,7 +3,9 @@
 import _thread
 import asyncio
 import copy
+import hashlib
 import inspect
+import os
 import pickle
 import threading
 import time
@@ -18,7 +20,7 @@ from typing import Any
 import pytest
 
 import kobs
-from kobs import ContextSwitch, LoopStalled, SchedulerLatency
+from kobs import ContextSwitch, LoopStalled, MetricUpdate, SchedulerLatency
 from kobs._core import hooking
 from kobs.context import Cause, cause, origin
 from kobs_instrumentation.watch import _patch, scheduler
@@ -238,6 +240,25 @@ class TestStepsOfTasks:
         assert left_out > steps
         # "task created" of the two tasks, and the end of the first, are always told.
         assert 2 * steps <= len(told) + left_out <= 2 * steps + 20
+
+
+def test_how_often_the_system_took_the_processor_away_is_told_at_the_end() -> None:
+    """More threads than processors, which all compute and let go of the interpreter lock."""
+    count = 2 * (os.cpu_count() or 1)
+    text = b"x" * 50_000_000
+    with kobs.Collector(size=1024) as collector:
+        undo = scheduler.install(lambda: collector)
+        threads = [threading.Thread(target=hashlib.sha256, args=(text,)) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert of(collector, MetricUpdate) == []
+        undo()
+        (event,) = of(collector, MetricUpdate)
+    assert event.payload.name == "scheduler.preemptions"
+    assert event.payload.value >= 1
+    assert event.parent == 0
 
 
 class Clock:

@@ -148,6 +148,20 @@ def read(path: str) -> bytes:
         _close(descriptor)
 
 
+def read_whole(path: str) -> bytes:
+    """What a file of any size says; empty where it cannot be read."""
+    descriptor = _open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
+    if descriptor < 0:
+        return b""
+    try:
+        buffer, parts = _Buffer(), []
+        while (size := _read(descriptor, buffer, _BUFFER)) > 0:
+            parts.append(buffer.raw[:size])
+        return b"".join(parts)
+    finally:
+        _close(descriptor)
+
+
 def _upwards(top: str, path: str) -> Iterator[str]:
     """The folders of a cgroup and those above it, that have memory files. In a container the
     path may be the host's: then only the top is there."""

@@ -3,13 +3,15 @@
 A new thread and a work item of an executor run with the cause and origin of who started or
 submitted them. asyncio carries both by itself (they are context variables); its tasks are told at
 their beginning and end, with each step how long it waited to run and that it awaits again, and a
-step of the loop that takes long as `LoopStalled`.
+step of the loop that takes long as `LoopStalled`. How often the system took a processor away is
+told when the watch ends.
 
 In `ContextSwitch` the numbers of asyncio tasks stand for pids: they count from 1 in a process, 0
 is no task.
 """
 
 import os
+import resource
 import sys
 import threading
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from kobs._core import hooking
 from kobs.context import Cause, cause, origin
 from kobs.levels import Category
-from kobs.payloads import ContextSwitch, LoopStalled, SchedulerLatency
+from kobs.payloads import ContextSwitch, LoopStalled, MetricUpdate, SchedulerLatency
 from kobs_instrumentation import propagate
 from kobs_instrumentation.watch import _arguments
 from kobs_instrumentation.watch._patch import STAND_IN, Call, Patcher
@@ -368,8 +370,22 @@ def _gevent(module: Any) -> None:
 # -- where -----------------------------------------------------------------------------------
 
 
+def _preempted() -> int:
+    """How often this process has lost a processor before it gave it up."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _tell_preemptions(before: int) -> None:
+    """Tell how often that was while the watch was on."""
+    count = _preempted() - before
+    if count > 0:  # not in a forked child, which begins anew
+        header = {"causality_id": 0, "parent": 0, "span_id": 0}
+        _watch.emit(MetricUpdate, "scheduler.preemptions", float(count), **header)
+
+
 def _patch(patcher: Patcher) -> None:
     _unseen_loops.clear()
+    patcher.on_undo(partial(_tell_preemptions, _preempted()))
     patcher.method(threading.Thread, "start", _before_start, failed=_start_failed)
     patcher.method(threading.Thread, "_bootstrap_inner", _before_bootstrap)
 

@@ -1,15 +1,17 @@
 """Watches files: what is opened, changed and slow, through `open` and the functions of `os`.
 
 `builtins.open`, `io.open` and `_io.open` stay one object. Left out are the interpreter's own files
-(its library and byte code) and kobs's recordings.
+(its library and byte code) and kobs's recordings. Mounts are looked at when the watch begins, when
+an operation was slow, and when the watch ends.
 """
 
 import os
 from time import monotonic_ns
 from typing import Any
 
-from kobs.payloads import FileChanged, FileOpened, FileSlow
+from kobs.payloads import FileChanged, FileOpened, FileSlow, MountChanged
 from kobs_instrumentation.watch import _arguments, _own
+from kobs_instrumentation.watch._mounts import Mounts
 from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -35,13 +37,30 @@ def _text(path: Any) -> str:
 def _slow(operation: str, path: str, nanoseconds: int) -> None:
     milliseconds = nanoseconds / 1e6
     if milliseconds >= SLOW_MS:
+        _tell_mounts()
         fields = {
             "operation": operation,
             "path": path,
             "duration_ms": milliseconds,
             "threshold_ms": SLOW_MS,
+            "mount": _mounts.of(path) if _mounts is not None else "",
         }
         _watch.hold(FileSlow, fields, words=("path",))
+
+
+_mounts: Mounts | None = None
+
+
+def _look_at_mounts() -> None:
+    global _mounts
+    _mounts = Mounts()
+
+
+def _tell_mounts() -> None:
+    """Tell which mounts have changed since they were looked at."""
+    for change in _mounts.look() if _mounts is not None else ():
+        header = {"causality_id": 0, "parent": 0, "span_id": 0}  # whoever looks did not cause it
+        _watch.emit(MountChanged, *change, **header)
 
 
 def _changed(path: str, change: str) -> None:
@@ -160,6 +179,8 @@ _CHANGES = (
 
 
 def _patch(patcher: Patcher) -> None:
+    _look_at_mounts()
+    patcher.on_undo(_tell_mounts)
     patcher.builtin(
         (("_io", "open"), ("io", "open"), ("builtins", "open")), _before_open, _after_open
     )
