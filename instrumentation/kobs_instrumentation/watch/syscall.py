@@ -214,12 +214,12 @@ class _SyscallWatch(Watch):
             SLOW_MS,
         )
 
-    def _failed(self, where: str, error: BaseException) -> None:
-        """An error in a hook. A collector that is closed is none."""
+    def _failed(self, where: str, error: BaseException) -> bool:
+        """An error in a hook, as `_patch.tell` has it. A collector that is closed is none."""
         if isinstance(error, ClosedError):
             self._aim()
-        else:
-            _patch.on_error(where, error)
+            return False
+        return _patch.tell(where, error)
 
     def _put(self, patcher: Patcher) -> None:
         self.timed.clear()
