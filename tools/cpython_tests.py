@@ -23,7 +23,7 @@ MODULES = (
     "test_queue", "test_subprocess", "test_os", "test_io", "test_threading",
     "test_asyncio.test_tasks", "test_asyncio.test_queues", "test_shutil",
 )  # fmt: skip
-TIMEOUT_S = 300
+TIMEOUT_S = 1200
 EXTRA: tuple[str, ...] = ()
 """Further arguments of `python -m test`."""
 

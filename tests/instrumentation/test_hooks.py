@@ -758,7 +758,7 @@ def test_a_write_that_a_signal_cut_short_is_counted_before_its_handler_raises(
 
     end, start = pipe
     data = bytes(range(256)) * 1024  # more than a pipe holds
-    writer = open(start, "wb", buffering=len(data) + 1, closefd=False)
+    writer = io.BufferedWriter(io.FileIO(start, "w", closefd=False), len(data) + 1)
     writer.write(data)
     patcher.c_method(io.FileIO, "write", lambda *_: True, after)
     before = signal.signal(signal.SIGALRM, on_alarm)

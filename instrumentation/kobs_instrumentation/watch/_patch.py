@@ -195,10 +195,13 @@ def _handles_a_signal(frame: FrameType) -> bool:
         return False
     values, more = frame.f_locals, bool(code.co_flags & _VARARGS)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + more]
-    given = [values.get(name) for name in names]
-    if more and type(given[-1]) is tuple:
-        given += given.pop()
-    return any(value is caller for value in given)
+    for name in names:
+        value = values.get(name)
+        if value is caller:
+            return True
+        if more and name == names[-1] and type(value) is tuple:
+            return any(each is caller for each in value)
+    return False
 
 
 class Builtin:
