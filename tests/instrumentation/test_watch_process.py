@@ -57,6 +57,15 @@ def test_a_call_that_is_refused_is_refused_in_the_same_words(
     assert "exactly" not in watched  # the number of arguments is right
 
 
+@pytest.mark.parametrize("how", [{}, {"executable": "ls\0"}], ids=["word", "executable"])
+def test_a_null_in_a_name_is_refused_as_without(
+    collector: kobs.Collector, how: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match="embedded null"):
+        subprocess.run(["ls" if how else "/no\0ne"], **how)  # type: ignore[call-overload]
+    assert collector.losses().errors == 0
+
+
 class Word:
     """A path that counts how often it is asked."""
 

@@ -180,10 +180,11 @@ def _name(argv: list[bytes]) -> str:
 
 
 def _existing(candidates: Any) -> str:
-    for candidate in candidates:
-        if os.access(candidate, os.X_OK):
-            return os.fsdecode(candidate)
-    return os.fsdecode(candidates[-1]) if candidates else ""
+    paths = [_arguments.text(candidate) for candidate in candidates or ()]
+    for path in paths:
+        if "\0" not in path and os.access(path, os.X_OK):
+            return path
+    return paths[-1] if paths else ""
 
 
 def _before_posix_spawn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
