@@ -14,7 +14,7 @@ COMPILE = $(BIN)/python -m compileall -q kobs kobs_pytest instrumentation
 SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz native sanitize cpython-tests crash docs bench bench-quick bench-docs clean
+.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz native sanitize cpython-tests project-suites crash docs bench bench-quick bench-docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ sanitize: $(VENV)/.dev ## the C core under thread, address and undefined-behavio
 
 cpython-tests: $(VENV)/.dev ## CPython's own tests, bare and recorded, have to come out the same (MODULES="test_queue ...")
 	$(BIN)/python -m tools.cpython_tests $(MODULES)
+
+project-suites: $(VENV)/.dev ## the tests of well-known projects, bare and under `pytest --kobs`, have to come out the same (PROJECTS="pluggy ...")
+	$(BIN)/python -m tools.project_suites $(PROJECTS)
 
 crash: $(VENV)/.dev ## kill -9 at 1,000 random moments, with the C core
 	KOBS_KILLS=1000 $(BIN)/python -m pytest -s "tests/crash/test_kill.py::test_kills[c]"

@@ -25,6 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--no-kobs", action="store_true", help="capture nothing; skip tests that use 'kobs'"
     )
     group.addoption(
+        "--kobs-all",
+        action="store_true",
+        help="watch system calls and memory too, of which pytest itself makes many events",
+    )
+    group.addoption(
         "--kobs-size",
         metavar="N",
         help="events that the ring holds, a power of two (65536)",
@@ -41,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "without: a temporary one)",
     )
     parser.addini("kobs", "as --kobs", type="bool", default=False)
+    parser.addini("kobs_all", "as --kobs-all", type="bool", default=False)
     parser.addini("kobs_size", "as --kobs-size")
     parser.addini("kobs_sampling", "as --kobs-sampling")
 

@@ -30,8 +30,8 @@ TESTS_A_SMALL_RECORDING = 400
 
 
 UNASKED = ("syscall", "memory")
-"""Subsystems that are not watched in a test run: pytest itself makes some hundred system calls a
-test, and collects garbage when it likes."""
+"""Subsystems that are not watched in a test run unless `--kobs-all` asks for them: pytest itself
+makes some hundred system calls a test, and collects garbage when it likes."""
 
 
 class Recorder:
@@ -57,6 +57,8 @@ class Recorder:
         self.tag = f"{mint_id() & 0xFFFFFF:06x}{worker}"
         """Begins every origin that this process makes."""
         self._size, self._sampling = _options(config)
+        everything = config.getoption("kobs_all") or config.getini("kobs_all")
+        self._exclude = () if everything else UNASKED
         self.session: Session | None = None
         if given.get("kobs_session"):
             self.session = Session.open(given["kobs_session"])
@@ -166,7 +168,7 @@ class Recorder:
             self._registry, self._muting = registry, busy
         if self._registry is not None:
             self._registry.enable(
-                self._collector, exclude=UNASKED,
+                self._collector, exclude=self._exclude,
                 options={"sampling": self._sampling, "adaptive": False},
             )  # fmt: skip
 

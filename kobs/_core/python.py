@@ -41,6 +41,16 @@ name = "python"
 
 __all__ = ["PythonRing", "attach", "create", "name"]
 
+_interpreter, _first_thread, _next_thread = (
+    ctypes.pythonapi[function]  # not by attribute: those are shared with the program
+    for function in (
+        "PyInterpreterState_Get",
+        "PyInterpreterState_ThreadHead",
+        "PyThreadState_Next",
+    )
+)
+_interpreter.restype = _first_thread.restype = _next_thread.restype = ctypes.c_void_p
+
 COUNTED = LossCounts._fields[1:]
 """The causes of loss that are counted; `overwritten` follows from the heads."""
 
@@ -410,7 +420,7 @@ class PythonRing:
     def leave(self) -> None:
         if self.closed or os.getpid() != self._owner:
             return
-        if len(sys._current_frames()) == 1:
+        if _only_thread():
             self.close()  # Nobody is left to publish.
             return
         self._write_counts()
@@ -478,3 +488,10 @@ def _slot_schema() -> bytes:
         },
         separators=(",", ":"),
     ).encode()
+
+
+def _only_thread() -> bool:
+    """This interpreter has no other thread. `sys._current_frames` would make objects of the frames
+    of all interpreters, in the memory of this one: another cannot free them."""
+    first = _first_thread(ctypes.c_void_p(_interpreter()))
+    return not _next_thread(ctypes.c_void_p(first))

@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import textwrap
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType
 from typing import Any
@@ -667,3 +669,117 @@ def test_hooks_may_be_there_at_the_end() -> None:
 
 def test_hooks_may_be_there_at_the_end_in_daemon_threads() -> None:
     assert python(HEAD + DAEMONS) == ""
+
+
+HANDLERS: dict[str, Callable[..., None]] = {}
+
+
+def handler(function: Callable[..., None]) -> Callable[..., None]:
+    HANDLERS[function.__name__] = function
+    return function
+
+
+class Alarmed(Exception):
+    """What handlers of signals raise."""
+
+
+@handler
+def of_two_arguments(number: int, frame: Any) -> None:
+    raise Alarmed
+
+
+@handler
+def of_any(*_: Any) -> None:
+    raise Alarmed
+
+
+@handler
+def that_calls(number: int, frame: Any) -> None:
+    of_any()
+
+
+@pytest.fixture(params=list(HANDLERS))
+def alarm(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, HANDLERS[request.param])
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def raises_alarm(*_: Any) -> None:
+    signal.raise_signal(signal.SIGALRM)
+
+
+@pytest.mark.parametrize("hook", ["before", "after", "failed"])
+@pytest.mark.parametrize("kind", ["builtin", "python"])
+def test_what_a_signal_handler_raises_inside_a_hook_is_the_program_s(
+    patcher: Patcher, monkeypatch: pytest.MonkeyPatch, alarm: None, hook: str, kind: str
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(_patch, "on_error", lambda *of: told.append(of))
+    hooks = {"before": lambda *_: True, "after": lambda *_: None, "failed": lambda *_: None}
+    hooks[hook] = raises_alarm
+    if kind == "builtin":
+        patcher.builtin((("os", "stat"),), *hooks.values())
+        stat = os.stat
+    else:
+        owner = types.SimpleNamespace(stat=lambda path: os.stat(path))
+        patcher.method(owner, "stat", *hooks.values())
+        stat = owner.stat
+    with pytest.raises(Alarmed) as raised:
+        stat("/" if hook != "failed" else "/none")
+    assert told == []
+    names = [entry.name for entry in raised.traceback]
+    assert "raises_alarm" not in names  # nothing of kobs, as if it had come between two lines
+
+
+def test_an_error_of_a_hook_s_own_is_swallowed_all_the_same(
+    patcher: Patcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(_patch, "on_error", lambda *of: told.append(of))
+    patcher.builtin((("os", "stat"),), lambda *_: True, lambda *_: of_any(1, None))
+    os.stat("/")
+    assert [type(error) for _, error in told] == [Alarmed]
+
+
+def test_a_write_that_a_signal_cut_short_is_counted_before_its_handler_raises(
+    patcher: Patcher, pipe: tuple[int, int]
+) -> None:
+    handled: list[str] = []
+
+    def after(*_: Any) -> None:
+        for _ in range(10):  # the interpreter looks for signals in each round
+            pass
+        handled.append("after")
+
+    def on_alarm(*_: Any) -> None:
+        handled.append("handler")
+        raise Alarmed
+
+    end, start = pipe
+    data = bytes(range(256)) * 1024  # more than a pipe holds
+    writer = io.BufferedWriter(io.FileIO(start, "w", closefd=False), len(data) + 1)
+    writer.write(data)
+    patcher.c_method(io.FileIO, "write", lambda *_: True, after)
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Alarmed):
+            writer.flush()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert handled == ["after", "handler"]
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(data):
+            got.extend(os.read(end, len(data)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writer.close()
+    reader.join()
+    os.set_blocking(end, False)
+    with pytest.raises(BlockingIOError):  # no more than that
+        os.read(end, 1)
+    assert bytes(got) == data

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import importlib
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,7 @@ from kobs import IpcTimeout, MessageReceived, MessageSent, QueueDepth
 from kobs._core import select
 from kobs.context import Cause, cause, origin
 from kobs_instrumentation.watch import queue as watch
+from kobs_instrumentation.watch._watch import errors_go_to
 
 
 @pytest.fixture
@@ -265,3 +268,25 @@ def test_a_queue_is_asked_nothing(collector: kobs.Collector) -> None:
     assert asked == []
     depths = [e.payload.depth for e in collector.snapshot() if isinstance(e.payload, QueueDepth)]
     assert depths == [8, 16]
+
+
+@pytest.mark.skipif(select().name != "c", reason="SimpleQueue is a C type")
+@pytest.mark.parametrize("leave", [True, False], ids=["there", "not-there"])
+def test_a_module_that_was_imported_afresh(
+    collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch, leave: bool
+) -> None:
+    """Another import of the C module makes another type, and need not stay in `sys.modules`."""
+    monkeypatch.delitem(sys.modules, "_queue")
+    other = importlib.import_module("_queue").SimpleQueue
+    if not leave:
+        del sys.modules["_queue"]
+    undo = errors_go_to(lambda: collector)
+    for kind in (queue.SimpleQueue, other):
+        waiting = kind()
+        for number in range(8):
+            waiting.put(number)
+        waiting.get()
+    undo()
+    assert collector.losses().errors == 0
+    assert [event.payload.depth for event in of(collector, QueueDepth)] == [8, 8]
+    assert len(of(collector, MessageSent)) == 16

@@ -104,6 +104,23 @@ def test_it():
             ["*- Captured kobs call -*", "1 event of this test, 0 lost", "  #1 * ProcessCreated(*"]
         )
 
+    @pytest.mark.parametrize(
+        ("how", "seen"), [([], False), (["--kobs-all"], True), (["-o", "kobs_all=true"], True)]
+    )
+    def test_watches_system_calls_if_asked(self, inner, how, seen):
+        inner(
+            f"""
+import os
+from kobs import SyscallExit
+def test_it(kobs):
+    os.stat("/")
+    assert bool([e for e in kobs.events if e.type is SyscallExit]) is {seen}
+""",
+            "--kobs",
+            *how,
+            passed=1,
+        )
+
     def test_says_where_the_recording_is_and_keeps_it(self, inner, clean_environment):
         result = inner(
             HEAD + "def test_it(kobs):\n    kobs.collector.emit(ProcessCreated('sh', 1))\n",

@@ -143,3 +143,28 @@ def test_calls_of_another_interpreter_are_not_seen(run, core, own):
     if own and sys.version_info < (3, 12):
         pytest.skip("they all share one")
     run(COMMON + RUNNING, core=core.name, own=own)
+
+
+LEAVING = """
+# Frames of one interpreter are no objects in another's memory, which would free them in vain.
+other = make(own)
+run_in(other, INSIDE)
+def leave():
+    run_in(other, "if ready: collector.ring.leave()")
+    destroy(other)
+
+for round in range(10):
+    leave()
+    other = make(own)
+    run_in(other, INSIDE)
+leave()
+collector.ring.leave()
+assert collector.ring.closed
+"""
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shared lock", "own lock"])
+def test_leaving_in_another_interpreter(run, core, own):
+    if own and sys.version_info < (3, 12):
+        pytest.skip("they all share one")
+    run(COMMON + LEAVING, core=core.name, own=own)

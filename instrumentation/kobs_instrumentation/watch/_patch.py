@@ -52,7 +52,8 @@ def run(hook: After, state: Any, outcome: Any, where: str) -> None:
     try:
         hook(state, outcome)
     except Exception as error:
-        on_error(where, error)
+        if tell(where, error):
+            raise
     finally:
         busy.inside = False
 
@@ -92,7 +93,7 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
     before, after, failed, where, shield = hooks
     if before is None:
         return _make_failing_call(original, failed, where, live, skip)
-    inside, run_hook, tell, changed, as_caller = busy, run, _tell, Call, _call_as_caller
+    inside, run_hook, told, changed, as_caller = busy, run, tell, Call, _call_as_caller
 
     def call(*args: Any, **kwargs: Any) -> Any:
         args = args[skip:]
@@ -105,7 +106,8 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                 if state.__class__ is changed:
                     args, kwargs, state = state.args, state.kwargs, state.state
             except Exception as error:
-                tell(where, error)
+                if told(where, error):
+                    raise
             finally:
                 inside.inside = watched and shield
         try:
@@ -169,8 +171,37 @@ def _call_as_caller(
     return FunctionType(code, frame.f_globals)(original, args, kwargs)
 
 
-def _tell(where: str, error: BaseException) -> None:
+_VARARGS = 0x04
+"""`inspect.CO_VARARGS`, without `inspect`."""
+
+
+def tell(where: str, error: BaseException) -> bool:
+    """Tell an error inside a hook. True where it is none of ours, and is to go on: a signal handler
+    of the program's ran there, and raised it."""
+    trace = error.__traceback__
+    while trace is not None:
+        if _handles_a_signal(trace.tb_frame):
+            error.__traceback__ = trace
+            return True
+        trace = trace.tb_next
     on_error(where, error)
+    return False
+
+
+def _handles_a_signal(frame: FrameType) -> bool:
+    """A handler is given the frame that it interrupts, which is what calls it."""
+    caller, code = frame.f_back, frame.f_code
+    if caller is None:
+        return False
+    values, more = frame.f_locals, bool(code.co_flags & _VARARGS)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + more]
+    for name in names:
+        value = values.get(name)
+        if value is caller:
+            return True
+        if more and name == names[-1] and type(value) is tuple:
+            return any(each is caller for each in value)
+    return False
 
 
 class Builtin:
@@ -277,7 +308,7 @@ class Hooked:
         before, after, failed, where, shield = hooks
         hook = hooking.native.Hook(
             before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
-            tell=_tell, traffic=traffic,
+            tell=tell, traffic=traffic,
         )  # fmt: skip
         return cls(hook) if hook.put(function) else None
 
@@ -409,7 +440,7 @@ class Patcher:
         *,
         tasks: dict[int, int],
         stall_ms: float,
-        tell: Callable[[str, BaseException], None],
+        tell: Callable[[str, BaseException], bool],
     ) -> Any:
         """Patch the method of a class that runs a step of an event loop. With the C core `after`
         is called only where a step took that long or ended one of `tasks`; what is told besides

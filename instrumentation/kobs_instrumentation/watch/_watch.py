@@ -204,12 +204,12 @@ class AimedWatch(Watch):
         """Tell the hooks where events go now."""
         raise NotImplementedError
 
-    def aim_failed(self, where: str, error: BaseException) -> None:
-        """An error in such a hook. A collector that is closed is none."""
+    def aim_failed(self, where: str, error: BaseException) -> bool:
+        """An error in such a hook, as `_patch.tell` has it. A collector that is closed is none."""
         if isinstance(error, ClosedError):
             self.aim()
-        else:
-            _patch.on_error(where, error)
+            return False
+        return _patch.tell(where, error)
 
     def _choose(self) -> None:
         super()._choose()

@@ -19,6 +19,7 @@ from kobs import inside
 from kobs.context import Cause, cause, origin
 from kobs.payloads import ProcessCreated, ProcessStateChanged, ProcessTerminated
 from kobs_instrumentation import propagate
+from kobs_instrumentation.watch import _arguments
 from kobs_instrumentation.watch._patch import Call, Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
 
@@ -129,8 +130,10 @@ def begin_process(link: int) -> None:
 
 
 def _before_fork_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    argv = [os.fsencode(word) for word in args[0]]
-    executables = args[1]
+    words, executables, environment = args[0], args[1], args[_ENVIRONMENT]
+    if not all(type(given) in _LISTS for given in (words, executables, environment)):
+        return None  # the call will fail
+    argv = [os.fsencode(_arguments.text(word)) for word in words]
     name = _name(argv)
     start = Start(name, _existing(executables), argv)
     if name == "multiprocessing.resource_tracker":  # it outlives us and does nothing to see
@@ -161,6 +164,9 @@ def _before_fork_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 _ENVIRONMENT, _RUN_BEFORE = 5, 21
 """Which arguments of `fork_exec` are the environment and `preexec_fn`."""
 
+_LISTS = (list, tuple, type(None))
+"""What `subprocess` gives as words, candidates and environment."""
+
 
 def _replaced(args: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
     return (*args[:index], value, *args[index + 1 :])
@@ -174,10 +180,11 @@ def _name(argv: list[bytes]) -> str:
 
 
 def _existing(candidates: Any) -> str:
-    for candidate in candidates:
-        if os.access(candidate, os.X_OK):
-            return os.fsdecode(candidate)
-    return os.fsdecode(candidates[-1]) if candidates else ""
+    paths = [_arguments.text(candidate) for candidate in candidates or ()]
+    for path in paths:
+        if "\0" not in path and os.access(path, os.X_OK):
+            return path
+    return paths[-1] if paths else ""
 
 
 def _before_posix_spawn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

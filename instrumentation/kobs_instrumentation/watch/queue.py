@@ -6,10 +6,10 @@
 told: what is given to a pool is work, not a message.
 """
 
-import sys
 import weakref
 from collections.abc import Callable
 from time import monotonic_ns
+from types import MethodDescriptorType
 from typing import Any
 
 from kobs import handover, inside
@@ -237,8 +237,7 @@ def _tell_depth(pending: Pending) -> None:
     items = getattr(queue, "queue", None)
     if items is None:
         items = getattr(queue, "_queue", None)
-    # Of a SimpleQueue: asked of the C type, whatever a subclass makes of it.
-    depth = sys.modules["_queue"].SimpleQueue.qsize(queue) if items is None else len(items)
+    depth = _simple_depth(queue) if items is None else len(items)
     told = pending.level
     if depth < _SHALLOW and not told and (not depth or depth != getattr(queue, "maxsize", 0)):
         return
@@ -251,6 +250,16 @@ def _tell_depth(pending: Pending) -> None:
         # A depth is seen, not caused: it does not need a receive that is held to be told.
         header = {"parent": Cause(*now).parent} if isinstance(now, inside.Arriving) else {}
         _watch.emit(QueueDepth, _label(pending), depth, capacity, **header)
+
+
+def _simple_depth(queue: Any) -> int:
+    """Of a SimpleQueue: asked of its own C type (each import of the module makes one), whatever a
+    subclass makes of it."""
+    for base in type(queue).__mro__:
+        if type(qsize := vars(base).get("qsize")) is MethodDescriptorType:
+            depth: int = qsize(queue)
+            return depth
+    return 0
 
 
 def _label(pending: Pending) -> str | int:

@@ -25,9 +25,11 @@ hand_over(PyObject *name, PyObject *args)
 {
     PyThreadState *thread = PyThreadState_Get();
 
+    bool held = kobs_hold_signals(thread);
     PyThreadState_EnterTracing(thread);
     PyObject *error = PyObject_CallFunctionObjArgs(handle, name, args, NULL);
     PyThreadState_LeaveTracing(thread);
+    kobs_release_signals(thread, held);
     if (error == NULL) {
         return PyErr_ExceptionMatches(PyExc_Exception) ? 0 : -1;
     }

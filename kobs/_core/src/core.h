@@ -403,4 +403,9 @@ PyObject *kobs_stand_for(PyObject *self, PyObject *function, PyObject *name);
 
 PyObject *kobs_layout_table(void);
 
+/* Have the handlers of signals that came wait while kobs runs Python code; false: there are none to
+ * be released (hook_signals.c). */
+bool kobs_hold_signals(PyThreadState *);
+void kobs_release_signals(PyThreadState *, bool held);
+
 #endif

@@ -75,6 +75,9 @@ static PyObject *
 on_gc(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     gc_watch *watch = &((core_state *)PyModule_GetState(module))->gc;
+    PyThreadState *thread = PyThreadState_Get();
+    bool held;
+
     if (count != 2 || watch->theirs == NULL) {
         Py_RETURN_NONE;
     }
@@ -82,13 +85,17 @@ on_gc(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_INCREF(theirs);
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
         call_all(theirs, args);
+        held = kobs_hold_signals(thread);
         call_before(watch);
+        kobs_release_signals(thread, held);
         watch->began_ns = (int64_t)kobs_now();
     }
     else {
         int64_t took_ns = (int64_t)kobs_now() - watch->began_ns;
         call_all(theirs, args);
+        held = kobs_hold_signals(thread);
         tell(watch, args[1], took_ns);
+        kobs_release_signals(thread, held);
     }
     Py_DECREF(theirs);
     Py_RETURN_NONE;

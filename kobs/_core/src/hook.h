@@ -83,7 +83,7 @@ typedef struct hook_object {
     PyObject_HEAD
     bool timed, shield, counts_bytes;
     PyObject *where;                  /* for messages */
-    PyObject *tell;                   /* callable(where, error) */
+    PyObject *tell; /* callable(where, error); True: it is the program's, and goes on */
     hook_slot *slot;                  /* where it is; NULL: nowhere */
     PyObject *before, *after, *failed; /* as in `_patch.Hooks`; before may be None */
     int traffic;                      /* which bytes the method of a socket moves: `kobs_traffic_way` */

@@ -61,11 +61,16 @@ kobs_hook_swallow(PyObject *tell, PyObject *where)
     }
     PyObject *error = kobs_hook_catch();
     PyObject *told = PyObject_CallFunctionObjArgs(tell, where, error, NULL);
-    Py_XDECREF(error);
+    bool ours = told != Py_True;
     if (told == NULL) {
         PyErr_Clear();
     }
     Py_XDECREF(told);
+    if (!ours) {
+        kobs_hook_raise(error);
+        return false;
+    }
+    Py_XDECREF(error);
     return true;
 }
 
@@ -237,9 +242,11 @@ kobs_hook_run(PyObject *hook, PyObject *one, PyObject *other)
     PyThreadState *thread = PyThreadState_Get();
     PyObject *args[] = {NULL, one, other};
 
+    bool held = kobs_hold_signals(thread);
     PyThreadState_EnterTracing(thread);
     PyObject *answer = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     PyThreadState_LeaveTracing(thread);
+    kobs_release_signals(thread, held);
     return answer;
 }
 

@@ -198,8 +198,11 @@ told_enter(hook_object *hook, uint64_t now, uint64_t *event)
         && !in_chain(hook)) {
         return 0;
     }
+    PyThreadState *thread = PyThreadState_Get();
+    bool held = kobs_hold_signals(thread);
     kobs_busy = true;
     int done = tell_enter(hook, now, event);
+    kobs_release_signals(thread, held);
     bool ours = done == 0 || kobs_hook_swallow(hook->tell, hook->where);
     kobs_busy = false;
     return ours ? 0 : -1;
@@ -213,11 +216,14 @@ told_exit(hook_object *hook, PyObject *result, uint64_t entered, uint64_t took, 
     bool ours = true;
 
     if ((error == NULL || number >= 0) && !by_interpreter()) {
+        PyThreadState *thread = PyThreadState_Get();
+        bool held = kobs_hold_signals(thread);
         kobs_busy = true;
         int done = tell_exit(hook, entered, took, ended, number);
         if (done == 0 && hook->slow != NULL && took >= hook->slow_ns) {
             done = tell_slow(hook, entered, took, ended);
         }
+        kobs_release_signals(thread, held);
         ours = done == 0 || kobs_hook_swallow(hook->tell, hook->where);
         kobs_busy = false;
     }

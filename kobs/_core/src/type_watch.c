@@ -19,7 +19,10 @@ make(PyTypeObject *type, PyObject *args, PyObject *keywords)
     if (self != NULL && on_made != NULL && watched != NULL && PyType_IsSubtype(type, watched)) {
         PyObject *made = on_made;
         Py_INCREF(made);
+        PyThreadState *thread = PyThreadState_Get();
+        bool held = kobs_hold_signals(thread);
         PyObject *result = PyObject_CallOneArg(made, self);
+        kobs_release_signals(thread, held);
         Py_XDECREF(result);
         Py_DECREF(made);
         PyErr_Clear(); /* no error of ours is the program's */
@@ -36,7 +39,10 @@ dealloc(PyObject *self)
         PyErr_Fetch(&type, &value, &trace);
         Py_INCREF(gone);
         PyObject *address = PyLong_FromVoidPtr(self);
+        PyThreadState *thread = PyThreadState_Get();
+        bool held = kobs_hold_signals(thread);
         PyObject *result = address == NULL ? NULL : PyObject_CallOneArg(gone, address);
+        kobs_release_signals(thread, held);
         Py_XDECREF(result);
         Py_XDECREF(address);
         Py_DECREF(gone);
