@@ -169,6 +169,22 @@ def test_an_error_of_ours_does_not_reach_the_program(monkeypatch: pytest.MonkeyP
     assert wrong == [("audit event kobs.test", mistake)]
 
 
+def test_what_is_forbidden_is_refused_where_it_cannot_be_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong: list[str] = []
+    monkeypatch.setattr(_patch, "on_error", lambda where, error: wrong.append(where))
+    monkeypatch.setattr(sandbox, "SecurityViolation", None)
+    with kobs.Collector(size=16) as collector:
+        policy = SandboxPolicy(deny=["open.write:*/secret"], mode="deny")
+        undo = sandbox.install(lambda: collector, policy=policy)
+        with pytest.raises(PermissionError, match="policy"):
+            (tmp_path / "secret").write_text("x")
+        undo()
+    assert wrong == ["sandbox.open"]
+    assert not (tmp_path / "secret").exists()
+
+
 def test_tracers_do_not_see_the_hook(collector: kobs.Collector) -> None:
     undo = sandbox.install(lambda: collector, policy=SandboxPolicy(deny=["kobs.test"]))
     seen = []
