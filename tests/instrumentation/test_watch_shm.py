@@ -178,6 +178,26 @@ class TestLists:
         assert written.link == read.link != 0
         assert cause.get() == Cause(11, read.id)
 
+    def test_a_read_of_what_another_chain_wrote_since_is_told_at_once(
+        self, collector: kobs.Collector, items: ShareableList
+    ) -> None:
+        for chain in (11, 22):
+            token = cause.set(Cause(chain, 0))
+            items[0] = chain
+            cause.reset(token)
+            assert items[0] == chain
+            assert items[0] == chain
+            assert cause.get().causality_id == chain
+        assert [e.causality_id for e in of(collector, ShmRead)] == [11, 22]
+
+    def test_a_write_outside_of_any_chain_begins_one(
+        self, collector: kobs.Collector, items: ShareableList
+    ) -> None:
+        items[0] = 5
+        (written,) = of(collector, ShmWritten)
+        assert written.causality_id != 0
+        assert cause.get() is None
+
     def test_in_an_observed_call_there_is_one_event(
         self, collector: kobs.Collector, items: ShareableList
     ) -> None:
