@@ -35,6 +35,7 @@ INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
         ("memory.mmap", "_mapped._count"),
         ("memory: taking back", "_collections.tell_held"),
     ),
+    "process": (("process.at_end", "_left"),),
     "network": (("network: socket dropped", "known._tell_dropped"),),
     "sandbox": (("audit event open", "SandboxPolicy.judge"), ("sandbox.open", "_tell")),
     "scheduler": (("scheduler._run", "_tell_end"),),

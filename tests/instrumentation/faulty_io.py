@@ -25,7 +25,7 @@ from typing import Any
 
 from faulty_work import outcome, spawned, waited_by_id, waited_for, waited_with
 
-from kobs_instrumentation.watch import memory, shm
+from kobs_instrumentation.watch import memory, process, shm
 
 CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
 NO_PATH = "/none/at/all"
@@ -551,7 +551,15 @@ def permission(name: str) -> str:
     return all_of(outcome(refuse), outcome(GRANTED.get(name, str)))
 
 
+def left_behind() -> str:
+    """A child that nobody has waited for when the process ends."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    process.at_end()
+    return str(os.waitpid(pid, 0)[1])
+
+
 IO_WORK: dict[str, Callable[[], str]] = {
+    "process.at_end": left_behind,
     "memory.mmap": mappings,
     "memory": collections,
     "shm": segments,

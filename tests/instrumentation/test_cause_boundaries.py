@@ -401,6 +401,7 @@ def told(edge) -> str:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.says("cause goes with the item, which stays as it is")
 def test_exactly_these_edges_cross(runner, case: Case) -> None:
     if case.needs_hooks and hooking.native is None:
         pytest.skip("only the C core sees it")

@@ -44,6 +44,7 @@ def withheld(collector: kobs.Collector) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.says("a policy that warns")
 def test_warn_tells_and_lets_it_happen(collector: kobs.Collector, tmp_path: Path) -> None:
     policy = SandboxPolicy(deny=["open.write:*/secret"])
     undo = sandbox.install(lambda: collector, policy=policy)
@@ -55,6 +56,7 @@ def test_warn_tells_and_lets_it_happen(collector: kobs.Collector, tmp_path: Path
     assert event.severity == kobs.Severity.CRITICAL
 
 
+@pytest.mark.says("a policy that enforces")
 def test_deny_raises_in_the_program_and_tells(collector: kobs.Collector, tmp_path: Path) -> None:
     policy = SandboxPolicy(deny=["open.write:*/secret"], mode="deny")
     undo = sandbox.install(lambda: collector, policy=policy)
@@ -93,6 +95,7 @@ def test_a_withheld_capability_is_told_as_such(collector: kobs.Collector) -> Non
     assert withheld(collector) == [("kobs.test", "kobs.test about this")]
 
 
+@pytest.mark.says("capability denials")
 def test_a_denied_capability_is_a_violation_that_causes_it(collector: kobs.Collector) -> None:
     policy = SandboxPolicy(deny=["subprocess.Popen"], mode="deny")
     undo = sandbox.install(lambda: collector, policy=policy)
