@@ -71,6 +71,7 @@ crash: $(VENV)/.dev ## kill -9 at 1,000 random moments, with the C core
 docs: $(VENV)/.dev ## make the reference pages from the declarations
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.vocabularies
+	$(BIN)/python -m tools.subsystems
 	$(BIN)/python -m tools.figures
 
 bench: $(VENV)/.bench ## every figure of the design, beside peers and floors, in one run

@@ -88,6 +88,7 @@ def run(*, quick: bool, peers: bool, only: list[str] | None) -> dict[str, Any]:
         scaling=scaling,
         rivals=lost,
         rounds=rounds,
+        only=only or (),
     )
 
 

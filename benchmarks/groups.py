@@ -15,9 +15,11 @@ from benchmarks.subjects import (
     floors,
     growth,
     inside,
+    operations,
     processes,
     programs,
     spans,
+    watched,
 )
 
 
@@ -36,7 +38,7 @@ class Group(NamedTuple):
 
 OURS = {
     name: (module.__name__, subject)
-    for module in (calls, spans, inside, growth, processes, programs, floods, busy)
+    for module in (calls, spans, inside, growth, processes, programs, floods, busy, watched)
     for name, subject in module.SUBJECTS.items()
 }
 FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
@@ -51,6 +53,7 @@ CALLS = (
 WATCHERS = tuple(
     f"{watcher}_{program}" for watcher in ("viz", "otel", "ddtrace") for program in programs.BARE
 )
+CONTRIB = ("contrib_thread", "contrib_submit", "contrib_task", "contrib_look")
 STARTS = ("import_kobs", "import_collector")
 
 GROUPS = (
@@ -60,6 +63,8 @@ GROUPS = (
     Group("spans", tuple(spans.SUBJECTS), SPANS, Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("inside", tuple(name for name in inside.SUBJECTS if name not in PUBLISHING), PARTS,
           Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
+    Group("watches", tuple(watched.SUBJECTS), (*operations.SUBJECTS, *CONTRIB),
+          Effort(7, 21, 0.003), Effort(3, 7, 0.002)),
     Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
     Group("pytest", tuple(name for name in processes.SUBJECTS if name.startswith("pytest_")), (),
           Effort(15, 1, 0.0), None),
@@ -83,6 +88,9 @@ def tasks(
         if name in FLOORS:
             module, subject = FLOORS[name]
             made.append(Task(name, module, name, type(subject)))
+        elif name in operations.SUBJECTS:
+            bare = operations.SUBJECTS[name]
+            made.append(Task(name, operations.__name__, name, type(bare)))
         elif name in processes.SUBJECTS:
             made.append(Task(name, processes.__name__, name, type(processes.SUBJECTS[name])))
         elif name in programs.BARE:

@@ -24,6 +24,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     cores = result["cores"]
     made = [_figures(core, result["rows"][core]) for core in cores]
     made += [_peers(core, result["beside"][core], result["peers"]) for core in cores]
+    run = result.get("watches_run")
+    made += [_watches(core, result["watches"][core], run) for core in cores if "watches" in result]
     made.append(_floors(result["floors"]))
     for core in cores:
         made.append(_others(core, result["others"][core]))
@@ -51,11 +53,14 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         parts += [f"## {table.title}", ""]
         if table.note:
             parts += [table.note[0].upper() + table.note[1:] + ".", ""]
-        parts.append(_line(table.header))
-        parts.append("|" + "---|" * len(table.header))
-        parts += [_line(row) for row in table.rows]
-        parts.append("")
+        parts += [*table_lines(table), ""]
     return "\n".join(parts)
+
+
+def table_lines(table: Table) -> list[str]:
+    """The lines of one table, in Markdown."""
+    rule = "|" + "---|" * len(table.header)
+    return [_line(table.header), rule, *(_line(row) for row in table.rows)]
 
 
 def _figures(core: str, rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -129,6 +134,37 @@ def _peers(core: str, rows: Iterable[Mapping[str, Any]], versions: Mapping[str, 
             )
             for row in rows
         ],
+    )
+
+
+WATCHES_HEADER = (
+    "operation", "bare, µs", "added by the watch, µs", "added by the contrib instrumentation, µs",
+)  # fmt: skip
+
+
+def _watches(core: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, Any] | None) -> Table:
+    apart = f"; a run of its own, {run['date']}, {run['rounds']} rounds" if run else ""
+    return Table(
+        f"What a watch adds, {CORES[core]}",
+        "CPU time of all threads of the process; one watch at a time, a collector whose ring was "
+        "written once; the OpenTelemetry contrib "
+        "instrumentation of the same thing, where there is one, in an environment of its own"
+        + apart,
+        ("watch", *WATCHES_HEADER),
+        [(row["watch"], *watched(row)) for row in rows],
+    )
+
+
+def watched(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of what a watch adds."""
+    absent = str(row.get("absent", "·"))
+    contrib = "·"
+    if row["package"]:
+        contrib = f"{spread(row['contrib']) if 'contrib' in row else absent}: {row['package']}"
+    return (
+        row["what"],
+        *(spread(row[name]) if name in row else absent for name in ("bare", "kobs")),
+        contrib,
     )
 
 

@@ -6,7 +6,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.measure import Series
-from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, Row, Terms
+from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, WATCHED_ROWS, Row, Terms, Watched
 
 SCALE = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "MB": 1e-6, "%": 100.0}
 """How many of a unit are in a second, a byte or a whole."""
@@ -145,12 +145,14 @@ def collect(
     scaling: Mapping[str, Any],
     rivals: Sequence[Mapping[str, Any]],
     rounds: int,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The whole result. `cores`: the features of each core that was measured."""
     return {
         "schema": 1,
         "machine": dict(machine),
         "rounds": rounds,
+        "only": list(only),
         "cores": {core: list(features) for core, features in cores.items()},
         "peers": dict(versions),
         "rows": {
@@ -158,6 +160,9 @@ def collect(
             for core, features in cores.items()
         },
         "beside": {core: _beside(series, core) for core in cores},
+        "watches": {
+            core: [_watched(row, Summed(series, core)) for row in WATCHED_ROWS] for core in cores
+        },
         "floors": _simple(series, "", FLOORS),
         "others": {core: _simple(series, core, OTHERS) for core in cores},
         "growth": {core: _growth(series, core) for core in cores},
@@ -188,6 +193,22 @@ def _beside(series: Series, core: str) -> list[dict[str, Any]]:
         if ours > 0:  # noise may eat a difference
             line["times"] = summed.overall(row.measured) / ours
     return made
+
+
+def _watched(row: Watched, summed: Summed) -> dict[str, Any]:
+    """Microseconds: the bare operation, and what is added to it, round by round."""
+    line: dict[str, Any] = {"watch": row.watch, "what": row.what, "package": row.package}
+    added = {
+        "bare": {row.bare: 1},
+        "kobs": {row.kobs: 1, row.bare: -1},
+        **({"contrib": {row.contrib: 1, row.bare: -1}} if row.contrib else {}),
+    }
+    for name, terms in added.items():
+        try:
+            line[name] = figure([value * 1e6 for value in summed.rounds(terms)])
+        except KeyError as error:
+            line["absent"] = summed.why_not(str(error.args[0]))
+    return line
 
 
 def _simple(series: Series, core: str, names: Mapping[str, str]) -> list[dict[str, Any]]:

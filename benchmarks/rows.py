@@ -12,6 +12,7 @@ cannot go below; it is shown where the target is not reached.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from benchmarks.subjects.operations import OPERATIONS
 from benchmarks.subjects.processes import MANY
 
 Terms = Mapping[str, float]
@@ -231,6 +232,36 @@ PEER_ROWS = (
             ("ddtrace", "`ddtrace-run`"),
         )
     ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a watch adds to an operation, and what the contrib instrumentation adds to it."""
+
+    watch: str
+    what: str
+    bare: str
+    kobs: str
+    contrib: str = ""
+    """Its subject; empty where there is none of its kind."""
+    package: str = ""
+
+
+CONTRIB = {
+    "thread": "threading",
+    "submit": "threading",
+    "task": "asyncio, told to trace it",
+    "look": "system-metrics, a reading of all it has",
+}
+"""Operations that a contrib instrumentation watches too."""
+
+WATCHED_ROWS = tuple(
+    Watched(
+        operation.watch, operation.what, f"bare_{name}", f"watched_{name}",
+        f"contrib_{name}" if name in CONTRIB else "", CONTRIB.get(name, ""),
+    )
+    for name, operation in OPERATIONS.items()
 )  # fmt: skip
 
 FLOORS = {

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from resource import RUSAGE_CHILDREN, getrusage
+from time import process_time
 from typing import Any
 
 import pyperf
@@ -63,6 +64,29 @@ class Loop:
 
         make = cache(self.make)
         runner.bench_time_func(name, lambda loops: make()(loops))
+
+
+@dataclass(frozen=True)
+class Work(Statement):
+    """A statement by the CPU time that it takes, in all threads of the process: what waits for
+    others (threads, sockets, the disk) is compared by what it does itself."""
+
+    def run(self, runner: pyperf.Runner, name: str) -> None:
+        """Measure it."""
+        body = "\n".join(f"        {line}" for line in self.code.splitlines() * self.unrolled)
+        source = f"def work({self.names}, loops):\n    for _ in range(loops):\n{body}\n"
+        namespace: dict[str, Any] = {}
+        exec(source, namespace)
+        make = cache(self.make)
+
+        def time_loops(loops: int) -> float:
+            made = make()
+            values = made if self.names.count(",") else (made,)
+            began = process_time()
+            namespace["work"](*values, loops)
+            return process_time() - began
+
+        runner.bench_time_func(name, time_loops, inner_loops=self.unrolled)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ PEERS = (
     Peer("opentelemetry", "opentelemetry-sdk", (
         "flask", "opentelemetry-distro", "opentelemetry-instrumentation-asyncio",
         "opentelemetry-instrumentation-flask", "opentelemetry-instrumentation-sqlite3",
-        "opentelemetry-instrumentation-threading",
+        "opentelemetry-instrumentation-system-metrics", "opentelemetry-instrumentation-threading",
     )),
     Peer("viztracer", "viztracer", ("flask",)),
     Peer("ddtrace", "ddtrace", ("flask",)),

@@ -1,14 +1,22 @@
-"""The OpenTelemetry SDK: a span with one attribute through a batch processor, sent to nobody."""
+"""The OpenTelemetry SDK: a span with one attribute through a batch processor, sent to nobody; and
+the contrib instrumentations that watch what kobs watches."""
 
+import os
 import sys
 from typing import Any
 
-from benchmarks.subject import Command, Statement, Subject, main
+from benchmarks.subject import Command, Statement, Subject, Work, main
+from benchmarks.subjects.operations import OPERATIONS
 from benchmarks.subjects.programs import PROGRAMS
 
 
 def tracer() -> Any:
     """A tracer as an application sets it up."""
+    return provider().get_tracer("bench")
+
+
+def provider() -> Any:
+    """Where tracers come from."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -16,9 +24,9 @@ def tracer() -> Any:
         def export(self, spans: Any) -> SpanExportResult:
             return SpanExportResult.SUCCESS
 
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
-    return provider.get_tracer("bench")
+    made = TracerProvider()
+    made.add_span_processor(BatchSpanProcessor(Nowhere()))
+    return made
 
 
 SPAN = 'with tracer.start_as_current_span("x") as span:\n    span.set_attribute("key", 1)'
@@ -33,7 +41,37 @@ def program(name: str) -> Command:
     return Command(lambda: ["-c", RUN, *nowhere, sys.executable, PROGRAMS[name]])
 
 
+def threading() -> None:
+    """Carries the context to threads and executors."""
+    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+
+    ThreadingInstrumentor().instrument()
+
+
+def asyncio() -> None:
+    """A span and a duration of each coroutine of a name that was given."""
+    os.environ["OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE"] = "done"
+    from opentelemetry.instrumentation.asyncio import AsyncioInstrumentor
+
+    AsyncioInstrumentor().instrument(tracer_provider=provider())
+
+
+def system_metrics() -> Any:
+    """A reading of all its metrics. It does nothing else."""
+    from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    SystemMetricsInstrumentor().instrument(meter_provider=MeterProvider(metric_readers=[reader]))
+    return reader.get_metrics_data
+
+
 SUBJECTS: dict[str, Subject] = {
+    "contrib_thread": OPERATIONS["thread"].statement(threading),
+    "contrib_submit": OPERATIONS["submit"].statement(threading),
+    "contrib_task": OPERATIONS["task"].statement(asyncio),
+    "contrib_look": Work("read()", "read", system_metrics, unrolled=1),
     "otel_span": Statement(SPAN, "tracer", tracer, unrolled=1),
     "otel_web": program("web"),
     "otel_streams": program("streams"),

@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks import groups, report, results
 from benchmarks.measure import Series
-from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS
+from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, WATCHED_ROWS
 from benchmarks.subject import Absent
 from benchmarks.subjects import inside
+from kobs_instrumentation.registry import SUBSYSTEMS
 
 DESIGN = {  # section 10, line by line: targets by core
     1: [{"c": 2.2}, {"c": 1.0}],
@@ -101,6 +102,26 @@ def test_floors_peers_and_others_name_subjects_that_there_are() -> None:
     used = {name for row in ROWS for floor in row.floors.values() for name in floor}
     used |= {name for row in PEER_ROWS for name in (*row.measured, *row.kobs)}
     assert used | set(FLOORS) | set(OTHERS) <= names
+
+
+def test_what_a_watch_adds_stands_beside_bare_and_the_contrib_instrumentation() -> None:
+    series = canned(bare_thread=50e-6, contrib_thread=70e-6)
+    series.add("c:watched_thread", 60e-6)
+    for _ in range(2):
+        series.add("c:watched_thread", 60e-6)
+    (table,) = (t for t in report.tables(result(series)) if t.title == "What a watch adds, C core")
+    assert len(table.rows) == len(WATCHED_ROWS)
+    (line,) = (row for row in table.rows if row[1] == "a thread, started and joined")
+    watch, _, bare, kobs, contrib = line
+    assert (watch, bare.split()[0], kobs.split()[0]) == ("scheduler", "50", "9.95")
+    assert contrib.startswith("20 ")
+    assert contrib.endswith(": threading")
+
+
+def test_every_watched_operation_names_a_watch_and_subjects_that_there_are() -> None:
+    names = {name for group in groups.GROUPS for name in (*group.ours, *group.others)}
+    assert {row.watch for row in WATCHED_ROWS} == set(SUBSYSTEMS)
+    assert {n for r in WATCHED_ROWS for n in (r.bare, r.kobs, r.contrib) if n} <= names
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:

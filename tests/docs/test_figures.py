@@ -2,7 +2,8 @@
 
 import json
 
-from benchmarks.rows import ROWS
+from benchmarks.rows import ROWS, WATCHED_ROWS
+from kobs_instrumentation.registry import SUBSYSTEMS
 from tools import figures
 
 RESULT = json.loads(figures.RESULT.read_text())
@@ -10,6 +11,20 @@ RESULT = json.loads(figures.RESULT.read_text())
 
 def test_the_page_is_what_the_result_makes() -> None:
     assert figures.PAGE.read_text() == figures.page(RESULT), "run `make docs`"
+
+
+def test_each_subsystem_s_page_says_what_it_costs_in_that_run() -> None:
+    pages = figures.subsystem_pages(RESULT)
+    assert {path.stem for path in pages} == set(SUBSYSTEMS)
+    for path, text in pages.items():
+        assert path.read_text() == text, "run `make docs`"
+        assert text.count("| ") > 4, "nothing was measured of it"
+
+
+def test_the_result_has_every_operation_that_is_watched() -> None:
+    for core in RESULT["cores"]:
+        assert [row["what"] for row in RESULT["watches"][core]] == [r.what for r in WATCHED_ROWS]
+        assert all("kobs" in row for row in RESULT["watches"][core])
 
 
 def test_the_result_has_every_row() -> None:

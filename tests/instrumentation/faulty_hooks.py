@@ -1,265 +1,72 @@
 """A program that breaks the hooks of one watch, one after the other, and compares what happens.
 
-Prints as JSON: `differences` (where the outcome is another than without hooks), `silent` (broken
-hooks that no call reached), `uncounted` (those whose errors nobody in this process counted),
+Prints as JSON: `differences` (where the outcome is another than without hooks), `silent` (what was
+broken and no call reached), `uncounted` (those whose errors nobody in this process counted),
 `broken` (where), `session` (where they were told).
 """
 
-import asyncio
-import concurrent.futures.process
-import concurrent.futures.thread
 import contextvars
 import json
-import multiprocessing.pool
-import multiprocessing.popen_forkserver
-import multiprocessing.popen_spawn_posix
 import os
-import queue
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
+
+from faulty_io import IO_WORK, permission, system_call
+from faulty_work import WORK
 
 import kobs
+from kobs._core import hooking
+from kobs.payloads import MemoryPressure
 from kobs.session import Session
+from kobs_instrumentation.policy import SandboxPolicy
 from kobs_instrumentation.watch import _patch, _watch
 
+ALL_WORK = WORK | IO_WORK
+BY_FUNCTION = {"syscall": system_call, "permission": permission}
+OPTIONS = {"sandbox": {"policy": SandboxPolicy(deny=["open"])}}
 
-def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """What a call returned or raised, without what differs from time to time."""
-    try:
-        result = function(*args, **kwargs)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return result if isinstance(result, str) else type(result).__name__
-
-
-def child(start: Callable[[], Any]) -> str:
-    result = start()
-    pid = result[0] if isinstance(result, tuple) else result
-    if pid == 0:
-        os._exit(3)
-    return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-
-
-def spawned(wait: Callable[[int], Any]) -> str:
-    return str(wait(os.posix_spawn("/bin/true", ["true"], {}))[1:2])
-
-
-def waited_for(_pid: int) -> Any:
-    return os.wait()
-
-
-def waited_with(function: Callable[..., Any]) -> Callable[[int], Any]:
-    return lambda pid: function(pid, 0) if function is os.wait4 else function(0)
-
-
-def waited_by_id(pid: int) -> Any:
-    return (pid, os.waitid(os.P_PID, pid, os.WEXITED).si_status)
-
-
-def no_program() -> str:
-    with open("data", "w"):
-        pass
-    os.chmod("data", 0o755)
-    return os.path.abspath("data")
-
-
-def processes() -> str:
-    codes = []
-    for method in ("fork", "spawn", "forkserver"):
-        process = multiprocessing.get_context(method).Process(target=os.getcwd)
-        process.start()
-        while process.is_alive():
-            time.sleep(0.001)
-        process.join()
-        codes.append(process.exitcode)
-    return str(codes)
-
-
-def launch_fails() -> str:
-    for module in (
-        multiprocessing.popen_fork, multiprocessing.popen_spawn_posix,
-        multiprocessing.popen_forkserver,
-    ):  # fmt: skip
-        popen = module.Popen.__new__(module.Popen)
-
-        class Process:
-            @property
-            def name(self) -> str:
-                return "x"
-
-            _identity = (1,)
-            _parent_pid = 1
-
-        fork = os.fork
-        try:
-            os.fork = None  # type: ignore[assignment]
-            popen._launch(Process())
-        except Exception:
-            pass
-        finally:
-            os.fork = fork
-    return "done"
-
-
-def threads() -> str:
-    seen: list[int] = []
-    thread = threading.Thread(target=seen.append, args=(1,))
-    thread.start()
-    thread.join()
-    try:
-        thread.start()
-    except RuntimeError as error:
-        return f"{seen} {error}"
-    return "started twice"
-
-
-def raw_thread(start: Callable[..., Any]) -> str:
-    done = threading.Lock()
-    done.acquire()
-    start(done.release, ())
-    done.acquire()
-    return "done"
-
-
-def pools() -> str:
-    with concurrent.futures.thread.ThreadPoolExecutor(1) as pool:
-        found = [pool.submit(len, "ab").result()]
-        found.append(str(pool.submit(len, 5).exception()))  # type: ignore[arg-type]
-    context = multiprocessing.get_context("fork")
-    with concurrent.futures.process.ProcessPoolExecutor(1, mp_context=context) as processes:
-        found.append(processes.submit(len, "abc").result())
-    with context.Pool(1) as jobs:
-        found.append(jobs.apply(len, ("abcd",)))
-        found.extend(jobs.imap(len, ["ab"]))
-    return str(found)
-
-
-def tasks() -> str:
-    async def main() -> str:
-        items: asyncio.Queue[int] = asyncio.Queue(1)
-        items.put_nowait(4)
-        found = [outcome(items.put_nowait, 5), await items.get(), outcome(items.get_nowait)]
-        task = asyncio.create_task(asyncio.sleep(0, 6))
-        return f"{found} {await task}"
-
-    return asyncio.run(main(), debug=True)
-
-
-def queues() -> str:
-    found: list[Any] = []
-    for kind in (queue.Queue, queue.SimpleQueue):
-        items: Any = kind()
-        items.put(1)
-        items.put_nowait(2)
-        found += [items.get(), items.get_nowait(), outcome(items.get, True, 0.001)]
-        found.append(outcome(items.get_nowait))
-    found.append(outcome(queue.Queue.put, queue.Queue(1), 1))
-    full: Any = queue.Queue(1)
-    full.put(1)
-    found.append(outcome(full.put, 1, True, 0.001))
-    found += [outcome(queue.SimpleQueue().put), outcome(queue.Queue().put)]
-    found.append(outcome(queue.SimpleQueue().put, 1, wrong=2))
-    found.append(outcome(queue.SimpleQueue().put_nowait, 1, wrong=2))
-    return str(found)
-
-
-def messages() -> str:
-    context = multiprocessing.get_context("fork")
-    found: list[Any] = []
-    for kind in (context.Queue, context.JoinableQueue):
-        items: Any = kind(1)
-        items.put("x")
-        found += [outcome(items.put, "y", True, 0.001), items.get(True, 5)]
-        found.append(outcome(items.get, True, 0.001))
-        items.close()
-        items.join_thread()
-    simple = context.SimpleQueue()
-    simple.put("z")
-    found.append(simple.get())
-    ours, theirs = context.Pipe()
-    ours.send([1])
-    found.append(theirs.recv())
-    return str(found)
-
-
-def files() -> str:
-    with open("f", "w") as file:
-        file.write("x")
-    os.close(os.open("f", os.O_RDWR))
-    os.rename("f", "g")
-    os.replace("g", "f")
-    os.truncate("f", 0)
-    os.link("f", "h")
-    os.symlink("f", "s")
-    os.chmod("f", 0o600)
-    os.chown("f", -1, -1)
-    os.utime("f")
-    os.mkfifo("p")
-    for name in ("h", "s", "p"):
-        os.unlink(name)
-    os.remove("f")
-    os.mkdir("d")
-    os.rmdir("d")
-    return outcome(os.rmdir, "d") + str(sorted(os.listdir()))
-
-
-WORK: dict[str, Callable[[], str]] = {
-    "process.fork": lambda: child(os.fork),
-    "process.forkpty": lambda: child(os.forkpty),
-    "process._exit": lambda: child(os.fork),
-    "process.posix_spawn": lambda: spawned(lambda pid: os.waitpid(pid, 0)),
-    "process.posix_spawnp": lambda: str(
-        os.waitpid(os.posix_spawnp("true", ["true"], os.environ), 0)[1]
+INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
+    "memory": (
+        ("memory.gc", "_collections.tell"),
+        ("memory.gc", "_levels.look"),
+        ("memory.mmap", "_mapped._count"),
+        ("memory: taking back", "_collections.tell_held"),
     ),
-    "process.execv": lambda: outcome(os.execv, no_program(), ["x"]),
-    "process.execve": lambda: outcome(os.execve, no_program(), ["x"], {}),
-    "process.system": lambda: str(os.system("exit 3")),
-    "process.wait": lambda: spawned(waited_for),
-    "process.waitpid": lambda: spawned(lambda pid: os.waitpid(pid, 0)),
-    "process.wait3": lambda: spawned(waited_with(os.wait3)),
-    "process.wait4": lambda: spawned(waited_with(os.wait4)),
-    "process.waitid": lambda: spawned(waited_by_id),
-    "process.fork_exec": lambda: str(subprocess.run(["sh", "-c", "exit 4"]).returncode),
-    "process._handle_exitstatus": lambda: str(subprocess.run(["sh", "-c", "exit 4"]).returncode),
-    "process._launch": lambda: processes() + launch_fails(),
-    "process.poll": processes,
-    "process._bootstrap": processes,
-    "scheduler.start_new_thread": lambda: raw_thread(sys.modules["_thread"].start_new_thread),
-    "scheduler.start_new": lambda: raw_thread(sys.modules["_thread"].start_new),
-    "scheduler.start": threads,
-    "scheduler._bootstrap_inner": threads,
-    "scheduler.__init__": pools,
-    "scheduler.run": pools,
-    "scheduler.create_task": tasks,
-    "scheduler._run": tasks,
-    "scheduler._set_running_loop": tasks,
-    "scheduler.extract_stack": tasks,
-    "queue.put_nowait": tasks,
-    "queue.get_nowait": tasks,
-    "queue.SimpleQueue": queues,
-    "queue.put": lambda: queues() + messages(),
-    "queue.get": lambda: queues() + messages(),
-    "queue.__init__": pools,
-    "queue": messages,
-    "vfs": files,
+    "process": (("process.at_end", "_left"),),
+    "network": (("network: socket dropped", "known._tell_dropped"),),
+    "sandbox": (("audit event open", "SandboxPolicy.judge"), ("sandbox.open", "_tell")),
+    "scheduler": (("scheduler._run", "_tell_end"),),
+    "shm": (("shm.at_end", "_look_for_leaks"),),
 }
-"""What reaches a hook: of its whole name, or the longest beginning of it."""
+"""What is told by other ways than hooks: where, and a name in the module that is broken."""
 
 
 def work_for(where: str) -> Callable[[], str]:
-    name = where
-    while name not in WORK and "." in name:
+    watch, _, rest = where.partition(".")
+    if watch in BY_FUNCTION:
+        return lambda: BY_FUNCTION[watch](rest.partition(".")[0])
+    name = where.partition(": ")[0]
+    while name not in ALL_WORK and "." in name:
         name = name.rpartition(".")[0]
-    return WORK[name]
+    return ALL_WORK[name]
 
 
 class Broken(Exception):
     """What the broken hooks raise."""
+
+
+class Turn(NamedTuple):
+    """Something to break, and what then has to be told."""
+
+    what: str
+    wheres: tuple[str, ...]
+    number: int = -1
+    """Of the hooks in the order in which the watch makes them."""
+    inside: str = ""
+    """A name in the module of the watch."""
 
 
 class Breaker:
@@ -267,22 +74,44 @@ class Breaker:
 
     def __init__(self) -> None:
         self.made: list[tuple[str, str]] = []
-        self.turn = (-1, "")
+        self.turn = Turn("nothing", ())
         self.real = _patch.Hooks
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hooks = self.real(*args, **kwargs)
         number = len(self.made)
         kinds = [
-            k for k in ("before", "after", "failed") if getattr(hooks, k) is not _patch.nothing
+            k
+            for k in ("before", "after", "failed")
+            if getattr(hooks, k) not in (None, _patch.nothing)
         ]
         self.made.append((hooks.where, " ".join(kinds)))
-        if self.turn[0] == number:
-            hooks = hooks._replace(**{self.turn[1]: self.broken})
+        if self.turn.number == number:
+            hooks = hooks._replace(**{self.turn.what.rpartition(" ")[2]: self.broken})
         return hooks
 
-    def broken(self, *_: Any) -> None:
-        raise Broken(f"{self.turn}")
+    def broken(self, *_: Any, **__: Any) -> None:
+        raise Broken(self.turn.what)
+
+    @contextmanager
+    def inside(self, watch: Any) -> Iterator[None]:
+        """What is no hook is broken meanwhile."""
+        path, _, name = self.turn.inside.rpartition(".")
+        owner = watch
+        for each in filter(None, path.split(".")):
+            owner = getattr(owner, each, None) or getattr(import_module(POLICY), each)
+        if not name:
+            yield
+            return
+        real = getattr(owner, name)
+        setattr(owner, name, MemoryPressure if name.startswith("Syscall") else self.broken)
+        try:
+            yield
+        finally:
+            setattr(owner, name, real)
+
+
+POLICY = "kobs_instrumentation.policy"
 
 
 class Notes:
@@ -296,10 +125,35 @@ class Notes:
         os.write(self.file, f"{where}: {type(error).__name__}\n".encode())
         self.real(where, error)
 
-    def take(self) -> list[str]:
+    def take(self) -> set[str]:
         found = os.pread(self.file, 1 << 20, 0).decode().splitlines()
         os.ftruncate(self.file, 0)
-        return found
+        return {line.rpartition(": ")[0] for line in found}
+
+
+def turns_of(name: str, watch: Any, made: list[tuple[str, str]]) -> list[Turn]:
+    """Everything that can break in a watch."""
+    turns = [
+        Turn(f"{where} {kind}", (where,), number)
+        for number, (where, kinds) in enumerate(made)
+        if hooking.native is not None or where.count(".") == 1  # others are methods of C types
+        for kind in kinds.split()
+    ]
+    turns += [
+        Turn(f"{where} {path}", (where,), inside=path)
+        for where, path in INSIDE.get(name, ())
+        if hooking.native is not None or where != "memory.mmap"
+    ]
+    if name == "syscall" and not made:  # the C core tells by itself: have it tell another event
+        functions = [function for function, _ in watch._watch.timed]
+        for event, told in (
+            ("SyscallEnter", [f for f in functions if f.waits]),
+            ("SyscallExit", functions),
+            ("SyscallSlow", [f for f in functions if not f.patient]),
+        ):
+            wheres = tuple(f"syscall.{function.name}" for function in told)
+            turns.append(Turn(event, wheres, inside=event))
+    return turns
 
 
 def main(name: str) -> None:
@@ -307,34 +161,42 @@ def main(name: str) -> None:
     os.mkdir("work")
     os.chdir("work")
     watch = import_module(f"kobs_instrumentation.watch.{name}")
+    options = OPTIONS.get(name, {})
     breaker = Breaker()
     _patch.Hooks = breaker  # type: ignore[misc,assignment]
-    watch.install(lambda: None)()
-    wheres = [where for where, _ in breaker.made]
-    bare = {where: work_for(where)() for where in wheres}
+    undo = watch.install(lambda: None, **options)
+    turns = turns_of(name, watch, breaker.made)
+    undo()
+    works = {where: work_for(where) for turn in turns for where in turn.wheres}
+    bare = {where: work() for where, work in works.items()}
     _patch.on_error = notes = Notes()
-    turns = [
-        (number, kind) for number, (_, kinds) in enumerate(breaker.made) for kind in kinds.split()
-    ]
-    differences, silent, uncounted = [], [], []
+    if name == "syscall":
+        watch.SLOW_MS = 0.0
+    differences, silent, uncounted, told = [], [], [], set()
     for turn in turns:
-        where = wheres[turn[0]]
         breaker.turn, breaker.made = turn, []
         with kobs.Collector(session=session, size=256) as collector, kobs.causal_context(7):
             undo_errors = _watch.errors_go_to(lambda: collector)
-            undo = watch.install(lambda: collector)
-            found = contextvars.copy_context().run(work_for(where))
-            undo()
+            with breaker.inside(watch):
+                undo = watch.install(lambda: collector, **options)
+                found = {
+                    where: contextvars.copy_context().run(works[where]) for where in turn.wheres
+                }
+                undo()
             undo_errors()
-            if found != bare[where]:
-                differences.append((*turn, where, bare[where], found))
-            if f"{where}: Broken" not in notes.take():
-                silent.append(f"{where} {turn[1]}")
-            elif not collector.closed and not collector.losses().errors:
-                uncounted.append(f"{where} {turn[1]}")
+            assert watch._watch._patcher is None
+            noted = notes.take()
+            told |= noted
+            for where in turn.wheres:
+                if found[where] != bare[where]:
+                    differences.append((turn.what, where, bare[where], found[where]))
+                if where not in noted:
+                    silent.append(turn.what if turn.number >= 0 else f"{turn.what} of {where}")
+            if noted and not collector.closed and not collector.losses().errors:
+                uncounted.append(turn.what)
     print(json.dumps({
         "differences": differences, "silent": silent, "uncounted": uncounted,
-        "broken": sorted({wheres[number] for number, _ in turns}), "session": str(session.path),
+        "broken": sorted(told), "session": str(session.path),
     }))  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from kobs.causality import CausalGraph
 PRELUDE = """
 import asyncio, multiprocessing, os, queue, subprocess, sys, threading, _thread
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import ShareableList
 import kobs
 from kobs.tracing import span_operation
 
@@ -75,6 +77,26 @@ def through_process(context, put, take):
     put("stop")
     process.join()
 
+def through_memory(context):
+    "What is written to shared memory, which a process that began before reads."
+    items = ShareableList([" " * 20])
+    written, read = context.Semaphore(0), context.Semaphore(0)
+    def take_three():
+        for _ in range(3):
+            written.acquire()
+            make(items[0])
+            read.release()
+    process = context.Process(target=take_three, daemon=True)
+    process.start()
+    def go(name):
+        items[0] = name
+        written.release()
+        read.acquire()
+    thrice(go)
+    process.join()
+    items.shm.close()
+    items.shm.unlink()
+
 def in_loop(use):
     "A loop in a thread that began before."
     loop = asyncio.new_event_loop()
@@ -92,6 +114,8 @@ SHORT = {
     "FileChanged": "made",
     "MessageSent": "sent",
     "MessageReceived": "received",
+    "ShmWritten": "written",
+    "ShmRead": "read",
     "ProcessCreated": "created",
     "ProcessStateChanged": "running",
     "ProcessTerminated": "ended",
@@ -99,6 +123,7 @@ SHORT = {
 
 CARRIED = ("begin > made",)
 MESSAGE = ("begin > sent", "sent ~ received", "received > made")
+MEMORY = ("begin > written", "written ~ read", "read > made")
 CHILD = ("begin > created", "created ~ running", "running > made", "created > ended")
 """`>` is a parent, `~` a link."""
 
@@ -289,6 +314,45 @@ CASES = {
         """,
         (*MESSAGE, "received > sent", "sent ~ received"),
     ),
+    "shared memory": Case('through_memory(multiprocessing.get_context("fork"))', MEMORY),
+    "shared memory, in one process": Case(
+        """
+        resource_tracker.ensure_running()
+        def go(name):
+            items = ShareableList([" " * 20])
+            items[0] = name
+            own = threading.Thread(target=lambda: make(items[0]))
+            own.start()
+            own.join()
+            items.shm.close()
+            items.shm.unlink()
+        thrice(go)
+        """,
+        MEMORY,
+        in_span=("begin > written", "written ~ read", "begin > read", "begin > made"),
+    ),
+    "multiprocessing.Process": child_case(
+        """
+        own = multiprocessing.get_context("fork").Process(target=make, args=(name,))
+        own.start()
+        own.join()
+        """
+    ),
+    "a future's callback": child_case(
+        """
+        async def main():
+            future = asyncio.get_running_loop().create_future()
+            done = asyncio.Event()
+            def called(found):
+                make(found.result())
+                done.set()
+            future.add_done_callback(called)
+            asyncio.get_running_loop().call_soon(future.set_result, name)
+            await done.wait()
+        asyncio.run(main())
+        """,
+        CARRIED,
+    ),
     "subprocess": child_case("subprocess.run([sys.executable, '-c', MAKE, name], check=True)"),
     "subprocess through a shell": child_case(
         """
@@ -337,12 +401,13 @@ def told(edge) -> str:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.says("cause goes with the item, which stays as it is")
 def test_exactly_these_edges_cross(runner, case: Case) -> None:
     if case.needs_hooks and hooking.native is None:
         pytest.skip("only the C core sees it")
     lines = textwrap.indent(textwrap.dedent(case.body).strip(), "    ")
     script = runner.write(f"{PRELUDE}\nif __name__ == '__main__':\n{lines}\n")
-    ran = runner.kobs("--only", "process,queue,vfs", str(script))
+    ran = runner.kobs("--only", "process,queue,vfs,shm", str(script))
     assert ran.code == 0, ran.err
     with kobs.open_recording(ran.session) as recording:
         assert recording.damage == []

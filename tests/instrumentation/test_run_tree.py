@@ -1,5 +1,7 @@
 """One tree over every way that Python starts processes, threads and tasks, with cause."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +16,13 @@ from kobs import (
     ProcessCreated,
     ProcessStateChanged,
     ProcessTerminated,
+    ResourceLeaked,
 )
 
+pytestmark = pytest.mark.shows("process")
+
 PRELUDE = """
-    import asyncio, multiprocessing, os, queue, subprocess, sys, threading
+    import asyncio, multiprocessing, os, queue, subprocess, sys, threading, time
     from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
     def touch(name):
@@ -180,6 +185,7 @@ def test_exec_ends_the_recording_of_the_program_before(tree) -> None:
         assert [p.state for p in recording.processes] == ["exited", "exited"]
 
 
+@pytest.mark.says("state changes")
 def test_an_exec_that_fails_is_recorded_on(tree) -> None:
     found = tree("""
 for program in ('no-such-program', 'data'):
@@ -216,10 +222,39 @@ touch('made')
         ),
     ],
 )
+@pytest.mark.says("exit codes and signals of children")
 def test_an_end_is_told_once_with_its_code(tree, body: str, code: int) -> None:
     ended = tree(body).of(ProcessTerminated)
     assert [event.payload.exit_code for event in ended if event.payload.exit_code == code] == [code]
     assert len({event.pid for event in ended}) == len(ended)
+
+
+JOINED = """
+    multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("leave", [JOINED, "os._exit(0)"], ids=["exit", "_exit"])
+@pytest.mark.says("zombies and orphans")
+def test_children_that_are_left_are_zombies_and_orphans(tree, leave: str) -> None:
+    found = tree(f"""
+    ended = os.posix_spawn('/bin/true', ['true'], {{}})
+    os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+    waited = subprocess.run(['true'])
+    quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+    lives = os.posix_spawn('/bin/sleep', ['sleep', '60'], {{}}, file_actions=quiet)
+    print(ended, lives, flush=True)
+    {leave.strip()}
+""")
+    ended, lives = map(int, found.ran.out.split())
+    os.kill(lives, signal.SIGKILL)
+    left = {event.pid: event for event in found.of(ResourceLeaked)}
+    assert {pid: event.payload for pid, event in left.items()} == {
+        ended: ResourceLeaked("zombie", 1),
+        lives: ResourceLeaked("orphan", 1),
+    }
+    created = {event.pid: event.id for event in found.of(ProcessCreated)}
+    assert all(event.parent == created[pid] for pid, event in left.items())
 
 
 MESSAGES = {

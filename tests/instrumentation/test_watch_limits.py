@@ -52,6 +52,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
+@pytest.mark.says("pressure from a cgroup's limit")
 def test_a_cgroup_s_limit_without_the_cache_that_would_be_dropped(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "0::/app\n")
     machine.group("app", 90 * MB, 100 * MB, cache=10 * MB)
@@ -112,6 +113,7 @@ def test_where_nothing_is_known_nothing_is_said(tmp_path: Path) -> None:
     ("path", "expected"),
     [("sys/fs/cgroup/app/memory.pressure", 12.5), ("proc/pressure/memory", 3.0)],
 )
+@pytest.mark.says("pressure from PSI")
 def test_stalls_are_the_group_s_else_the_machine_s(
     machine: Machine, path: str, expected: float
 ) -> None:

@@ -42,6 +42,7 @@ def of(collector: kobs.Collector, *types: type) -> list[kobs.Event]:
 
 
 class TestCollections:
+    @pytest.mark.says("GC pauses")
     def test_each_that_is_asked_for_is_told(self, collector: kobs.Collector) -> None:
         collected = [gc.collect(generation) for generation in (0, 1, 2)]
         told = [event.payload for event in of(collector, GcPaused)]
@@ -72,6 +73,7 @@ class TestCollections:
         assert (counted.name, counted.value) == ("gc.short_pauses_us", 50.0)
         assert counted.labels == {"collections": 2}
 
+    @pytest.mark.says("GC pauses")
     def test_automatic_ones_are_seen(self, collector: kobs.Collector) -> None:
         before = memory._collections.short
         gc.enable()
@@ -213,6 +215,7 @@ class TestLevels:
         monkeypatch.setattr(Limits, "usage", lambda self: now[0])
         return now
 
+    @pytest.mark.says("pressure over 75 % and 90 %")
     def test_pressure_is_told_as_it_comes_and_goes(
         self, collector: kobs.Collector, usage: list[Usage]
     ) -> None:
@@ -227,6 +230,7 @@ class TestLevels:
             (Severity.INFO, MemoryPressure(20, 80)),
         ]
 
+    @pytest.mark.says("pressure from PSI")
     def test_stalls_are_pressure_too(
         self, collector: kobs.Collector, usage: list[Usage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -274,6 +278,7 @@ class TestLevels:
 
 @native
 class TestMappings:
+    @pytest.mark.says("allocations and frees")
     def test_what_is_mapped_resized_and_closed(self, collector: kobs.Collector) -> None:
         with mmap.mmap(-1, 4096) as one:
             one[0] = 1
@@ -344,23 +349,27 @@ def last(count: int) -> range:
     return range(now - count + 1, now + 1)
 
 
+@pytest.mark.says("pressure over 75 % and 90 %", "pressure of a real process")
 def test_a_process_that_uses_up_its_address_space(runner: Runner) -> None:
     ran = runner.script(
         """
-        import gc, resource, time
+        import gc, resource
+        from kobs_instrumentation.watch import memory
         mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + (100 << 20), resource.RLIM_INFINITY))
-        blocks = []
-        end = time.monotonic() + 1.1
-        while time.monotonic() < end:
-            pass
-        blocks.append(bytearray(95 << 20))
-        gc.collect()
+        limit = 4 * mapped + (400 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        for share in (0.5, 0.82, 0.95, 0.5):
+            block = None
+            block = bytearray(int(limit * share) - mapped)
+            memory._levels.due_ns = 0  # a second has gone by
+            gc.collect()
         """
     )
     pressure = ran.events(MemoryPressure)
-    assert [event.severity for event in pressure] in ([Severity.WARN], [Severity.ERROR])
-    assert pressure[0].payload.usage_pct > 75
+    told = [(event.severity, event.payload.usage_pct) for event in pressure]
+    assert [severity for severity, _ in told] == [Severity.WARN, Severity.ERROR, Severity.INFO]
+    assert 75 <= told[0][1] < 90 <= told[1][1]
+    assert pressure[1].payload.available_mb < pressure[0].payload.available_mb
 
 
 def test_threads_that_collect_at_once(collector: kobs.Collector) -> None:

@@ -100,6 +100,7 @@ def test_both_ends_are_told_with_their_addresses(collector: kobs.Collector, pair
 
 @pytest.mark.parametrize("first", [0, 1], ids=["client first", "server first"])
 @pytest.mark.parametrize("shut", [None, socket.SHUT_WR, socket.SHUT_RDWR], ids=str)
+@pytest.mark.says("connections with bytes both ways")
 def test_bytes_are_exact_whoever_ends_it(
     collector: kobs.Collector, pair: Pair, first: int, shut: int | None
 ) -> None:
@@ -148,6 +149,7 @@ def test_makefile_keeps_the_connection_until_the_file_is_closed(
     assert closed(collector) == [(0, 5)]
 
 
+@pytest.mark.says("network errors")
 def test_a_reset_is_an_error_and_no_byte(collector: kobs.Collector, pair: Pair) -> None:
     client, server = pair
     server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -180,6 +182,7 @@ def test_sending_to_nobody_is_a_broken_pipe(collector: kobs.Collector, pair: Pai
     assert text.endswith(f"[Errno {errno.EPIPE}] Broken pipe")
 
 
+@pytest.mark.says("network errors")
 def test_refusals_count_as_retries_until_it_works(
     collector: kobs.Collector, listener: socket.socket
 ) -> None:
@@ -532,6 +535,7 @@ def test_asyncio_streams(collector: kobs.Collector) -> None:
     assert errors(collector) == []
 
 
+@pytest.mark.says("connections with bytes both ways")
 def test_asyncio_streams_with_tls(collector: kobs.Collector) -> None:
     asyncio.run(converse(secure=True))
     began = told(collector, ConnectionEstablished)

@@ -195,6 +195,28 @@ def test_an_error_in_a_hook_is_told_once_counted_and_never_raised(
     assert told == ["watch.method: kobs is broken", "watch.fails: kobs is broken"]
 
 
+def test_an_error_while_taking_back_keeps_no_patch_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(_patch, "on_error", lambda where, error: told.append(where))
+
+    class Owner:
+        def method(self) -> None: ...
+
+    original = vars(Owner)["method"]
+    patcher = Patcher("test")
+    patcher.method(Owner, "method", lambda args, kwargs: None)
+    taken_back = []
+    patcher.on_undo(lambda: taken_back.append(1))
+    patcher.on_undo(lambda: 1 / 0)
+    assert vars(Owner)["method"] is not original
+    patcher.undo()
+    assert vars(Owner)["method"] is original
+    assert taken_back == [1]
+    assert told == ["test: taking back"]
+
+
 def test_no_frame_of_kobs_is_in_a_traceback() -> None:
     patcher = Patcher("watch")
     patcher.method(Victim, "fails", lambda a, k: True)

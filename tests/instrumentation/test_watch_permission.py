@@ -95,6 +95,7 @@ DENIALS: list[tuple[Callable[[Path], Any], str, str]] = [
 
 
 @pytest.mark.parametrize("index", range(len(DENIALS)))
+@pytest.mark.says("denials with the operation and what was required")
 def test_denials(collector: kobs.Collector, locked: Path, index: int) -> None:
     call, operation, required = DENIALS[index]
     locked.parent.chmod(0o711)
@@ -134,6 +135,7 @@ def test_other_errors_and_questions_are_none(collector: kobs.Collector, locked: 
     assert denied(collector) == []
 
 
+@pytest.mark.says("grants")
 def test_grants(collector: kobs.Collector, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

@@ -51,6 +51,7 @@ def links(collector: kobs.Collector) -> list[int | None]:
     return [sent.index(event.link) if event.link else None for event in of(collector, PipeRead)]
 
 
+@pytest.mark.says("reads and writes of pipes")
 def test_what_is_read_and_written_is_told(collector: kobs.Collector, ends: tuple[int, int]) -> None:
     reader, writer = ends
     assert os.write(writer, b"hello") == 5
@@ -229,6 +230,7 @@ def test_a_pipe_from_before_the_watch_is_told_and_not_linked() -> None:
     assert _pipes.pipes == {}
 
 
+@pytest.mark.says("pipe throughput")
 def test_throughput(collector: kobs.Collector, ends: tuple[int, int]) -> None:
     reader, writer = ends
     for _ in range(3):

@@ -6,6 +6,7 @@ import importlib
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,6 +63,20 @@ def test_the_sender_s_chain_is_the_receiver_s_until_the_next_receive(
         chains.append(cause.get().causality_id)
     assert chains == [11, 22]
     assert [e.causality_id for e in of(collector, MessageReceived)] == [11, 22]
+
+
+@pytest.mark.says("wait time")
+def test_a_receive_tells_how_long_the_item_waited(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    before = time.monotonic_ns()
+    waiting.put(1)
+    put = time.monotonic_ns()
+    time.sleep(0.01)
+    taken = time.monotonic_ns()
+    waiting.get()
+    after = time.monotonic_ns()
+    (received,) = of(collector, MessageReceived)
+    assert (taken - put) / 1e3 <= received.payload.wait_time_us <= (after - before) / 1e3
 
 
 def test_a_send_outside_of_any_chain_begins_one(collector: kobs.Collector) -> None:
@@ -141,6 +156,7 @@ def test_a_queue_of_ones_own(collector: kobs.Collector) -> None:
     assert pairs(collector) == [(1, 0)]
 
 
+@pytest.mark.says("timeouts")
 def test_timeouts_are_told_and_a_send_that_failed_is_none(collector: kobs.Collector) -> None:
     waiting: queue.Queue[int] = queue.Queue(1)
     with pytest.raises(queue.Empty):
@@ -158,6 +174,7 @@ def test_timeouts_are_told_and_a_send_that_failed_is_none(collector: kobs.Collec
     assert pairs(collector) == [(0, 0)]
 
 
+@pytest.mark.says("queue depth")
 def test_depth_is_told_as_it_doubles_fills_and_falls(collector: kobs.Collector) -> None:
     waiting: queue.Queue[int] = queue.Queue(40)
     for number in range(40):

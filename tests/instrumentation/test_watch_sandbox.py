@@ -44,6 +44,7 @@ def withheld(collector: kobs.Collector) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.says("a policy that warns")
 def test_warn_tells_and_lets_it_happen(collector: kobs.Collector, tmp_path: Path) -> None:
     policy = SandboxPolicy(deny=["open.write:*/secret"])
     undo = sandbox.install(lambda: collector, policy=policy)
@@ -55,6 +56,7 @@ def test_warn_tells_and_lets_it_happen(collector: kobs.Collector, tmp_path: Path
     assert event.severity == kobs.Severity.CRITICAL
 
 
+@pytest.mark.says("a policy that enforces")
 def test_deny_raises_in_the_program_and_tells(collector: kobs.Collector, tmp_path: Path) -> None:
     policy = SandboxPolicy(deny=["open.write:*/secret"], mode="deny")
     undo = sandbox.install(lambda: collector, policy=policy)
@@ -93,6 +95,7 @@ def test_a_withheld_capability_is_told_as_such(collector: kobs.Collector) -> Non
     assert withheld(collector) == [("kobs.test", "kobs.test about this")]
 
 
+@pytest.mark.says("capability denials")
 def test_a_denied_capability_is_a_violation_that_causes_it(collector: kobs.Collector) -> None:
     policy = SandboxPolicy(deny=["subprocess.Popen"], mode="deny")
     undo = sandbox.install(lambda: collector, policy=policy)
@@ -167,6 +170,22 @@ def test_an_error_of_ours_does_not_reach_the_program(monkeypatch: pytest.MonkeyP
     sys.audit("kobs.test")
     undo()
     assert wrong == [("audit event kobs.test", mistake)]
+
+
+def test_what_is_forbidden_is_refused_where_it_cannot_be_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong: list[str] = []
+    monkeypatch.setattr(_patch, "on_error", lambda where, error: wrong.append(where))
+    monkeypatch.setattr(sandbox, "SecurityViolation", None)
+    with kobs.Collector(size=16) as collector:
+        policy = SandboxPolicy(deny=["open.write:*/secret"], mode="deny")
+        undo = sandbox.install(lambda: collector, policy=policy)
+        with pytest.raises(PermissionError, match="policy"):
+            (tmp_path / "secret").write_text("x")
+        undo()
+    assert wrong == ["sandbox.open"]
+    assert not (tmp_path / "secret").exists()
 
 
 def test_tracers_do_not_see_the_hook(collector: kobs.Collector) -> None:

@@ -38,6 +38,7 @@ def of(collector: kobs.Collector, *types: type) -> list[kobs.Event]:
     return [event for event in collector.snapshot() if isinstance(event.payload, types)]
 
 
+@pytest.mark.says("wake-to-run latency of threads")
 def test_a_thread_tells_how_long_it_took_to_run(collector: kobs.Collector) -> None:
     tids: list[int] = []
     thread = threading.Thread(target=lambda: tids.append(threading.get_native_id()))
@@ -91,6 +92,7 @@ def reasons(collector: kobs.Collector) -> list[tuple[int, int, str]]:
     ]
 
 
+@pytest.mark.says("task switches with the reason")
 def test_tasks_tell_their_beginning_and_their_end(collector: kobs.Collector) -> None:
     async def fails() -> None:
         raise ValueError
@@ -319,6 +321,22 @@ def test_a_loop_that_keeps_up_tells_nothing(clock: Clock, collector: kobs.Collec
 
     asyncio.run(main())
     assert of(collector, LoopStalled) == []
+
+
+@pytest.mark.says("loop stalls with the stack of the culprit")
+def test_a_real_stall_is_told_with_who_held_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def culprit() -> None:
+        time.sleep(0.02)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(scheduler, "STALL_MS", 10.0)
+    with kobs.Collector(size=1024) as collector:
+        undo = scheduler.install(lambda: collector)
+        asyncio.run(culprit())
+        undo()
+        stalls = [e.payload for e in of(collector, LoopStalled) if "culprit" in e.payload.stack]
+    assert stalls
+    assert stalls[0].duration_ms >= 20
 
 
 @pytest.mark.parametrize(("limit_ms", "told"), [(0.0, True), (1e9, False)])

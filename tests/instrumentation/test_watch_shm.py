@@ -41,6 +41,7 @@ def of(collector: kobs.Collector, *types: type) -> list[kobs.Event]:
     return [event for event in collector.snapshot() if isinstance(event.payload, types)]
 
 
+@pytest.mark.says("create, attach, destroy")
 def test_a_segment_s_life(collector: kobs.Collector) -> None:
     made = SharedMemory(create=True, size=100)
     name, size = made.name, made.size
@@ -55,6 +56,7 @@ def test_a_segment_s_life(collector: kobs.Collector) -> None:
     ]
 
 
+@pytest.mark.says("create, attach, destroy")
 def test_who_maps_it_is_linked_to_who_made_it(collector: kobs.Collector) -> None:
     cause.set(Cause(11, 0))
     made = SharedMemory(create=True, size=100)
@@ -145,6 +147,7 @@ class TestLists:
         with pytest.raises(IndexError):
             items[9]
 
+    @pytest.mark.says("reads and writes")
     def test_those_that_follow_closely_are_told_together(
         self, collector: kobs.Collector, items: ShareableList
     ) -> None:
@@ -177,6 +180,26 @@ class TestLists:
         (written,), (read,) = of(collector, ShmWritten), of(collector, ShmRead)
         assert written.link == read.link != 0
         assert cause.get() == Cause(11, read.id)
+
+    def test_a_read_of_what_another_chain_wrote_since_is_told_at_once(
+        self, collector: kobs.Collector, items: ShareableList
+    ) -> None:
+        for chain in (11, 22):
+            token = cause.set(Cause(chain, 0))
+            items[0] = chain
+            cause.reset(token)
+            assert items[0] == chain
+            assert items[0] == chain
+            assert cause.get().causality_id == chain
+        assert [e.causality_id for e in of(collector, ShmRead)] == [11, 22]
+
+    def test_a_write_outside_of_any_chain_begins_one(
+        self, collector: kobs.Collector, items: ShareableList
+    ) -> None:
+        items[0] = 5
+        (written,) = of(collector, ShmWritten)
+        assert written.causality_id != 0
+        assert cause.get() is None
 
     def test_in_an_observed_call_there_is_one_event(
         self, collector: kobs.Collector, items: ShareableList
@@ -224,6 +247,7 @@ def remove(*names: str) -> None:
         os.unlink(f"/dev/shm/{name}")
 
 
+@pytest.mark.says("shared memory never unlinked")
 def test_a_segment_that_nobody_unlinks_is_a_leak_of_who_made_it(runner: Runner) -> None:
     ran = runner.script(LEAKS)
     name = ran.out.strip()

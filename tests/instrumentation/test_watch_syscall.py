@@ -51,6 +51,7 @@ def exits(collector: kobs.Collector, *names: str) -> list[tuple[str, str, int]]:
     ]
 
 
+@pytest.mark.says("entry, exit and duration")
 def test_a_call_that_returns_is_told_with_its_duration(collector: kobs.Collector) -> None:
     reader, writer = os.pipe()
     before = time.monotonic_ns()
@@ -68,6 +69,7 @@ def test_a_call_that_returns_is_told_with_its_duration(collector: kobs.Collector
     assert event.severity is Severity.DEBUG
 
 
+@pytest.mark.says("errno of failed system calls")
 def test_a_call_that_fails_is_told_with_its_error_number(collector: kobs.Collector) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.read(-1, 1)
@@ -92,6 +94,7 @@ def test_arguments_that_do_not_fit_are_no_system_call(collector: kobs.Collector)
     assert told(collector, "read", "stat") == []
 
 
+@pytest.mark.says("entry, exit and duration", "slow calls")
 def test_a_slow_call_is_told_under_its_entry(
     collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +134,7 @@ def test_an_interrupted_call_is_an_error_without_a_number(collector: kobs.Collec
     assert exits(collector, "sleep") == [("sleep", "ERROR", 0)]
 
 
+@pytest.mark.says("anomalies")
 def test_anomalies_of_durations_are_found(collector: kobs.Collector) -> None:
     for _ in range(60):
         time.sleep(0)

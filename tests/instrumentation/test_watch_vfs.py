@@ -3,6 +3,8 @@
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +118,7 @@ def test_an_open_that_fails_tells_nothing(collector: kobs.Collector, tmp_path: P
     assert collector.snapshot() == []
 
 
+@pytest.mark.says("changes")
 def test_functions_of_os(collector: kobs.Collector, tmp_path: Path) -> None:
     os.mkdir(tmp_path / "folder")
     folder = os.open(tmp_path / "folder", os.O_RDONLY)
@@ -183,6 +186,29 @@ def test_slow_ones_are_told_with_their_threshold(
     (tmp_path / "file").write_text("x")
     slow = [e.payload for e in collector.snapshot() if isinstance(e.payload, FileSlow)]
     assert [(p.operation, p.threshold_ms) for p in slow] == [("open", 0.0)]
+
+
+@pytest.mark.says("slow file operations")
+def test_an_open_that_waits_is_slow(
+    collector: kobs.Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def writes() -> None:
+        time.sleep(0.02)
+        with open(fifo, "w"):
+            pass
+
+    monkeypatch.setattr(vfs, "SLOW_MS", 5.0)
+    thread = threading.Thread(target=writes)
+    thread.start()
+    with open(fifo):
+        pass
+    thread.join()
+    slow = next(e.payload for e in collector.snapshot() if isinstance(e.payload, FileSlow))
+    assert (slow.operation, slow.path, slow.threshold_ms) == ("open", str(fifo), 5.0)
+    assert slow.duration_ms >= 5
 
 
 def test_kobs_does_not_tell_of_its_own_recording(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def _start(given: dict[str, str]) -> None:
     pipe.process_begins.clear()
 
     def leave() -> None:
+        process.at_end(at_once=True)
         shm.at_end()
         collector.ring.leave()
 
@@ -94,6 +95,7 @@ def _start(given: dict[str, str]) -> None:
     _import_what_events_need()
 
     def finish() -> None:
+        process.at_end()
         shm.at_end()
         registry.disable(collector)
         # Not the collector: daemon threads and finalizers may still use it.

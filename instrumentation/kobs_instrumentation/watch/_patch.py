@@ -526,9 +526,12 @@ class Patcher:
         return found
 
     def undo(self) -> None:
-        """Take every patch back. Twice is once."""
+        """Take every patch back. Twice is once, and an error on the way keeps none in place."""
         while self._undos:
-            self._undos.pop()()
+            try:
+                self._undos.pop()()
+            except Exception as error:
+                on_error(f"{self.where}: taking back", error)
         for trigger in self._triggers:
             remove_trigger(trigger)
         self._triggers.clear()

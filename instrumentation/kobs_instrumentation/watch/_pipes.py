@@ -301,7 +301,7 @@ def forget() -> None:
 
 
 def _forked() -> None:
-    for pipe in pipes.values():
+    for pipe in list(pipes.values()):  # other threads go on making pipes
         pipe.shared = True
 
 

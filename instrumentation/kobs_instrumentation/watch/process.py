@@ -9,6 +9,7 @@ learned from `os.wait*` and `subprocess.Popen`.
 is given a link token beforehand, and its first event carries it.
 """
 
+import atexit
 import os
 import sys
 from _thread import get_ident
@@ -17,9 +18,9 @@ from typing import Any
 
 from kobs import inside
 from kobs.context import Cause, cause, origin
-from kobs.payloads import ProcessCreated, ProcessStateChanged, ProcessTerminated
+from kobs.payloads import ProcessCreated, ProcessStateChanged, ProcessTerminated, ResourceLeaked
 from kobs_instrumentation import propagate
-from kobs_instrumentation.watch import _arguments
+from kobs_instrumentation.watch import _arguments, _patch as patching
 from kobs_instrumentation.watch._patch import Call, Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
 
@@ -47,6 +48,8 @@ that has not ended, by pid."""
 
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Processes that are started on the way to the one that was asked for."""
+_helpers: set[int] = set()
+"""Their pids. They end by themselves after the process that they help."""
 
 _names: dict[int, str] = {}
 """What multiprocessing calls the process that a thread is starting, by thread."""
@@ -65,6 +68,8 @@ def _created(start: Start, pid: int) -> None:
         reason = propagate.why_unobserved(start.executable, start.argv)
         if reason:
             _note(pid, start.argv, reason)
+    if start.name in _HELPERS:
+        _helpers.add(pid)
     _children[pid] = (
         event,
         start.cause.causality_id if start.cause is not None else 0,
@@ -218,6 +223,7 @@ def _after_fork(start: Start, result: Any) -> None:
         _created(start, pid)
         return
     _children.clear()
+    _helpers.clear()
     begin_process(start.link)
 
 
@@ -369,6 +375,43 @@ def call_at_exit(finish: Any) -> Undo:
     return lambda: _at_exit.remove(finish) if finish in _at_exit else None
 
 
+# -- what is left when this process ends ---------------------------------------------------------
+
+
+def at_end(*, at_once: bool = False) -> None:
+    """The process ends: tell of its children that ended and nobody waited for (zombies), and of
+    those that go on without it (orphans). `at_once`: no exit handlers run, `multiprocessing`'s
+    neither, which joins or ends its own."""
+    try:
+        looked_after = _helpers if at_once else _helpers | _of_multiprocessing()
+        for pid, (event, chain, _) in list(_children.items()):
+            what = "" if pid in looked_after else _left(pid)
+            if what:
+                header: dict[str, Any] = {"parent": event} if event else {}
+                if chain:
+                    header["causality_id"] = chain
+                _watch.emit(ResourceLeaked, what, 1, pid=pid, **header)
+    except Exception as error:  # an exit function's would be printed
+        patching.on_error("process.at_end", error)
+
+
+def _of_multiprocessing() -> set[int]:
+    """Processes that `multiprocessing` joins or ends when this one ends."""
+    module = sys.modules.get("multiprocessing.process")
+    processes = getattr(module, "_children", ())
+    return {getattr(process._popen, "pid", 0) for process in tuple(processes)}
+
+
+def _left(pid: int) -> str:
+    """What a child would be without this process; empty where it is none, or waited for."""
+    from kobs_instrumentation.watch._limits import read
+
+    words = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    if len(words) < 2 or int(words[1]) != os.getpid():
+        return ""
+    return "zombie" if words[0] == b"Z" else "orphan"
+
+
 # -- where -----------------------------------------------------------------------------------
 
 
@@ -407,6 +450,8 @@ def _patch(patcher: Patcher) -> None:
     def multiprocessing_process(module: Any) -> None:
         patcher.method(module.BaseProcess, "_bootstrap", _before_bootstrap)
 
+    atexit.register(at_end)
+    patcher.on_undo(lambda: atexit.unregister(at_end))
     patcher.when_imported("multiprocessing.process", multiprocessing_process)
     patcher.when_imported("_posixsubprocess", fork_exec)
     patcher.when_imported("subprocess", popen)

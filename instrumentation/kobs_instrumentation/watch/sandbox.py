@@ -7,7 +7,7 @@ Active only where a policy was given: to `install`, or to the process by `use` (
 from typing import TYPE_CHECKING, Any
 
 from kobs.payloads import CapabilityDenied, SecurityViolation
-from kobs_instrumentation.watch import _audit
+from kobs_instrumentation.watch import _audit, _patch as patching
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch
 
@@ -30,7 +30,10 @@ class _Guard:
         if found is None:
             return None
         denies = self.policy.mode == "deny"
-        _tell(found, denies)
+        try:
+            _tell(found, denies)
+        except Exception as error:  # what is forbidden is refused, told or not
+            patching.on_error(f"sandbox.{event}", error)
         return found.error() if denies else None
 
 

@@ -173,8 +173,8 @@ class _Accesses:
 
     def __init__(self, cls: type[ShmRead] | type[ShmWritten]) -> None:
         self.cls = cls
-        self.due: dict[str, tuple[int, int]] = {}
-        """By segment: (when the next is told, the chain of the last)."""
+        self.due: dict[str, tuple[int, int, int]] = {}
+        """By segment: (when the next is told, the chain of the last, the write it was of)."""
         self.untold: dict[str, int] = {}
         """By segment: bytes that were not told yet."""
 
@@ -183,30 +183,40 @@ class _Accesses:
         now_ns = monotonic_ns()
         ambient = cause.get()
         chain = ambient.causality_id if ambient is not None else 0
-        due_ns, last = self.due.get(name, (0, -1))
-        if now_ns < due_ns and chain == last:
-            self.untold[name] = self.untold.get(name, 0) + size
-            return
+        due_ns, last, link = self.due.get(name, (0, -1, 0))
         collector = _watch.any_collector()
         if collector is None or collector.closed:
+            return
+        if now_ns < due_ns and chain == last and not self.is_news(collector, name, link):
+            self.untold[name] = self.untold.get(name, 0) + size
             return
         if _watch.call_saying(self.cls, _says(name)) is not None:
             return  # the observed call tells it, and hands the cause on
         size += self.untold.pop(name, 0)
-        self.tell(collector, name, size)
+        link = self.tell(collector, name, size)
         ambient = cause.get()
         chain = ambient.causality_id if ambient is not None else 0
-        self.due[name] = (monotonic_ns() + _TOGETHER_NS, chain)
+        self.due[name] = (monotonic_ns() + _TOGETHER_NS, chain, link)
 
-    def tell(self, collector: "Collector", name: str, size: int) -> None:
-        """Tell of an access, and hand the cause on to readers, or take it from a writer."""
+    def is_news(self, collector: "Collector", name: str, link: int) -> bool:
+        """What is read now was written after what was read last."""
+        if self.cls is ShmWritten:
+            return False
+        sent = handover.store_of(collector).receive(segment_key(name), shared=True)
+        return sent is not None and sent.link != link
+
+    def tell(self, collector: "Collector", name: str, size: int) -> int:
+        """Tell of an access, and hand the cause on to readers, or take it from a writer; the link
+        between the two."""
         store, key = handover.store_of(collector), segment_key(name)
         if self.cls is ShmWritten:
-            link = store.send(key, shared=True)
-            store.sent(link, _watch.emit(ShmWritten, name, size, link=link))
-        else:
-            sent = store.receive(key, shared=True)
-            handover.adopt(sent, _watch.emit(ShmRead, name, size, **handover.header(sent)))
+            sender = _sends.send_now(collector).cause  # outside of any chain it begins one
+            link = store.send(key, sender, shared=True)
+            store.sent(link, _watch.emit(ShmWritten, name, size, link=link, **_in_chain(sender)))
+            return link
+        sent = store.receive(key, shared=True)
+        handover.adopt(sent, _watch.emit(ShmRead, name, size, **handover.header(sent)))
+        return sent.link if sent is not None else 0
 
     def end(self, name: str) -> None:
         """Tell what is left of a segment."""
