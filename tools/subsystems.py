@@ -28,13 +28,13 @@ PROMISED: dict[str, tuple[str, ...]] = {
     "process": (
         "exit codes and signals of children", "state changes", "zombies and orphans",
     ),
-    "vfs": ("slow file operations", "changes"),
+    "vfs": ("slow file operations", "by mount", "changes", "mounts that come and go"),
     "queue": (
         "queue depth", "wait time", "timeouts", "cause goes with the item, which stays as it is",
     ),
     "scheduler": (
-        "wake-to-run latency of threads", "loop stalls with the stack of the culprit",
-        "task switches with the reason",
+        "wake-to-run latency of threads", "wake-to-run latency of asyncio",
+        "loop stalls with the stack of the culprit", "task switches with the reason", "preemption",
     ),
     "syscall": (
         "entry, exit and duration", "errno of failed system calls", "slow calls", "anomalies",
@@ -50,14 +50,6 @@ PROMISED: dict[str, tuple[str, ...]] = {
     "sandbox": ("a policy that warns", "a policy that enforces", "capability denials"),
 }  # fmt: skip
 """What the design says of each subsystem, as the marker `says` has it."""
-
-NOT_YET: dict[str, tuple[str, ...]] = {
-    "scheduler": (
-        "wake-to-run latency of asyncio's callbacks", "task switches at each `await`", "preemption",
-    ),
-    "vfs": ("slow file operations by mount", "mounts that come and go"),
-}  # fmt: skip
-"""What the design says as well and no watch of the standard library does."""
 
 _MOST = 2
 """Tests that are named for an event."""
@@ -253,7 +245,6 @@ def page() -> str:
         for item in PROMISED[subsystem]:
             shown = "; ".join(test.link for test in saying(item)[:_MOST])
             lines.append(f"| {item} | {shown} |")
-        lines += [f"| {item} | nothing yet |" for item in NOT_YET.get(subsystem, ())]
         lines.append("")
     return "\n".join(lines)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import kobs
+from kobs import FileSlow, MountChanged
+from kobs_instrumentation.watch import vfs
 from kobs_instrumentation.watch._mounts import Change, Mounts, resolved
 
 ALONE = ("unshare", "--map-root-user", "--mount", "--propagation", "private")
@@ -44,6 +47,7 @@ def may_mount() -> bool:
         return False
 
 
+@pytest.mark.says("by mount", "mounts that come and go")
 @pytest.mark.skipif(not may_mount(), reason="nothing may be mounted here, in no namespace")
 def test_a_slow_operation_is_told_with_its_mount_and_what_was_mounted_meanwhile(
     tmp_path: Path,
@@ -117,6 +121,26 @@ def test_what_came_went_and_changed(root: Path) -> None:
         Change("/new", "mounted"),
     ]
     assert mounts.look() == []
+
+
+def test_changes_are_told_with_the_next_slow_operation_and_at_the_end(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vfs, "Mounts", lambda: Mounts(str(root)))
+    monkeypatch.setattr(vfs, "SLOW_MS", 0.0)
+    with kobs.Collector(size=64) as collector:
+        undo = vfs.install(lambda: collector)
+        write(root, LINES[:1])
+        os.mkdir(tmp_path / "made")
+        write(root, LINES[:2])
+        undo()
+        told = [event.payload for event in collector.snapshot()]
+    assert [(each.path, each.change) for each in told if isinstance(each, MountChanged)] == [
+        ("/data", "unmounted"),
+        ("/data/with space", "unmounted"),
+        ("/data", "mounted"),
+    ]
+    assert [each.mount for each in told if isinstance(each, FileSlow)] == ["/"]
 
 
 def test_of_several_at_one_point_the_last_counts(root: Path) -> None:

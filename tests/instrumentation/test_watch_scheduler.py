@@ -138,6 +138,7 @@ def test_the_end_of_a_task_belongs_to_the_task_s_chain(collector: kobs.Collector
 class TestStepsOfTasks:
     """How long each waited to run, and why it ended."""
 
+    @pytest.mark.says("task switches with the reason")
     def test_each_is_told(self, collector: kobs.Collector) -> None:
         async def work() -> None:
             for _ in range(3):
@@ -156,6 +157,7 @@ class TestStepsOfTasks:
         steps = [event for event in told if event[2] != "task created"]
         assert len(of(collector, SchedulerLatency)) == len(steps)
 
+    @pytest.mark.says("wake-to-run latency of asyncio")
     @pytest.mark.parametrize("ready", ["another step", "another thread"])
     def test_a_latency_is_from_when_it_could_run(
         self, collector: kobs.Collector, ready: str
@@ -244,6 +246,7 @@ class TestStepsOfTasks:
         assert 2 * steps <= len(told) + left_out <= 2 * steps + 20
 
 
+@pytest.mark.says("preemption")
 def test_how_often_the_system_took_the_processor_away_is_told_at_the_end() -> None:
     """More threads than processors, which all compute and let go of the interpreter lock."""
     count = 2 * (os.cpu_count() or 1)
