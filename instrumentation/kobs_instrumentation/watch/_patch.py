@@ -383,6 +383,18 @@ class Patcher:
         failed: After = nothing,
     ) -> None:
         """Patch a Python function: a method of a class, or a function of a module."""
+
+        def make(original: Any, live: list[bool]) -> Any:
+            hooks = Hooks(before, after, failed, f"{self.where}.{name}")
+            return method(original, hooks, live)
+
+        self.stand_in(owner, name, make)
+
+    def stand_in(
+        self, owner: Any, name: str, make: Callable[[FunctionType, list[bool]], Any]
+    ) -> None:
+        """Put what `make(original, live)` gives in the place of a Python function; it passes calls
+        through while `live` is empty."""
         found = vars(owner).get(name)
         original = found.__func__ if isinstance(found, classmethod) else found
         if not isinstance(original, FunctionType):
@@ -393,11 +405,10 @@ class Patcher:
                 )
             return
         live = [True]
-        hooks = Hooks(before, after, failed, f"{self.where}.{name}")
-        stand_in = method(original, hooks, live)
+        made = make(original, live)
         if isinstance(found, classmethod):
-            stand_in = classmethod(stand_in)
-        self._put(Site(found, stand_in, live), owner, name)
+            made = classmethod(made)
+        self._put(Site(found, made, live), owner, name)
 
     def step(
         self,

@@ -70,6 +70,7 @@ typedef struct hook_object {
     PyObject *before, *after, *failed; /* as in `_patch.Hooks`; before may be None */
     int traffic;                      /* which bytes the method of a socket moves: `kobs_traffic_way` */
     PyObject *changed;                /* `_patch.Call` */
+    struct kobs_queue_site *site; /* what only a `QueueHook` has, see queue_hook.c */
     /* what only a timed one has, see hook_timed.c */
     PyObject *name, *succeeded, *erred;
     PyObject *expected;          /* error numbers that are no warning */
@@ -147,6 +148,15 @@ PyObject *kobs_hook_positional(const hook_call *);
 typedef enum { NO_TRAFFIC = -1, TRAFFIC_SENT, TRAFFIC_RECEIVED } kobs_traffic_way;
 
 void kobs_traffic_count(const hook_call *, PyObject *result, kobs_traffic_way);
+
+/* -- hook_type.c */
+
+extern PyMethodDef kobs_hook_methods[]; /* `put` and `remove` */
+
+/* -- queue_hook.c */
+
+PyObject *kobs_hook_queue(hook_object *, hook_object *const *inner, unsigned count,
+                          const hook_call *);
 
 /* -- hook_timed.c */
 

@@ -341,6 +341,9 @@ through(hook_object *const *hooks, unsigned count, const hook_call *call)
     if (hook->timed) {
         return kobs_hook_timed(hook, hooks, count - 1, call);
     }
+    if (hook->site != NULL) {
+        return kobs_hook_queue(hook, hooks, count - 1, call);
+    }
     if (hook->before == Py_None) {
         result = through(hooks, count - 1, call);
         if (result != NULL && hook->traffic != NO_TRAFFIC) {

@@ -153,7 +153,7 @@ hook_dealloc(hook_object *self)
     Py_DECREF(type);
 }
 
-static PyMethodDef hook_methods[] = {
+PyMethodDef kobs_hook_methods[] = {
     {"put", (PyCFunction)hook_put, METH_O, put_doc},
     {"remove", (PyCFunction)hook_remove, METH_NOARGS, remove_doc},
     {NULL, NULL, 0, NULL},
@@ -164,7 +164,7 @@ static PyType_Slot hook_slots[] = {
     {Py_tp_dealloc, hook_dealloc},
     {Py_tp_traverse, hook_traverse},
     {Py_tp_clear, hook_clear},
-    {Py_tp_methods, hook_methods},
+    {Py_tp_methods, kobs_hook_methods},
     {0, NULL},
 };
 
