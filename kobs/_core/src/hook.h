@@ -68,6 +68,7 @@ typedef struct hook_object {
     PyObject *tell;                   /* callable(where, error) */
     hook_slot *slot;                  /* where it is; NULL: nowhere */
     PyObject *before, *after, *failed; /* as in `_patch.Hooks`; before may be None */
+    PyObject *among; /* dict or NULL: a descriptor that is not in it is nothing to `before` */
     int traffic;                      /* which bytes the method of a socket moves: `kobs_traffic_way` */
     PyObject *changed;                /* `_patch.Call` */
     struct kobs_queue_site *site; /* what only a `QueueHook` has, see queue_hook.c */
