@@ -203,6 +203,7 @@ kobs_new_cause(PyObject *type, uint64_t chain, uint64_t parent, PyObject *sample
     if (made == NULL) {
         return NULL;
     }
+    PyObject_GC_UnTrack(made); /* nothing in it can be part of a cycle */
     PyTuple_SET_ITEM(made, 0, PyLong_FromUnsignedLongLong(chain));
     PyTuple_SET_ITEM(made, 1, PyLong_FromUnsignedLongLong(parent));
     PyTuple_SET_ITEM(made, 2, PyLong_FromLong(0));

@@ -191,14 +191,15 @@ depth_of(const kobs_queue_site *site, PyObject *queue)
     return depth;
 }
 
-/* Whether the queue is bounded by just so many; -1 with an exception set. */
+/* Whether the queue is bounded by just so many, as the first `count` of the attributes say that may
+ * say so; -1 with an exception set. */
 static int
-is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth)
+is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth, int count)
 {
     PyObject *const names[] = {self->size_name, self->asyncio_size_name};
     int64_t most = 0;
 
-    for (int index = 0; index < 2 && most == 0; index++) {
+    for (int index = 0; index < count && most == 0; index++) {
         PyObject *size = attribute(queue, names[index]);
         if (size == NULL && PyErr_Occurred()) {
             return -1;
@@ -223,8 +224,9 @@ tell_depth(const kobs_queue_site *site, letters_object *letters, PyObject *queue
     }
     bool risen = depth >= SHALLOW && depth >= 2 * told, fallen = told && depth <= told / 4;
     if (!risen && !fallen) {
+        bool shallow = depth < SHALLOW && told == 0;
         int full = depth == 0 || depth == told || site->measure != NULL
-                       ? 0 : is_full(site->watch, queue, depth);
+                       ? 0 : is_full(site->watch, queue, depth, shallow ? 1 : 2);
         if (full <= 0) {
             return full;
         }
