@@ -14,6 +14,7 @@ from benchmarks.subjects import (
     floods,
     floors,
     growth,
+    hooked,
     inside,
     operations,
     processes,
@@ -38,7 +39,7 @@ class Group(NamedTuple):
 
 OURS = {
     name: (module.__name__, subject)
-    for module in (calls, spans, inside, growth, processes, programs, floods, busy, watched)
+    for module in (calls, spans, inside, growth, processes, programs, floods, hooked, busy, watched)
     for name, subject in module.SUBJECTS.items()
 }
 FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
@@ -73,6 +74,8 @@ GROUPS = (
     Group("programs", tuple(programs.SUBJECTS), (*programs.BARE, *WATCHERS),
           Effort(5, 1, 0.0), None),
     Group("floods", tuple(floods.SUBJECTS), tuple(floods.BARE), Effort(5, 1, 0.0), None),
+    Group("hooked calls", tuple(hooked.SUBJECTS), tuple(hooked.BARE),
+          Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("growth", tuple(growth.SUBJECTS), (), Effort(3, 51, 0.0003), None),
 )  # fmt: skip
 BUSY_LOOPS = 5
@@ -97,6 +100,8 @@ def tasks(
             made.append(Task(name, programs.__name__, name, type(programs.BARE[name])))
         elif name in floods.BARE:
             made.append(Task(name, floods.__name__, name, type(floods.BARE[name])))
+        elif name in hooked.BARE:
+            made.append(Task(name, hooked.__name__, name, type(hooked.BARE[name])))
         elif name in peers:
             module, subject = peer_subjects()[name]
             made.append(

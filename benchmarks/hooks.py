@@ -41,6 +41,7 @@ def generic(name: str) -> Off:
     hook = hooking.native.Hook(
         before=lambda args, kwargs: True, after=lambda state, result: None,
         failed=lambda state, error: None, where=name, shield=False, changed=Call, tell=print,
+        traffic=-1, among=None,
     )  # fmt: skip
     hook.put(getattr(os, name))
     off: Off = hook.remove

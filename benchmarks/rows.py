@@ -29,7 +29,7 @@ class Row:
 
     key: str
     figure: int
-    """Which line of the design's table it belongs to, from 1; 16: whole programs."""
+    """Which line of the design's table it belongs to, from 1; 16: whole programs, 17: a flood."""
     what: str
     measured: Terms
     targets: Mapping[str, float]
@@ -188,6 +188,22 @@ ROWS = (
         "flood_letters", 16, "a flood: a queue between two threads at full speed, likewise",
         {"letters_recorded": 1}, {}, {"letters": 1}, "the bare program", unit="ms",
     ),
+    Row(
+        "read_left_out", 17, "what watching adds to an `os.read` of one byte that is left out",
+        {"read_left_out": 1, "read_bare": -1}, {"c": 0.01}, {"read_bare": 1}, "the bare call",
+        floors={"c": {"read_passed": 1, "read_bare": -1, "rdtsc": 2}},
+    ),
+    Row(
+        "letter_left_out", 17, "what watching adds to a `put` and a `get` of a `queue.Queue` that "
+        "are left out",
+        {"letter_left_out": 1, "letter_bare": -1}, {"c": 0.01}, {"letter_bare": 1},
+        "the bare calls",
+        floors={"c": {"change_context": 0.5, "forward": 2, "bare": -2}},
+    ),
+    Row(
+        "letter_recorded", 17, "the same, recorded",
+        {"letter_recorded": 1, "letter_bare": -1}, {"c": 1000.0},
+    ),
 )  # fmt: skip
 
 
@@ -273,6 +289,8 @@ FLOORS = {
     "change_context": "a context variable set and put back, in C",
     "clock_gettime": "`clock_gettime` in C",
     "rdtsc": "`rdtsc` in C",
+    "read_passed": "an `os.read` that is hooked for nobody",
+    "read_bare": "an `os.read`",
     "clock_python": "`time.monotonic_ns()`",
     "fetch_add": "atomic fetch-add in C",
     "compare_exchange": "atomic compare-and-swap in C",

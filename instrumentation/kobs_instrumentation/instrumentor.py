@@ -32,8 +32,10 @@ class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         collector = kwargs.get("collector")
         where = self.watch if "." in self.watch else f"kobs_instrumentation.watch.{self.watch}"
         module = import_module(where)
+        from kobs_instrumentation.watch._watch import Always
+
         self._undo = module.install(
-            global_collector if collector is None else lambda: collector,
+            global_collector if collector is None else Always(collector),
             **self.install_options(kwargs),
         )
 

@@ -36,7 +36,8 @@ def enable(
     found = others.find(SUBSYSTEMS) if watches is None else others.told(watches)
     wanted = choose(only, exclude, found)
     disable(collector)
-    undos = [_watch.errors_go_to(lambda: collector)]
+    get = _watch.Always(collector)
+    undos = [_watch.errors_go_to(get)]
     says: set[str] = set()
     installed = []
     for name in (*SUBSYSTEMS, *found):
@@ -44,7 +45,7 @@ def enable(
             continue
         try:
             module = found[name].load() if name in found else _module(name)
-            undos.append(_installed(module, name in wanted, lambda: collector))
+            undos.append(_installed(module, name in wanted, get))
             if name in wanted:
                 if name not in found:
                     installed.append(module)

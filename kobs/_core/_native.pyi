@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
 from kobs._core.contract import RawSlot
@@ -286,6 +286,7 @@ class Hook:
         changed: type,
         tell: Callable[[str, BaseException], None],
         traffic: int,
+        among: dict[int, Any] | None,
     ) -> None: ...
     def put(self, function: object, /) -> bool: ...
     def remove(self) -> None: ...
@@ -308,6 +309,86 @@ class StepHook:
 class WakeHook:
     def __init__(self, *, original: Callable[..., Any], live: list[bool]) -> None: ...
     def __call__(self, *args: Any) -> Any: ...
+
+class Letters:
+    level: int
+    @property
+    def queue(self) -> Callable[[], Any]: ...
+    @property
+    def label(self) -> str | int: ...
+    def __init__(
+        self,
+        *,
+        queue: Callable[[], Any],
+        label: str | int,
+        order: str,
+        limit: int,
+        make_sent: Callable[[int, Any, str, int], Any],
+        cause_type: type,
+    ) -> None: ...
+    def add(self, item: object, sent: object, /) -> None: ...
+    def remove(self, item: object, sent: object, /) -> None: ...
+    def take(self, item: object, /) -> Any: ...
+
+class QueueWatch:
+    def __init__(
+        self,
+        *,
+        cause: ContextVar[Any],
+        cause_type: type,
+        origin: ContextVar[str],
+        origin_used: list[bool],
+        queues: dict[int, Any],
+        make: Callable[[Any], Letters],
+        said: set[type],
+        sends: type,
+        receives: type,
+        pools: frozenset[str],
+        passed_over: str,
+        passed_file: str,
+        put: Callable[[Any, Any, Any], Any],
+        put_done: Callable[[Any, Any], None],
+        received: Callable[[str | int, int, Any], None],
+        tell_depth: Callable[[Letters], None],
+        timed_out: Callable[[str | int, Any, BaseException, str], None],
+        tell: Callable[[str, BaseException], None],
+    ) -> None: ...
+    def aim(
+        self,
+        sent: Emitter | None,
+        received: Emitter | None,
+        decider: Decider | None,
+        up: list[bool] | None,
+        ask: Callable[[], None] | None,
+        /,
+    ) -> None: ...
+    def forget(self, letters: Letters | None, /) -> None: ...
+
+class QueueHook:
+    def __init__(
+        self,
+        *,
+        watch: QueueWatch,
+        puts: bool,
+        timeout_at: int,
+        measure: Callable[[Any], int] | None,
+        where: str,
+    ) -> None: ...
+    def put(self, function: object, /) -> bool: ...
+    def remove(self) -> None: ...
+
+class QueueMethod:
+    def __init__(
+        self,
+        *,
+        original: Callable[..., Any],
+        watch: QueueWatch,
+        puts: bool,
+        timeout_at: int,
+        live: list[bool],
+        where: str,
+    ) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class TimedHook:
     calls: int

@@ -1,12 +1,16 @@
 """The queue watch, in this process."""
 
 import asyncio
+import copy
 import gc
 import importlib
+import inspect
+import pickle
 import queue
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +20,7 @@ import kobs
 from kobs import IpcTimeout, MessageReceived, MessageSent, QueueDepth
 from kobs._core import select
 from kobs.context import Cause, cause, origin
-from kobs_instrumentation.watch import queue as watch
+from kobs_instrumentation.watch import _patch, queue as watch
 from kobs_instrumentation.watch._watch import errors_go_to
 
 
@@ -135,7 +139,7 @@ def test_one_object_sent_three_times(
         assert pairs(collector) == expected
 
 
-def test_a_queue_of_ones_own(collector: kobs.Collector) -> None:
+def test_a_queue_of_ones_own(collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     class Newest(queue.Queue):
         def _init(self, maxsize: int) -> None:
             self.items: list[Any] = []
@@ -149,11 +153,14 @@ def test_a_queue_of_ones_own(collector: kobs.Collector) -> None:
         def _get(self) -> Any:
             return self.items.pop()
 
+    errors: list[tuple[str, BaseException]] = []
+    monkeypatch.setattr(_patch, "on_error", lambda *error: errors.append(error))
     waiting = Newest()
     waiting.put("old")
     waiting.put("new")
     assert waiting.get() == "new"
     assert pairs(collector) == [(1, 0)]
+    assert errors == []  # its depth is not known
 
 
 @pytest.mark.says("timeouts")
@@ -307,3 +314,132 @@ def test_a_module_that_was_imported_afresh(
     assert collector.losses().errors == 0
     assert [event.payload.depth for event in of(collector, QueueDepth)] == [8, 8]
     assert len(of(collector, MessageSent)) == 16
+
+
+def test_it_comes_back_over_what_another_put_back(collector: kobs.Collector) -> None:
+    ours = queue.Queue.put
+    theirs = lambda self, *args: ours(self, *args)  # noqa: E731
+    queue.Queue.put = theirs  # type: ignore[method-assign,assignment]
+    with kobs.Collector(size=64) as late:
+        watch.install(lambda: late)()
+    assert queue.Queue.put is theirs
+    queue.Queue.put = ours  # type: ignore[method-assign]
+    queue.Queue().put(1)
+    assert len(of(collector, MessageSent)) == 1
+
+
+def test_a_method_stays_what_it_was_to_whoever_asks(collector: kobs.Collector) -> None:
+    for method in (queue.Queue.put, queue.Queue.get, asyncio.Queue.put_nowait):
+        assert inspect.isfunction(method)
+        assert inspect.signature(method) == inspect.signature(method.__wrapped__)  # type: ignore[attr-defined]
+        assert pickle.loads(pickle.dumps(method)) is method
+        assert copy.copy(method) is method
+        assert method.__code__.co_name == method.__name__
+
+
+@pytest.mark.parametrize("wrong", [(), (1, 2, 3, 4, 5)])
+def test_a_call_that_does_not_fit_fails_as_without(
+    collector: kobs.Collector, wrong: tuple[int, ...]
+) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    with pytest.raises(TypeError, match=r"^Queue\.put\(\) "):
+        waiting.put(*wrong)
+    with pytest.raises(TypeError, match=r"^Queue\.put\(\) "):
+        queue.Queue.put()  # type: ignore[call-arg]
+    assert of(collector, MessageSent) == []
+    waiting.put(2)
+    waiting.get()
+    assert pairs(collector) == [(0, 0)]
+
+
+def test_an_error_that_passes_through_has_no_frame_of_ours(collector: kobs.Collector) -> None:
+    with pytest.raises(queue.Empty) as caught:
+        queue.Queue().get_nowait()
+    files = {frame.filename for frame in traceback.extract_tb(caught.tb)}
+    assert files == {__file__, queue.__file__}
+
+
+def test_the_oldest_of_too_many_sends_are_forgotten(
+    collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_PENDING", 3)
+    waiting: queue.Queue[Any] = queue.Queue()
+    items = [[number] for number in range(5)]
+    for item in items:
+        waiting.put(item)
+    for _ in items:
+        waiting.get()
+    assert pairs(collector) == [(2, 2), (3, 3), (4, 4)]
+
+
+def test_many_sends_of_few_objects(collector: kobs.Collector) -> None:
+    """However the same objects follow one another, each receive has its send."""
+    waiting: queue.Queue[int] = queue.Queue()
+    order = [number * 7 % 11 % 5 for number in range(300)]
+    for number in order[:200]:
+        waiting.put(number)
+    for number in order[200:]:
+        assert waiting.get() is not None
+        waiting.put(number)
+    for _ in range(200):
+        waiting.get()
+    assert pairs(collector) == [(n, n) for n in range(300)]
+
+
+def test_inside_a_scope_a_receive_keeps_the_cause(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    cause.set(Cause(11, 5))
+    waiting.put(1)
+    scope = Cause(22, 7, 9, True, 3, in_scope=True)
+    cause.set(scope)
+    waiting.get()
+    assert cause.get() is scope
+    (received,) = of(collector, MessageReceived)
+    assert (received.causality_id, received.parent, received.span_id) == (22, 7, 9)
+    assert pairs(collector) == [(0, 0)]
+
+
+def test_what_is_known_of_the_sender_s_trace_goes_on(collector: kobs.Collector) -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    cause.set(Cause(11, 5, 6, False, 77))
+    waiting.put(1)
+    cause.set(None)
+    waiting.get()
+    (sent,), (received,) = of(collector, MessageSent), of(collector, MessageReceived)
+    assert (sent.causality_id, sent.parent, sent.span_id) == (11, 5, 6)
+    assert (received.causality_id, received.parent, received.span_id) == (11, 0, 0)
+    assert cause.get() == Cause(11, received.id, 0, False, 77)
+    assert type(cause.get()) is Cause
+
+
+def test_a_message_of_a_chain_that_is_dropped_leaves_its_receiver_in_it() -> None:
+    with kobs.Collector(size=64, sampling=0) as collector:
+        undo = watch.install(lambda: collector)
+        token = cause.set(None)
+        waiting: queue.Queue[int] = queue.Queue()
+        waiting.put(1)
+        waiting.get()
+        chain = cause.get()
+        undo()
+        cause.reset(token)
+        assert collector.snapshot() == []
+        assert collector.losses().sampled_out == 2
+    assert chain == Cause(chain.causality_id, 0, 0, False)
+    assert chain.causality_id
+
+
+def test_the_collector_may_be_another_at_each_call() -> None:
+    with kobs.Collector(size=64) as one, kobs.Collector(size=64) as other:
+        now = [one]
+        undo = watch.install(lambda: now[0])
+        token = cause.set(None)
+        waiting: queue.Queue[int] = queue.Queue()
+        waiting.put(1)
+        now[0] = other
+        waiting.get()
+        found = [len(of(c, MessageSent, MessageReceived)) for c in (one, other)]
+        other.close()
+        waiting.put(2)
+        undo()
+        cause.reset(token)
+    assert found == [1, 1]

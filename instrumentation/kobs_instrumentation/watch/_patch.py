@@ -301,14 +301,20 @@ class Hooked:
         self._hook = hook
 
     @classmethod
-    def of(cls, function: Any, hooks: Hooks, traffic: int = -1) -> "Hooked | None":
+    def of(
+        cls,
+        function: Any,
+        hooks: Hooks,
+        traffic: int = -1,
+        among: dict[int, Any] | None = None,
+    ) -> "Hooked | None":
         """Hook a function; None where that cannot be done."""
         if hooking.native is None:
             return None
         before, after, failed, where, shield = hooks
         hook = hooking.native.Hook(
             before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
-            tell=tell, traffic=traffic,
+            tell=tell, traffic=traffic, among=among,
         )  # fmt: skip
         return cls(hook) if hook.put(function) else None
 
@@ -356,9 +362,11 @@ class Patcher:
         failed: After = nothing,
         *,
         shield: bool = False,
+        among: dict[int, Any] | None = None,
     ) -> None:
         """Hook a built-in function, or patch it under each (module, name) it has; modules that
-        are not imported and names that are something else are left alone."""
+        are not imported and names that are something else are left alone. `among`: what `before`
+        looks for its first argument in, a descriptor: with the C core it is asked of these only."""
         site: Site | None = None
         for module_name, name in names:
             module = sys.modules.get(module_name)
@@ -367,7 +375,7 @@ class Patcher:
                 continue
             if site is None:
                 hooks = Hooks(before, after, failed, f"{self.where}.{name}", shield)
-                hooked = Hooked.of(found, hooks)
+                hooked = Hooked.of(found, hooks, among=among)
                 if hooked is not None:
                     self.sites.append(hooked)
                     return
@@ -386,13 +394,14 @@ class Patcher:
         failed: After = nothing,
         *,
         traffic: int = -1,
+        among: dict[int, Any] | None = None,
     ) -> bool:
         """Hook a method of a C type, for instances of its subclasses too. The first of the hooks'
         `args` is the object. `traffic` (0: sent, 1: received) has the C core count the bytes that a
-        method of a socket moves, by descriptor, where there is no `before`. False where that
-        cannot be done, as with the Python core."""
+        method of a socket moves, by descriptor, where there is no `before`. While `among` is empty
+        `before` is not asked. False where that cannot be done, as with the Python core."""
         hooks = Hooks(before, after, failed, f"{self.where}.{owner.__name__}.{name}")
-        hooked = Hooked.of(vars(owner).get(name), hooks, traffic)
+        hooked = Hooked.of(vars(owner).get(name), hooks, traffic, among)
         if hooked is None:
             return False
         self.sites.append(hooked)
@@ -415,6 +424,18 @@ class Patcher:
         failed: After = nothing,
     ) -> None:
         """Patch a Python function: a method of a class, or a function of a module."""
+
+        def make(original: Any, live: list[bool]) -> Any:
+            hooks = Hooks(before, after, failed, f"{self.where}.{name}")
+            return method(original, hooks, live)
+
+        self.stand_in(owner, name, make)
+
+    def stand_in(
+        self, owner: Any, name: str, make: Callable[[FunctionType, list[bool]], Any]
+    ) -> None:
+        """Put what `make(original, live)` gives in the place of a Python function; it passes calls
+        through while `live` is empty."""
         found = vars(owner).get(name)
         original = found.__func__ if isinstance(found, classmethod) else found
         if not isinstance(original, FunctionType):
@@ -425,11 +446,10 @@ class Patcher:
                 )
             return
         live = [True]
-        hooks = Hooks(before, after, failed, f"{self.where}.{name}")
-        stand_in = method(original, hooks, live)
+        made = make(original, live)
         if isinstance(found, classmethod):
-            stand_in = classmethod(stand_in)
-        self._put(Site(found, stand_in, live), owner, name)
+            made = classmethod(made)
+        self._put(Site(found, made, live), owner, name)
 
     def step(
         self,

@@ -24,6 +24,18 @@ GetCollector = Callable[[], "Collector | None"]
 Undo = Callable[[], None]
 
 
+class Always:
+    """A `GetCollector` that never says another: the C core's hooks need not ask it each time."""
+
+    __slots__ = ("collector",)
+
+    def __init__(self, collector: "Collector") -> None:
+        self.collector = collector
+
+    def __call__(self) -> "Collector":
+        return self.collector
+
+
 class Watch:
     """The standard-library half of a subsystem: patches that are there while someone watches.
 

@@ -267,15 +267,16 @@ def _before_file_close(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _patch_files(patcher: Patcher) -> bool:
     """Have what file objects do seen, where the core can."""
-    for name in ("read", "readall"):
-        if not patcher.c_method(FileIO, name, _before_file_read, _after_read, _read_failed):
-            return False
-    into = _before_file_readinto, _after_file_readinto, _read_failed
-    return (
-        patcher.c_method(FileIO, "readinto", *into)
-        and patcher.c_method(FileIO, "write", _before_file_write, _after_write, _write_failed)
-        and patcher.c_method(FileIO, "close", _before_file_close)
-    )
+    read = _before_file_read, _after_read, _read_failed
+    hooks: dict[str, Any] = {
+        "read": read,
+        "readall": read,
+        "readinto": (_before_file_readinto, _after_file_readinto, _read_failed),
+        "write": (_before_file_write, _after_write, _write_failed),
+        "close": (_before_file_close,),
+    }
+    known = _pipes.pipes
+    return all(patcher.c_method(FileIO, name, *hooks[name], among=known) for name in hooks)
 
 
 # -- telling -----------------------------------------------------------------------------------
@@ -351,18 +352,19 @@ def _os(name: str) -> tuple[tuple[str, str], ...]:
 def _patch(patcher: Patcher) -> None:
     for name in ("pipe", "pipe2"):
         patcher.builtin(_os(name), _before_pipe, _after_pipe)
-    patcher.builtin(_os("dup"), _before_dup, _after_dup)
+    known = _pipes.pipes
+    patcher.builtin(_os("dup"), _before_dup, _after_dup, among=known)
     patcher.builtin(_os("dup2"), _before_dup2, _after_dup2)
-    patcher.builtin(_os("close"), _before_close)
+    patcher.builtin(_os("close"), _before_close, among=known)
     files_are_seen = _patch_files(patcher)
     if not files_are_seen:
         patcher.builtin((("_io", "open"), ("io", "open"), ("builtins", "open")), _before_open)
     for name in ("sendfile", "splice"):
         patcher.builtin(_os(name), _before_transfer)
-    patcher.builtin(_os("write"), _before_write, _after_write, _write_failed)
-    patcher.builtin(_os("writev"), _before_writev, _after_write, _write_failed)
-    patcher.builtin(_os("read"), _before_read, _after_read, _read_failed)
-    patcher.builtin(_os("readv"), _before_readv, _after_readv, _read_failed)
+    patcher.builtin(_os("write"), _before_write, _after_write, _write_failed, among=known)
+    patcher.builtin(_os("writev"), _before_writev, _after_write, _write_failed, among=known)
+    patcher.builtin(_os("read"), _before_read, _after_read, _read_failed, among=known)
+    patcher.builtin(_os("readv"), _before_readv, _after_readv, _read_failed, among=known)
 
     def connections(module: Any) -> None:
         connection = module.Connection

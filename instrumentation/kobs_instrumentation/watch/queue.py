@@ -4,6 +4,10 @@
 `messages`. Nothing is put around an item: a side table knows it by its identity while it waits.
 `queue.SimpleQueue` is a C type: the Python core cannot see it. Those that pools use inside are not
 told: what is given to a pool is work, not a message.
+
+With the C core a put and a get are seen by the hooks of its `queue_watch.c`, twins of those here,
+which go on where a call is unusual: inside an observed call that may say the same, and for the
+depth where there is one to tell.
 """
 
 import weakref
@@ -12,13 +16,15 @@ from time import monotonic_ns
 from types import MethodDescriptorType
 from typing import Any
 
+import kobs.collector
 from kobs import handover, inside
-from kobs.context import Cause, cause
+from kobs._core import hooking
+from kobs.context import Cause, cause, origin
 from kobs.handover import Sent
 from kobs.payloads import IpcTimeout, MessageReceived, MessageSent, QueueDepth
-from kobs_instrumentation.watch import _sends
+from kobs_instrumentation.watch import _patch, _sends
 from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
-from kobs_instrumentation.watch._watch import GetCollector, Undo, Watch, words_of
+from kobs_instrumentation.watch._watch import AimedWatch, Always, GetCollector, Undo, words_of
 
 UNREACHABLE = ("queue.SimpleQueue",)
 """What this watch cannot see with the Python core."""
@@ -40,18 +46,16 @@ _PENDING = 65_536
 
 
 class Pending:
-    """The sends into one in-process queue that were not received yet, by identity of the item."""
+    """The sends into one in-process queue that were not received yet, by identity of the item.
+    The C core's twin is `letters.c`."""
 
     __slots__ = ("items", "label", "level", "order", "queue")
 
     def __init__(self, queue: Any, number: int) -> None:
-        kind = type(queue).__name__
         self.queue = weakref.ref(queue, _forget(id(queue)))
-        self.label: str | int = f"{kind}-{number}" if number <= _NAMED else number
+        self.label = _label_of(queue, number)
         self.items: dict[int, list[Sent]] = {}
-        self.order = (
-            "any" if "Priority" in kind else "last" if _is_a(queue, "LifoQueue") else "first"
-        )
+        self.order = _order_of(queue)
         self.level = 0
 
     def add(self, item: Any, sent: Sent) -> None:
@@ -87,13 +91,18 @@ class Pending:
         return waiting.pop(0 if self.order == "first" else -1)
 
 
-_queues: dict[int, Pending] = {}
+_queues: dict[int, Any] = {}
+"""`Pending`, or the C core's `Letters`, by identity of the queue."""
 _count = 0
+_native: Any = None
+"""What the hooks of the C core have in common; None with the Python core."""
 
 
 def _forget(key: int) -> Callable[[Any], None]:
     def forget(_: Any) -> None:
-        _queues.pop(key, None)
+        found = _queues.pop(key, None)
+        if _native is not None:
+            _native.forget(found)
 
     return forget
 
@@ -102,13 +111,36 @@ def _is_a(queue: Any, name: str) -> bool:
     return any(base.__name__ == name for base in type(queue).__mro__)
 
 
-def _pending(queue: Any) -> Pending:
+def _label_of(queue: Any, number: int) -> str | int:
+    return f"{type(queue).__name__}-{number}" if number <= _NAMED else number
+
+
+def _order_of(queue: Any) -> str:
+    if "Priority" in type(queue).__name__:
+        return "any"
+    return "last" if _is_a(queue, "LifoQueue") else "first"
+
+
+def _pending(queue: Any) -> Any:
     global _count
     found = _queues.get(id(queue))
     if found is None or found.queue() is not queue:
         _count += 1
-        found = _queues[id(queue)] = Pending(queue, _count)
+        made = Pending if hooking.native is None else _letters
+        found = _queues[id(queue)] = made(queue, _count)
     return found
+
+
+def _letters(queue: Any, number: int) -> Any:
+    """`Pending` in the C core."""
+    return hooking.native.Letters(
+        queue=weakref.ref(queue, _forget(id(queue))), label=_label_of(queue, number),
+        order=_order_of(queue), limit=_PENDING, make_sent=_sent, cause_type=Cause,
+    )  # fmt: skip
+
+
+def _sent(link: int, sender: Cause, scope: str, timestamp_ns: int) -> Sent:
+    return Sent(link, sender, scope, timestamp_ns=timestamp_ns)
 
 
 def received(label: str | int, size: int, sent: Sent | None) -> None:
@@ -220,11 +252,6 @@ def _get_failed(state: tuple[Pending, Any], error: BaseException) -> None:
     tell_timeout(pending.label, timeout, error, "Empty")
 
 
-def _before_simple_put(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    # It takes a timeout as `Queue` does, and never waits.
-    return None if _of_pool() else _put(args[0], _item(args, kwargs), None)
-
-
 def tell_timeout(label: str | int, timeout: Any, error: BaseException, expected: str) -> None:
     if timeout is not None and type(error).__name__ == expected:
         fields = {"queue_id": label, "timeout_ms": float(timeout) * 1e3}
@@ -238,6 +265,8 @@ def _tell_depth(pending: Pending) -> None:
     if items is None:
         items = getattr(queue, "_queue", None)
     depth = _simple_depth(queue) if items is None else len(items)
+    if depth is None:  # a kind that keeps its items elsewhere
+        return
     told = pending.level
     if depth < _SHALLOW and not told and (not depth or depth != getattr(queue, "maxsize", 0)):
         return
@@ -252,14 +281,14 @@ def _tell_depth(pending: Pending) -> None:
         _watch.emit(QueueDepth, _label(pending), depth, capacity, **header)
 
 
-def _simple_depth(queue: Any) -> int:
+def _simple_depth(queue: Any) -> int | None:
     """Of a SimpleQueue: asked of its own C type (each import of the module makes one), whatever a
     subclass makes of it."""
     for base in type(queue).__mro__:
         if type(qsize := vars(base).get("qsize")) is MethodDescriptorType:
             depth: int = qsize(queue)
             return depth
-    return 0
+    return None
 
 
 def _label(pending: Pending) -> str | int:
@@ -275,20 +304,97 @@ def _label(pending: Pending) -> str | int:
 # -- where -----------------------------------------------------------------------------------
 
 
-def _patch(patcher: Patcher) -> None:
+class _QueueWatch(AimedWatch):
+    """The C core's hooks are told where events go, whenever that changes."""
+
+    def __init__(self) -> None:
+        super().__init__("queue", _patch_all)
+        self._aimed: Any = None
+
+    def _choose(self) -> None:
+        self._prepare()
+        super()._choose()
+
+    def _prepare(self) -> None:
+        global _native
+        if hooking.native is None or _native is not None:
+            return
+        _native = hooking.native.QueueWatch(
+            cause=cause, cause_type=Cause, origin=origin.variable, origin_used=origin.used,
+            queues=_queues, make=_pending, said=inside.said, sends=MessageSent,
+            receives=MessageReceived, pools=_POOLS, passed_over=_patch.__name__,
+            passed_file=_patch.STAND_IN, put=_put, put_done=_after_put, received=received,
+            tell_depth=_tell_depth, timed_out=tell_timeout, tell=self.aim_failed,
+        )  # fmt: skip
+
+    def aim(self) -> None:
+        if _native is None:
+            return
+        collector = self.collector()
+        any_collector = self.any_collector()
+        self._aimed = collector, any_collector
+        if collector is None or collector.closed:
+            emitters: tuple[Any, Any] = None, None
+        else:
+            emitters = collector.emitter(MessageSent), collector.emitter(MessageReceived)
+        chains: tuple[Any, Any] = None, None
+        if any_collector is not None and not any_collector.closed:
+            chains = any_collector.gate.decider(), any_collector.gate.up
+        _native.aim(*emitters, *chains, None if self._is_told() else self._ask)
+
+    def _is_told(self) -> bool:
+        """Whoever watches has one collector, or the process-wide one, and of that we are told."""
+        told = kobs.collector.global_collector
+        return all(get is told or type(get) is Always for get, _ in self._installs)
+
+    def _ask(self) -> None:
+        if (self.collector(), self.any_collector()) != self._aimed:
+            self.aim()
+
+
+def _method(patcher: Patcher, owner: Any, name: str, *, puts: bool, timeout_at: int) -> None:
+    """Hook a method in Python. `timeout_at`: among its arguments; -1 where it never waits."""
+    if hooking.native is None:
+        hooks = (
+            (_before_put, _after_put, _put_failed)
+            if puts
+            else (_before_get, _after_get, _get_failed)
+        )
+        patcher.method(owner, name, *hooks)
+        return
+
+    def stand_in(original: Any, live: list[bool]) -> Any:
+        return hooking.native.QueueMethod(
+            original=original, watch=_native, puts=puts, timeout_at=timeout_at, live=live,
+            where=f"{patcher.where}.{name}",
+        )  # fmt: skip
+
+    patcher.stand_in(owner, name, stand_in)
+
+
+def _c_method(patcher: Patcher, owner: Any, name: str, *, puts: bool, timeout_at: int) -> None:
+    if hooking.native is not None:
+        hook = hooking.native.QueueHook(
+            watch=_native, puts=puts, timeout_at=timeout_at, measure=vars(owner)["qsize"],
+            where=f"{patcher.where}.{owner.__name__}.{name}",
+        )  # fmt: skip
+        patcher.hook(vars(owner).get(name), hook)
+
+
+def _patch_all(patcher: Patcher) -> None:
     def queues(module: Any) -> None:
-        patcher.method(module.Queue, "put", _before_put, _after_put, _put_failed)
-        patcher.method(module.Queue, "get", _before_get, _after_get, _get_failed)
+        _method(patcher, module.Queue, "put", puts=True, timeout_at=2)
+        _method(patcher, module.Queue, "get", puts=False, timeout_at=1)
 
     def simple_queues(module: Any) -> None:
-        for name in ("put", "put_nowait"):
-            patcher.c_method(module.SimpleQueue, name, _before_simple_put, _after_put, _put_failed)
+        for name in ("put", "put_nowait"):  # takes a timeout as `Queue` does, and never waits
+            _c_method(patcher, module.SimpleQueue, name, puts=True, timeout_at=-1)
         for name in ("get", "get_nowait"):
-            patcher.c_method(module.SimpleQueue, name, _before_get, _after_get, _get_failed)
+            _c_method(patcher, module.SimpleQueue, name, puts=False, timeout_at=1)
 
     def asyncio_queues(module: Any) -> None:
-        patcher.method(module.Queue, "put_nowait", _before_put, _after_put, _put_failed)
-        patcher.method(module.Queue, "get_nowait", _before_get, _after_get, _get_failed)
+        _method(patcher, module.Queue, "put_nowait", puts=True, timeout_at=-1)
+        _method(patcher, module.Queue, "get_nowait", puts=False, timeout_at=-1)
 
     def messages(_: Any) -> None:
         from kobs_instrumentation.watch import messages
@@ -301,7 +407,7 @@ def _patch(patcher: Patcher) -> None:
     patcher.when_imported("multiprocessing.connection", messages)
 
 
-_watch = Watch("queue", _patch)
+_watch = _QueueWatch()
 
 
 def install(get_collector: GetCollector, *, events: bool = True) -> Undo:

@@ -453,5 +453,9 @@ _watch = _SchedulerWatch("scheduler", _patch)
 
 def install(get_collector: GetCollector, *, events: bool = True) -> Undo:
     """Watch threads, executors and asyncio; returns what takes it back. Without `events` only
-    cause is carried on."""
+    cause is carried on.
+
+    For steps of tasks `get_collector` is asked when the watch is put in place and when the
+    process-wide collector is another, not at each event.
+    """
     return _watch.install(get_collector, events=events)

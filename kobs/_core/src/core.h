@@ -208,6 +208,7 @@ enum {
     GIVEN_SPAN = 64,
     GIVEN_TIME = 128,
     GIVEN_BAD = 256, /* a value that does not fit: refused after the fields, as Python does */
+    GIVEN_SAMPLED = 512,
 
     GIVEN_CAUSE = GIVEN_CAUSALITY | GIVEN_PARENT | GIVEN_SPAN,
 };
@@ -217,6 +218,7 @@ typedef struct {
     uint8_t severity, category, flags;
     uint32_t pid, tid;
     uint64_t causality_id, parent, span_id, link, timestamp_ns;
+    PyObject *sampled;   /* what was decided of the chain, see `kobs_decide`; borrowed */
     const uint8_t *json; /* what a JSON field holds, length first, written already; or NULL */
 } kobs_given;
 
@@ -286,6 +288,10 @@ enum { KOBS_DROP = -1, KOBS_THINNED = -2, KOBS_UNDECIDED = -3 };
 int kobs_decide(PyObject *decider, unsigned severity, unsigned category, uint64_t causality_id,
                 PyObject *sampled);
 
+/* What the decision of a chain that begins is by its id: 1, 0, -1 with an exception set. It is not
+ * remembered: whoever asks carries it. */
+int kobs_keeps(PyObject *decider, uint64_t causality_id, unsigned category);
+
 /* Whether `decide` is a `Decider` of the module that `of` belongs to. */
 bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
 
@@ -294,8 +300,9 @@ int kobs_add_decider_type(PyObject *module);
 /* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
 
 int kobs_add_hook_types(PyObject *module);
-int kobs_add_step_type(PyObject *module); /* hook_step.c */
-int kobs_add_wake_type(PyObject *module); /* hook_wake.c */
+int kobs_add_step_type(PyObject *module);  /* hook_step.c */
+int kobs_add_wake_type(PyObject *module);  /* hook_wake.c */
+int kobs_add_queue_types(PyObject *module); /* letters.c, queue_watch.c, queue_hook.c */
 
 /* -- What a new thread runs (carried.c) ------------------------------------------------------- */
 

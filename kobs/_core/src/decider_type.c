@@ -144,6 +144,17 @@ kobs_decide(PyObject *self, unsigned severity, unsigned category, uint64_t chain
     return flags;
 }
 
+int
+kobs_keeps(PyObject *self, uint64_t chain, unsigned category)
+{
+    int kept;
+
+    KOBS_LOCK(self)
+    kept = keeps((decider_object *)self, chain, (long)category);
+    KOBS_UNLOCK()
+    return kept;
+}
+
 bool
 kobs_is_decider(PyTypeObject *of, PyObject *decide_)
 {

@@ -212,7 +212,10 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
         }
     }
     bool gated = PyList_GET_ITEM(self->gate, 0) != Py_False;
-    if ((gated || (given->given & GIVEN_CAUSE) != GIVEN_CAUSE)
+    if (given->given & GIVEN_SAMPLED) { /* and the cause: they come together */
+        sampled = Py_NewRef(given->sampled);
+    }
+    else if ((gated || (given->given & GIVEN_CAUSE) != GIVEN_CAUSE)
         && fill_from_cause(&self->context, given, &sampled) < 0) {
         Py_XDECREF(sampled);
         return -1;

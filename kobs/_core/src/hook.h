@@ -86,8 +86,10 @@ typedef struct hook_object {
     PyObject *tell; /* callable(where, error); True: it is the program's, and goes on */
     hook_slot *slot;                  /* where it is; NULL: nowhere */
     PyObject *before, *after, *failed; /* as in `_patch.Hooks`; before may be None */
+    PyObject *among; /* dict or NULL: a descriptor that is not in it is nothing to `before` */
     int traffic;                      /* which bytes the method of a socket moves: `kobs_traffic_way` */
     PyObject *changed;                /* `_patch.Call` */
+    struct kobs_queue_site *site; /* what only a `QueueHook` has, see queue_hook.c */
     /* what only a timed one has, see hook_timed.c */
     PyObject *name, *succeeded, *erred;
     PyObject *expected;          /* error numbers that are no warning */
@@ -168,6 +170,14 @@ void kobs_traffic_count(const hook_call *, PyObject *result, kobs_traffic_way);
 
 /* When it was, 0 where that is not known; forgotten then. */
 uint64_t kobs_wake_take(const PyObject *handle, const PyObject *callback);
+/* -- hook_type.c */
+
+extern PyMethodDef kobs_hook_methods[]; /* `put` and `remove` */
+
+/* -- queue_hook.c */
+
+PyObject *kobs_hook_queue(hook_object *, hook_object *const *inner, unsigned count,
+                          const hook_call *);
 
 /* -- hook_timed.c */
 

@@ -332,12 +332,33 @@ fail(hook_object *hook, const hook_call *call)
 
 /* -- all of them --------------------------------------------------------------------------------- */
 
+/* Whether `before` has nothing to say to a call, by the descriptor that a function is given first. Of
+ * a method it is not known; where there are none in question it does not matter. */
+static bool
+passes_by(const hook_object *hook, const hook_call *call)
+{
+    if (hook->among == NULL) {
+        return false;
+    }
+    if (PyDict_GET_SIZE(hook->among) == 0) {
+        return true;
+    }
+    if (call->slot->convention != CALL_VECTOR || PyVectorcall_NARGS((size_t)call->count) == 0) {
+        return false;
+    }
+    PyObject *descriptor = ((PyObject *const *)call->args)[0];
+    return PyLong_CheckExact(descriptor) && PyDict_Contains(hook->among, descriptor) == 0;
+}
+
 static PyObject *
 through(hook_object *const *hooks, unsigned count, const hook_call *call)
 {
     changed_call changed = {.args = NULL};
     PyObject *result, *state;
 
+    while (count > 0 && passes_by(hooks[count - 1], call)) {
+        count--;
+    }
     if (count == 0) {
         return kobs_hook_pass(call);
     }
@@ -347,6 +368,9 @@ through(hook_object *const *hooks, unsigned count, const hook_call *call)
     }
     if (hook->timed) {
         return kobs_hook_timed(hook, hooks, count - 1, call);
+    }
+    if (hook->site != NULL) {
+        return kobs_hook_queue(hook, hooks, count - 1, call);
     }
     if (hook->before == Py_None) {
         result = through(hooks, count - 1, call);

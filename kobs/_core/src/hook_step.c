@@ -309,9 +309,9 @@ step_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     PyObject *original, *after, *tasks, *live, *where, *tell;
     double stall_ms;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OO!dO!UO:StepHook", names,
-                                     &PyFunction_Type, &original, &after, &PyDict_Type, &tasks,
-                                     &stall_ms, &PyList_Type, &live, &where, &tell)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOO!dO!UO:StepHook", names, &original,
+                                     &after, &PyDict_Type, &tasks, &stall_ms, &PyList_Type, &live,
+                                     &where, &tell)) {
         return NULL;
     }
     step_object *self = (step_object *)type->tp_alloc(type, 0);

@@ -142,6 +142,18 @@ tell_exit(hook_object *hook, uint64_t entered, uint64_t took, uint64_t ended, in
     return done;
 }
 
+/* Who else counts waits for us, but where threads are not kept apart. */
+static inline void
+count(_Atomic uint64_t *counter, uint64_t more)
+{
+#if KOBS_FREE_THREADED
+    atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+#else
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more,
+                          memory_order_relaxed);
+#endif
+}
+
 /* Bytes that a call has moved: the number or the length of what it returned. */
 static void
 count_bytes(hook_object *hook, PyObject *result)
@@ -155,19 +167,8 @@ count_bytes(hook_object *hook, PyObject *result)
         (void)kobs_small_int(result, &size);
     }
     if (size > 0) {
-        atomic_fetch_add_explicit(&hook->bytes, (uint64_t)size, memory_order_relaxed);
+        count(&hook->bytes, (uint64_t)size);
     }
-}
-
-static inline void
-count(_Atomic uint64_t *counter)
-{
-#if KOBS_FREE_THREADED
-    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-#else
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-#endif
 }
 
 void
@@ -185,7 +186,7 @@ kobs_count_left_out(const emitter_object *emitter)
 static void
 count_unrecorded(hook_object *hook)
 {
-    count(&hook->unrecorded);
+    count(&hook->unrecorded, 1);
     kobs_count_left_out(hook->exit);
 }
 
@@ -251,7 +252,7 @@ kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
     }
     PyObject *result = kobs_hook_inner(inner, further, call);
     uint64_t ended = kobs_now(), took = ended - began;
-    count(&hook->calls);
+    count(&hook->calls, 1);
     if (result != NULL) {
         if (hook->counts_bytes) {
             count_bytes(hook, result);

@@ -81,14 +81,17 @@ static PyObject *
 hook_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"before", "after", "failed", "where", "shield", "changed", "tell",
-                            "traffic", NULL};
-    PyObject *before, *after, *failed, *where, *changed, *tell;
+                            "traffic", "among", NULL};
+    PyObject *before, *after, *failed, *where, *changed, *tell, *among;
     int shield, traffic;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOOUpO!Oi:Hook", names, &before, &after,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOOUpO!OiO:Hook", names, &before, &after,
                                      &failed, &where, &shield, &PyType_Type, &changed, &tell,
-                                     &traffic)) {
+                                     &traffic, &among)) {
         return NULL;
+    }
+    if (among != Py_None && !PyDict_Check(among)) {
+        return PyErr_Format(PyExc_TypeError, "among: expected a dict or None, got %R", among);
     }
     hook_object *self = (hook_object *)type->tp_alloc(type, 0);
     if (self != NULL) {
@@ -98,6 +101,7 @@ hook_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         self->where = Py_NewRef(where);
         self->shield = shield;
         self->traffic = traffic;
+        self->among = among == Py_None ? NULL : Py_NewRef(among);
         self->changed = Py_NewRef(changed);
         self->tell = Py_NewRef(tell);
     }
@@ -111,6 +115,7 @@ hook_traverse(hook_object *self, visitproc visit, void *arg)
     Py_VISIT(self->before);
     Py_VISIT(self->after);
     Py_VISIT(self->failed);
+    Py_VISIT(self->among);
     Py_VISIT(self->changed);
     Py_VISIT(self->tell);
     Py_VISIT(self->expected);
@@ -128,6 +133,7 @@ hook_clear(hook_object *self)
     Py_CLEAR(self->before);
     Py_CLEAR(self->after);
     Py_CLEAR(self->failed);
+    Py_CLEAR(self->among);
     Py_CLEAR(self->changed);
     Py_CLEAR(self->tell);
     Py_CLEAR(self->expected);
@@ -153,7 +159,7 @@ hook_dealloc(hook_object *self)
     Py_DECREF(type);
 }
 
-static PyMethodDef hook_methods[] = {
+PyMethodDef kobs_hook_methods[] = {
     {"put", (PyCFunction)hook_put, METH_O, put_doc},
     {"remove", (PyCFunction)hook_remove, METH_NOARGS, remove_doc},
     {NULL, NULL, 0, NULL},
@@ -164,7 +170,7 @@ static PyType_Slot hook_slots[] = {
     {Py_tp_dealloc, hook_dealloc},
     {Py_tp_traverse, hook_traverse},
     {Py_tp_clear, hook_clear},
-    {Py_tp_methods, hook_methods},
+    {Py_tp_methods, kobs_hook_methods},
     {0, NULL},
 };
 

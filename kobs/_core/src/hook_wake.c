@@ -73,8 +73,8 @@ wake_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     static char *names[] = {"original", "live", NULL};
     PyObject *original, *live;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!:WakeHook", names, &PyFunction_Type,
-                                     &original, &PyList_Type, &live)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OO!:WakeHook", names, &original,
+                                     &PyList_Type, &live)) {
         return NULL;
     }
     if (!kobs_hook_prepare()) {
