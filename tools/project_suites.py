@@ -37,7 +37,7 @@ class Suite(NamedTuple):
 SUITES = {
     "pluggy": Suite("1.6.0", "testing", ("pytest-benchmark",)),
     "attrs": Suite("25.4.0", "tests", ("hypothesis", "cloudpickle", "pympler")),
-    "click": Suite("8.3.1", "tests", ()),
+    "click": Suite("8.3.1", "tests", ("pytest<9",)),
     "anyio": Suite(
         "4.12.0",
         "tests",
