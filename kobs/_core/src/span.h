@@ -60,6 +60,19 @@ kobs_span_let_go(PyObject *held)
     }
 }
 
+/* When it began; 0 before and after: others may look whether it is open. */
+static inline uint64_t
+kobs_span_began(const span_object *self)
+{
+    return __atomic_load_n(&self->began_ns, __ATOMIC_RELAXED);
+}
+
+static inline void
+kobs_span_set_began(span_object *self, uint64_t to)
+{
+    __atomic_store_n(&self->began_ns, to, __ATOMIC_RELAXED);
+}
+
 /* The methods `__enter__` and `__exit__`. */
 PyObject *kobs_span_enter(span_object *, PyObject *none);
 PyObject *kobs_span_exit(span_object *, PyObject *const *args, Py_ssize_t count);

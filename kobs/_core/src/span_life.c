@@ -229,7 +229,8 @@ undo_begin(span_object *self, const span_wires *wires)
     if (self->entry >= 0 && self->collector == wires->collector) {
         kobs_close_entry(&wires->began->ring->ring, self->entry);
     }
-    self->began_ns = self->event = self->span_id = 0;
+    kobs_span_set_began(self, 0);
+    self->event = self->span_id = 0;
     self->entry = -1;
     kobs_span_set(self, &self->collector, NULL);
 }
@@ -250,7 +251,7 @@ begin_wired(span_object *self, span_state *state, const span_wires *wires, PyObj
         return done;
     }
     self->span_id = kobs_mint_id();
-    self->began_ns = kobs_now();
+    kobs_span_set_began(self, kobs_now());
     kobs_span_set(self, &self->collector, Py_NewRef(wires->collector));
     if ((own = make_cause(self, state, &at)) == NULL
         || record_begin(self, wires, name, &at) < 0) {
@@ -506,7 +507,7 @@ end_wired(span_object *self, const span_wires *wires, PyObject *name, PyObject *
         && tell_mistake(self, wires->collector) < 0) {
         return -1;
     }
-    self->began_ns = 0;
+    kobs_span_set_began(self, 0);
     if (restore_cause(self, self->state) < 0) {
         return -1;
     }

@@ -104,7 +104,7 @@ kobs_span_write_attributes(span_object *self, uint8_t *at)
 static PyObject *
 span_record(span_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count == 2 && self->began_ns != 0 && PyUnicode_CheckExact(args[0])
+    if (count == 2 && kobs_span_began(self) != 0 && PyUnicode_CheckExact(args[0])
         && PyUnicode_GET_LENGTH(args[0]) != 0
         && (PyUnicode_CheckExact(args[1]) || PyLong_CheckExact(args[1])
             || PyFloat_CheckExact(args[1]) || PyBool_Check(args[1]) || args[1] == Py_None)) {
@@ -179,6 +179,28 @@ static int
 set_object(span_object *self, PyObject *value, void *offset)
 {
     kobs_span_set(self, (PyObject **)((char *)self + (uintptr_t)offset), Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_began(span_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(kobs_span_began(self));
+}
+
+static int
+set_began(span_object *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t began;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a span has a begin");
+        return -1;
+    }
+    if (kobs_unsigned(value, UINT64_MAX, &began) < 0) {
+        return -1;
+    }
+    kobs_span_set_began(self, began);
     return 0;
 }
 
@@ -350,7 +372,6 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
-    {"_began_ns", T_ULONGLONG, offsetof(span_object, began_ns), 0, NULL},
     {"_event", T_ULONGLONG, offsetof(span_object, event), 0, NULL},
     {"_entry", T_LONGLONG, offsetof(span_object, entry), 0, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -372,6 +393,7 @@ static PyGetSetDef getters[] = {
     OBJECT("_collector", collector, NULL),
     OBJECT("_previous", previous, NULL),
     OBJECT("_token", token, NULL),
+    {"_began_ns", (getter)get_began, (setter)set_began, NULL, NULL},
     {"duration_us", (getter)get_duration, (setter)set_duration,
      PyDoc_STR("From begin to end in microseconds; None before the end."), NULL},
     {"_attributes", (getter)get_attributes, (setter)set_attributes, NULL, NULL},
