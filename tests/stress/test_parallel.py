@@ -1,7 +1,6 @@
 """Threads that share everything, truly in parallel where Python has no interpreter lock: emitters,
 observed callables, spans, switches, readers and collectors that come and go meanwhile."""
 
-import sys
 import sysconfig
 
 import pytest
