@@ -258,8 +258,10 @@ print("done", is_gil_enabled())
 
 
 @pytest.fixture(autouse=True)
-def without_the_lock(core: Core) -> None:
-    """Nothing here is started with `PYTHON_GIL`: the C core itself says that it needs no lock."""
+def without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads can run in parallel, they do: the C core asks for the lock by itself."""
+    if FREE_THREADED:
+        monkeypatch.setenv("PYTHON_GIL", "0")
 
 
 def end(core: Core) -> str:
