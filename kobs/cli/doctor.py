@@ -1,6 +1,7 @@
 """`kobs doctor`: what this installation can do, what it costs here, and what stands in the way.
 
-`--json` prints one object: version, python, platform, core {name, why, available}, cost
+`--json` prints one object: version, python, platform, gil (whether a
+free-threaded Python has its lock on, null for any other), core {name, why, available}, cost
 {core, events, ns_per_event}, sessions {root, count, bytes, free_bytes, writable}, extras (name to
 version, or null where missing), entry_points (group to names), watches (subsystem to watched,
 problem, package, says and unseen: what the watch cannot see with this core), unseen (the same for
@@ -11,6 +12,7 @@ Exit code 1 where there is a problem: something that keeps kobs from recording.
 import argparse
 import os
 import sys
+import sysconfig
 from typing import Any
 
 from kobs.cli import figures
@@ -74,6 +76,7 @@ def examine(*, measure: bool = True) -> dict[str, Any]:
         "warnings": [],
     }
     found["core"] = _core(found)
+    found["gil"] = _gil()
     found["cost"] = _cost(found) if measure and found["core"]["name"] else None
     found["sessions"] = _sessions(found)
     found["extras"] = {name: _extra(packages) for name, packages in _EXTRAS.items()}
@@ -263,13 +266,25 @@ def _watches(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return made
 
 
+_LOCKS = {
+    True: "free-threaded Python, and the interpreter lock is on: PYTHON_GIL, -X gil, or an "
+    "extension module that asks for it",
+    False: "free-threaded Python, without the interpreter lock",
+}
+
+
+def _gil() -> bool | None:
+    """Whether a free-threaded Python has its lock on; None where there always is one."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return None
+    return bool(sys._is_gil_enabled())
+
+
 def _check_python(found: dict[str, Any]) -> None:
     from kobs.config import Settings
 
     if found["implementation"] != "CPython":
         found["warnings"].append(f"{found['implementation']} is untested; CPython is meant")
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        found["warnings"].append("a free-threaded Python: written for, but untested")
     if sys.platform != "linux":
         found["warnings"].append(f"{sys.platform} is untested; Linux is meant")
     try:
@@ -296,6 +311,8 @@ def show(out: Screen, found: dict[str, Any]) -> None:
     core, cost, sessions = found["core"], found["cost"], found["sessions"]
     _fact(out, "kobs", f"{found['version']} on {found['implementation']} {found['python']}, "
                        f"{found['platform']}")  # fmt: skip
+    if found["gil"] is not None:
+        _fact(out, "threads", _LOCKS[found["gil"]])
     _fact(out, "core", f"{core['name'] or 'none'} ({core['why']})")
     if cost is not None:
         _fact(out, "cost", f"{figures.duration(cost['ns_per_event'] / 1000)} for an event of four "

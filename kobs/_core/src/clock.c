@@ -18,21 +18,23 @@ enum {
 
 _Thread_local kobs_thread kobs_this_thread __attribute__((tls_model("initial-exec")));
 
-/* Since when the counter is watched, and the rate that was found; 0: none yet. Two threads that
- * measure at once write nearly the same. */
+/* Since when the counter is watched, and the rate that was found; 0: none yet. One thread measures
+ * at a time: the base is two values of the same moment. */
 static _Atomic uint64_t base_ticks, base_ns, rate;
+static atomic_bool measuring;
 static bool invariant;
 
 static void
-forget_id(void)
+begin_in_child(void)
 {
-    kobs_this_thread.id = 0; /* in the child's only thread, which has another id now */
+    kobs_this_thread.id = 0; /* its only thread has another id now */
+    atomic_store(&measuring, false); /* whoever measured is not there */
 }
 
 __attribute__((constructor)) static void
 at_load(void)
 {
-    pthread_atfork(NULL, NULL, forget_id);
+    pthread_atfork(NULL, NULL, begin_in_child);
 #if KOBS_HAS_TSC
     unsigned a, b, c, d;
     invariant = __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & 1u << 8);
@@ -54,27 +56,40 @@ kobs_thread_id_anew(kobs_thread *thread)
 }
 
 #if KOBS_HAS_TSC
-/* Nanoseconds a tick times 2^32 as of now; 0 where that is not known yet. */
+/* The rate as of now; `known` is the last one, 0 where there is none. */
 static uint64_t
-measured_rate(uint64_t ticks, uint64_t ns)
+measure(uint64_t known, uint64_t ticks, uint64_t ns)
 {
-    uint64_t known = atomic_load_explicit(&rate, memory_order_relaxed);
     uint64_t since_ns = ns - atomic_load_explicit(&base_ns, memory_order_relaxed);
     uint64_t since_ticks = ticks - atomic_load_explicit(&base_ticks, memory_order_relaxed);
 
-    if (since_ns < (known ? NEXT_RATE_NS : FIRST_RATE_NS)) {
+    if ((int64_t)since_ns < (known ? NEXT_RATE_NS : FIRST_RATE_NS)) { /* or measured since then */
         return known;
     }
     uint64_t found = since_ticks ? (uint64_t)(((__uint128_t)since_ns << 32) / since_ticks) : 0;
     bool differs = known && (found > known + known / 1000 || found < known - known / 1000);
     atomic_store_explicit(&base_ns, ns, memory_order_relaxed);
     atomic_store_explicit(&base_ticks, ticks, memory_order_relaxed);
-    /* By more than 0.1 %: the machine slept meanwhile, or two threads wrote the base at once. */
+    /* By more than 0.1 %: the machine slept meanwhile. */
     if (differs || found == 0) {
         found = known;
     }
     atomic_store_explicit(&rate, found, memory_order_relaxed);
     return found;
+}
+
+/* Nanoseconds a tick times 2^32 as of now; 0 where that is not known yet. */
+static uint64_t
+measured_rate(uint64_t ticks, uint64_t ns)
+{
+    uint64_t known = atomic_load_explicit(&rate, memory_order_relaxed);
+
+    if (atomic_exchange_explicit(&measuring, true, memory_order_acquire)) {
+        return known; /* another thread is about it */
+    }
+    known = measure(atomic_load_explicit(&rate, memory_order_relaxed), ticks, ns);
+    atomic_store_explicit(&measuring, false, memory_order_release);
+    return known;
 }
 #endif
 

@@ -25,6 +25,36 @@
 #define KOBS_UNLOCK() }
 #endif
 
+/* The value of a dict's key: 1 and a new reference, 0 for none, -1 with an exception set. */
+static inline int
+kobs_dict_item(PyObject *dict, PyObject *key, PyObject **found)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyDict_GetItemRef(dict, key, found);
+#else
+    *found = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *found != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+#endif
+}
+
+/* An item of a list, a new reference; NULL with an exception set where it is not there (any more). */
+static inline PyObject *
+kobs_list_item(PyObject *list, Py_ssize_t index)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyList_GetItemRef(list, index);
+#else
+    return Py_NewRef(PyList_GET_ITEM(list, index));
+#endif
+}
+
+/* Whether a list of one bool, which others may set meanwhile, says so: True until it says False. */
+static inline bool
+kobs_is_up(PyObject *list)
+{
+    return __atomic_load_n(((PyListObject *)list)->ob_item, __ATOMIC_RELAXED) != Py_False;
+}
+
 /* What observed callables need (observed.h). */
 typedef struct {
     PyTypeObject *function, *running, *coroutine, *coroutine_wrapper, *generator,
@@ -339,6 +369,13 @@ PyObject *kobs_traffic_counts(PyObject *module, PyObject *sock);
 
 typedef struct span_object span_object;
 
+/* Whose spans need no Python, and what is recorded of them. */
+typedef struct {
+    PyObject *collector; /* NULL: none's do, nor do the others count */
+    emitter_object *began, *ended;
+    PyObject *gate, *trace_high;
+} span_wires;
+
 enum { KOBS_FREE_SPANS = 16 };
 typedef struct {
     PyObject *cause_var, *cause_type, *modules;
@@ -352,9 +389,7 @@ typedef struct {
     int free_count;
     PyObject *duration; /* a float that is used again and again; or NULL */
 #endif
-    PyObject *collector; /* whose spans need no Python; NULL: none's do, nor do the next four count */
-    emitter_object *began, *ended;
-    PyObject *gate, *trace_high;
+    span_wires wired; /* exchanged at any time */
 } span_state;
 
 PyObject *kobs_span_type(PyObject *module, PyObject *args);

@@ -12,7 +12,8 @@ typedef struct {
     PyObject *bound;   /* callable(category) -> 0 to 2**64: below it a chain is kept */
     PyObject *measure; /* callable(): to be called every `check_every` decisions */
     PyObject *refuse;  /* callable(): raises, once it is closed */
-    bool adaptive, closed, thins;
+    bool adaptive, thins;
+    atomic_bool closed;
     Py_ssize_t check_every, until_check;
     struct {
         bool known, all;
@@ -97,7 +98,7 @@ static int
 decide(decider_object *self, unsigned severity, unsigned category, uint64_t chain,
        PyObject *given)
 {
-    if (self->closed) {
+    if (atomic_load_explicit(&self->closed, memory_order_relaxed)) {
         return call(self->refuse) < 0 ? KOBS_UNDECIDED : KOBS_DROP;
     }
     int kept = given == NULL || given == Py_None || chain == 0
@@ -278,7 +279,7 @@ PyDoc_STRVAR(close_doc, "close()\n\nLet nothing through any more.");
 static PyObject *
 decider_close(decider_object *self, PyObject *Py_UNUSED(none))
 {
-    self->closed = true;
+    atomic_store(&self->closed, true);
     Py_RETURN_NONE;
 }
 
@@ -294,8 +295,13 @@ decider_rewire(decider_object *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!K:rewire", state->ring_type, &ring, &chance)) {
         return NULL;
     }
-    Py_SETREF(self->ring, (ring_object *)Py_NewRef(ring));
+    ring_object *old;
+    KOBS_LOCK(self)
+    old = self->ring;
+    self->ring = (ring_object *)Py_NewRef(ring);
     self->chance = chance;
+    KOBS_UNLOCK()
+    Py_DECREF(old);
     Py_RETURN_NONE;
 }
 

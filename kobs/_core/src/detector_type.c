@@ -139,7 +139,7 @@ lookup(detector_object *self, PyObject *type, PyObject *name, Py_hash_t hash)
 static inline Py_hash_t
 hash_of(PyObject *text)
 {
-    Py_hash_t known = ((PyASCIIObject *)text)->hash;
+    Py_hash_t known = __atomic_load_n(&((PyASCIIObject *)text)->hash, __ATOMIC_RELAXED);
 
     return known != -1 ? known : PyObject_Hash(text);
 }

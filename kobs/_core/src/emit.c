@@ -92,7 +92,7 @@ origin_id(emitter_object *self, uint32_t *to)
     PyObject *origin;
 
     *to = 0;
-    if (PyList_GET_ITEM(self->context.origin_used, 0) == Py_False) {
+    if (!kobs_is_up(self->context.origin_used)) {
         return 0;
     }
     if (PyContextVar_Get(self->context.origin_var, NULL, &origin) < 0) {
@@ -179,13 +179,13 @@ is_hidden(emitter_object *self, PyObject *const *fields, unsigned category)
     if (atomic_load_explicit(&ring->closed, memory_order_relaxed)) {
         return 0;
     }
-    PyObject *known = PyUnicode_CheckExact(name) ? PyDict_GetItemWithError(self->hidden, name)
-                                                 : NULL;
-    if (known == NULL && PyErr_Occurred()) {
+    PyObject *answer = NULL;
+    if (PyUnicode_CheckExact(name) && kobs_dict_item(self->hidden, name, &answer) < 0) {
         return -1;
     }
-    PyObject *answer = known != NULL ? Py_NewRef(known)
-                                     : PyObject_CallOneArg(self->hides, name);
+    if (answer == NULL) {
+        answer = PyObject_CallOneArg(self->hides, name);
+    }
     int hidden = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (hidden > 0) {
@@ -211,7 +211,7 @@ kobs_emit(emitter_object *self, PyObject *const *fields, kobs_given *given, uint
             return hidden < 0 ? -1 : 0;
         }
     }
-    bool gated = PyList_GET_ITEM(self->gate, 0) != Py_False;
+    bool gated = kobs_is_up(self->gate);
     if (given->given & GIVEN_SAMPLED) { /* and the cause: they come together */
         sampled = Py_NewRef(given->sampled);
     }

@@ -34,11 +34,16 @@ PyObject *kobs_call_emitter(emitter_object *, PyObject *const *args, size_t coun
  * such attribute. */
 Py_ssize_t kobs_slot_offset(PyObject *type, PyObject *name);
 
-/* What is there in an instance: borrowed, NULL where nothing is. */
+/* What is there in an instance: a new reference, NULL where nothing is. */
 static inline PyObject *
 kobs_slot_at(PyObject *instance, Py_ssize_t offset)
 {
-    return *(PyObject **)((char *)instance + offset);
+    PyObject *found;
+
+    KOBS_LOCK(instance) /* as it is when it is set */
+    found = Py_XNewRef(*(PyObject **)((char *)instance + offset));
+    KOBS_UNLOCK()
+    return found;
 }
 
 #endif

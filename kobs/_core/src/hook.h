@@ -40,9 +40,9 @@ typedef struct hook_slot {
     PyCFunction original, entry;
     /* a function of a module */
     PyMethodDef own;           /* its definition while it is hooked */
-    PyCFunctionObject *function; /* while it is hooked */
+    _Atomic(PyCFunctionObject *) function; /* while it is hooked */
     vectorcallfunc vectorcall; /* the original; NULL where `twin` is to be called */
-    PyObject *twin;            /* while it is hooked: the same function, not hooked */
+    _Atomic(PyObject *) twin;  /* while it is hooked: the same function, not hooked */
     _Atomic unsigned used; /* of `hooks`; those that went leave holes */
     struct {
         _Atomic(PyInterpreterState *) interpreter; /* whose hook it is; others' calls pass it by */
@@ -78,6 +78,13 @@ kobs_first_of(kobs_second *second, uint64_t now, uint64_t most)
     return atomic_load_explicit(&second->count, memory_order_relaxed) < most
            && atomic_fetch_add_explicit(&second->count, 1, memory_order_relaxed) < most;
 }
+/* Where a timed hook records to. */
+typedef struct {
+    emitter_object *enter, *exit, *slow; /* NULL: nobody wants such events */
+    uint64_t short_ns; /* of calls that took less and did not raise only a few are recorded */
+    uint64_t slow_ns;
+    PyObject *threshold_ms;
+} hook_aim;
 
 typedef struct hook_object {
     PyObject_HEAD
@@ -93,10 +100,7 @@ typedef struct hook_object {
     /* what only a timed one has, see hook_timed.c */
     PyObject *name, *succeeded, *erred;
     PyObject *expected;          /* error numbers that are no warning */
-    emitter_object *enter, *exit, *slow; /* NULL: nobody wants such events */
-    uint64_t short_ns; /* of calls that took less and did not raise only a few are recorded */
-    uint64_t slow_ns;
-    PyObject *threshold_ms;
+    hook_aim aim; /* exchanged at any time */
     _Atomic uint64_t calls, unrecorded, bytes;
     kobs_second warnings, shorts;
 } hook_object;

@@ -5,7 +5,7 @@
 enum { CONVENTION_FLAGS = METH_VARARGS | METH_KEYWORDS | METH_NOARGS | METH_O | METH_FASTCALL };
 
 static hook_slot slots[512];
-static size_t taken;
+static _Atomic size_t taken;
 
 static hook_slot *
 slot_behind(PyMethodDef *own)
@@ -18,11 +18,50 @@ slot_behind(PyMethodDef *own)
     return (hook_slot *)(at - offsetof(hook_slot, own));
 }
 
+static vectorcallfunc
+vectorcall_of(PyCFunctionObject *function)
+{
+    return __atomic_load_n(&function->vectorcall, __ATOMIC_ACQUIRE);
+}
+
+/* The two ways to a function are not exchanged at once. Ours is the first to be there and the last to
+ * go: a definition whose flags say nothing is never there without it. */
+static void
+exchange_vectorcall(PyCFunctionObject *function, vectorcallfunc to)
+{
+    __atomic_store_n(&function->vectorcall, to, __ATOMIC_RELEASE);
+}
+
+static void
+exchange_definition(PyCFunctionObject *function, PyMethodDef *to)
+{
+    __atomic_store_n(&function->m_ml, to, __ATOMIC_RELEASE);
+}
+
+/* The slot of a function that is called between the two exchanges; NULL where it is not hooked. */
+static hook_slot *
+slot_between(PyObject *function)
+{
+    size_t count = atomic_load_explicit(&taken, memory_order_acquire);
+
+    for (size_t index = 0; index < count; index++) {
+        if ((PyObject *)atomic_load_explicit(&slots[index].function, memory_order_acquire)
+            == function) {
+            return &slots[index];
+        }
+    }
+    return NULL;
+}
+
 static PyObject *
 function_vectorcall(PyObject *function, PyObject *const *args, size_t count, PyObject *names)
 {
-    hook_slot *slot = slot_behind(((PyCFunctionObject *)function)->m_ml);
+    PyMethodDef *own = __atomic_load_n(&((PyCFunctionObject *)function)->m_ml, __ATOMIC_ACQUIRE);
+    hook_slot *slot = slot_behind(own);
 
+    if (slot == NULL) {
+        slot = slot_between(function);
+    }
     if (slot == NULL) { /* the hook went between the interpreter's look at it and this */
         return PyObject_Vectorcall(function, args, count, names);
     }
@@ -37,7 +76,7 @@ kobs_hook_pass_function(const hook_call *call)
     if (slot->vectorcall != NULL) {
         return slot->vectorcall(call->self, call->args, (size_t)call->count, call->keywords);
     }
-    PyObject *twin = slot->twin;
+    PyObject *twin = atomic_load_explicit(&slot->twin, memory_order_acquire);
     if (twin == NULL) { /* the hook went: so did what would come back here */
         return PyObject_Vectorcall(call->self, call->args, (size_t)call->count, call->keywords);
     }
@@ -91,15 +130,16 @@ kobs_hook_enter_function(hook_slot *slot, PyCFunctionObject *function)
         return false;
     }
     if (slot->vectorcall == NULL) {
-        slot->twin = PyCFunction_NewEx(slot->definition, function->m_self, function->m_module);
-        if (slot->twin == NULL) {
+        PyObject *twin = PyCFunction_NewEx(slot->definition, function->m_self, function->m_module);
+        if (twin == NULL) {
             PyErr_Clear();
             return false;
         }
+        slot->twin = twin;
     }
     slot->function = (PyCFunctionObject *)Py_NewRef(function);
-    function->vectorcall = function_vectorcall;
-    function->m_ml = &slot->own;
+    exchange_vectorcall(function, function_vectorcall);
+    exchange_definition(function, &slot->own);
     return true;
 }
 
@@ -109,11 +149,11 @@ kobs_hook_leave_function(hook_slot *slot)
     PyCFunctionObject *function = slot->function;
     PyObject *twin = slot->twin;
 
-    if (function == NULL || function->vectorcall != function_vectorcall) {
+    if (function == NULL || vectorcall_of(function) != function_vectorcall) {
         return; /* somebody else's lies over ours, and is theirs to be taken away */
     }
-    function->m_ml = slot->definition;
-    function->vectorcall = slot->vectorcall;
+    exchange_definition(function, slot->definition);
+    exchange_vectorcall(function, slot->vectorcall);
     slot->function = NULL;
     slot->twin = NULL;
     Py_DECREF(function);

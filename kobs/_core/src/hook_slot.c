@@ -139,11 +139,9 @@ kobs_hook_take(hook_slot *slot, hook_object *hook)
     if (used == 0 && slot->convention == CALL_VECTOR) {
         kobs_hook_leave_function(slot);
     }
-#if !KOBS_FREE_THREADED /* there somebody may be about to call it: it stays */
-    if (found) {
+    if (found && !KOBS_FREE_THREADED) { /* else somebody may be about to call it: it stays */
         Py_DECREF(hook);
     }
-#endif
 }
 
 static void

@@ -25,10 +25,10 @@ error_number(PyObject *error)
 
 /* Whether the call is part of a chain, which is kept whole or dropped whole. */
 static bool
-in_chain(hook_object *hook)
+in_chain(const hook_aim *aim)
 {
     PyObject *cause = NULL;
-    emitter_object *exit = hook->exit;
+    emitter_object *exit = aim->exit;
 
     if (exit == NULL || PyContextVar_Get(exit->context.cause_var, NULL, &cause) < 0) {
         PyErr_Clear();
@@ -65,20 +65,15 @@ warns(hook_object *hook, PyObject *number, uint64_t now)
            && kobs_first_of(&hook->warnings, now, WARNINGS_A_SECOND);
 }
 
-/* An emitter that may be exchanged meanwhile; NULL: nobody wants the event. */
+/* By an emitter that may be exchanged meanwhile; NULL: nobody wants the event. */
 static int
-emit(hook_object *hook, emitter_object **by, PyObject *const *fields, kobs_given *given,
-     uint64_t *event)
+emit(emitter_object *by, PyObject *const *fields, kobs_given *given, uint64_t *event)
 {
-    emitter_object *emitter;
+    emitter_object *emitter = (emitter_object *)Py_XNewRef(by);
     int64_t entry;
     int done = 0;
 
     *event = 0;
-    (void)hook;
-    KOBS_LOCK(hook)
-    emitter = (emitter_object *)Py_XNewRef(*by);
-    KOBS_UNLOCK()
     if (emitter != NULL) {
         done = kobs_emit(emitter, fields, given, event, &entry);
         Py_DECREF(emitter);
@@ -96,31 +91,34 @@ inside_of(uint64_t entered, uint64_t now)
 }
 
 static int
-tell_enter(hook_object *hook, uint64_t now, uint64_t *event)
+tell_enter(hook_object *hook, const hook_aim *aim, uint64_t now, uint64_t *event)
 {
     PyObject *fields[] = {hook->name, PyLong_FromLong(0)};
     kobs_given given = inside_of(0, now);
 
-    int done = fields[1] == NULL ? -1 : emit(hook, &hook->enter, fields, &given, event);
+    int done = fields[1] == NULL ? -1 : emit(aim->enter, fields, &given, event);
     Py_XDECREF(fields[1]);
     return done;
 }
 
 static int
-tell_slow(hook_object *hook, uint64_t entered, uint64_t took, uint64_t ended)
+tell_slow(hook_object *hook, const hook_aim *aim, uint64_t entered, uint64_t took, uint64_t ended)
 {
-    PyObject *fields[] = {hook->name, PyFloat_FromDouble((double)took / 1e6), hook->threshold_ms};
+    PyObject *fields[] = {hook->name, PyFloat_FromDouble((double)took / 1e6),
+                          Py_NewRef(aim->threshold_ms)};
     kobs_given given = inside_of(entered, ended);
     uint64_t event;
 
-    int done = fields[1] == NULL ? -1 : emit(hook, &hook->slow, fields, &given, &event);
+    int done = fields[1] == NULL ? -1 : emit(aim->slow, fields, &given, &event);
     Py_XDECREF(fields[1]);
+    Py_DECREF(fields[2]);
     return done;
 }
 
 /* `number`: of the error, -1 where there was none. */
 static int
-tell_exit(hook_object *hook, uint64_t entered, uint64_t took, uint64_t ended, int number)
+tell_exit(hook_object *hook, const hook_aim *aim, uint64_t entered, uint64_t took, uint64_t ended,
+          int number)
 {
     PyObject *fields[] = {
         hook->name, PyFloat_FromDouble((double)took / 1e3),
@@ -135,7 +133,7 @@ tell_exit(hook_object *hook, uint64_t entered, uint64_t took, uint64_t ended, in
             given.given |= GIVEN_SEVERITY;
             given.severity = KOBS_WARN;
         }
-        done = emit(hook, &hook->exit, fields, &given, &event);
+        done = emit(aim->exit, fields, &given, &event);
     }
     Py_XDECREF(fields[1]);
     Py_XDECREF(fields[3]);
@@ -184,25 +182,25 @@ kobs_count_left_out(const emitter_object *emitter)
 
 /* Of a call that is not recorded. */
 static void
-count_unrecorded(hook_object *hook)
+count_unrecorded(hook_object *hook, const hook_aim *aim)
 {
     count(&hook->unrecorded, 1);
-    kobs_count_left_out(hook->exit);
+    kobs_count_left_out(aim->exit);
 }
 
 /* The event; 0 where it was not recorded. -1 with an exception that is the program's. */
 __attribute__((noinline)) static int
-told_enter(hook_object *hook, uint64_t now, uint64_t *event)
+told_enter(hook_object *hook, const hook_aim *aim, uint64_t now, uint64_t *event)
 {
     *event = 0;
-    if (hook->short_ns != 0 && !kobs_first_of(&hook->shorts, now, SHORTS_A_SECOND)
-        && !in_chain(hook)) {
+    if (aim->short_ns != 0 && !kobs_first_of(&hook->shorts, now, SHORTS_A_SECOND)
+        && !in_chain(aim)) {
         return 0;
     }
     PyThreadState *thread = PyThreadState_Get();
     bool held = kobs_hold_signals(thread);
     kobs_busy = true;
-    int done = tell_enter(hook, now, event);
+    int done = tell_enter(hook, aim, now, event);
     kobs_release_signals(thread, held);
     bool ours = done == 0 || kobs_hook_swallow(hook->tell, hook->where);
     kobs_busy = false;
@@ -210,7 +208,8 @@ told_enter(hook_object *hook, uint64_t now, uint64_t *event)
 }
 
 __attribute__((noinline)) static PyObject *
-told_exit(hook_object *hook, PyObject *result, uint64_t entered, uint64_t took, uint64_t ended)
+told_exit(hook_object *hook, const hook_aim *aim, PyObject *result, uint64_t entered, uint64_t took,
+          uint64_t ended)
 {
     PyObject *error = result == NULL ? kobs_hook_catch() : NULL;
     int number = error == NULL ? -1 : error_number(error);
@@ -220,9 +219,9 @@ told_exit(hook_object *hook, PyObject *result, uint64_t entered, uint64_t took, 
         PyThreadState *thread = PyThreadState_Get();
         bool held = kobs_hold_signals(thread);
         kobs_busy = true;
-        int done = tell_exit(hook, entered, took, ended, number);
-        if (done == 0 && hook->slow != NULL && took >= hook->slow_ns) {
-            done = tell_slow(hook, entered, took, ended);
+        int done = tell_exit(hook, aim, entered, took, ended, number);
+        if (done == 0 && aim->slow != NULL && took >= aim->slow_ns) {
+            done = tell_slow(hook, aim, entered, took, ended);
         }
         kobs_release_signals(thread, held);
         ours = done == 0 || kobs_hook_swallow(hook->tell, hook->where);
@@ -239,15 +238,15 @@ told_exit(hook_object *hook, PyObject *result, uint64_t entered, uint64_t took, 
     return result;
 }
 
-PyObject *
-kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
-                const hook_call *call)
+static inline PyObject *
+call(hook_object *hook, const hook_aim *aim, hook_object *const *inner, unsigned further,
+     const hook_call *call)
 {
-    if (hook->exit == NULL) {
+    if (aim->exit == NULL) {
         return kobs_hook_inner(inner, further, call);
     }
     uint64_t began = kobs_now(), entered = 0;
-    if (hook->enter != NULL && told_enter(hook, began, &entered) < 0) {
+    if (aim->enter != NULL && told_enter(hook, aim, began, &entered) < 0) {
         return NULL;
     }
     PyObject *result = kobs_hook_inner(inner, further, call);
@@ -257,11 +256,52 @@ kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
         if (hook->counts_bytes) {
             count_bytes(hook, result);
         }
-        if (took < hook->short_ns && entered == 0
-            && !kobs_first_of(&hook->shorts, ended, SHORTS_A_SECOND) && !in_chain(hook)) {
-            count_unrecorded(hook);
+        if (took < aim->short_ns && entered == 0
+            && !kobs_first_of(&hook->shorts, ended, SHORTS_A_SECOND) && !in_chain(aim)) {
+            count_unrecorded(hook, aim);
             return result;
         }
     }
-    return told_exit(hook, result, entered, took, ended);
+    return told_exit(hook, aim, result, entered, took, ended);
 }
+
+#if KOBS_FREE_THREADED
+/* A call keeps to where the hook records to when it begins. */
+static void
+hold_aim(hook_object *hook, hook_aim *to)
+{
+    KOBS_LOCK(hook)
+    *to = hook->aim;
+    Py_XINCREF(to->enter);
+    Py_XINCREF(to->exit);
+    Py_XINCREF(to->slow);
+    Py_XINCREF(to->threshold_ms);
+    KOBS_UNLOCK()
+}
+
+PyObject *
+kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
+                const hook_call *called)
+{
+    hook_aim aim;
+
+    hold_aim(hook, &aim);
+    PyObject *result = call(hook, &aim, inner, further, called);
+    PyObject *error = result == NULL ? kobs_hook_catch() : NULL;
+    Py_XDECREF(aim.enter);
+    Py_XDECREF(aim.exit);
+    Py_XDECREF(aim.slow);
+    Py_XDECREF(aim.threshold_ms);
+    if (error != NULL) {
+        kobs_hook_raise(error);
+    }
+    return result;
+}
+#else
+PyObject *
+kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
+                const hook_call *called)
+{
+    return call(hook, &hook->aim, inner, further, called);
+}
+#endif

@@ -47,20 +47,38 @@ PyDoc_STRVAR(put_doc, "put(function) -> bool\n\n"
                       "Have a function of a module or a method of a type call this hook; False "
                       "where that cannot be done. The later a hook is put, the further out it is.");
 
-static PyObject *
-hook_put(hook_object *self, PyObject *function)
+/* What guards the putting and taking away of hooks, one at a time. */
+static inline PyObject *
+guard_of(hook_object *self)
+{
+    return (PyObject *)((core_state *)PyType_GetModuleState(Py_TYPE(self)))->emitter_type;
+}
+
+/* 1 where it was put, 0 where that cannot be done, -1 with an exception set. */
+static int
+put(hook_object *self, PyObject *function)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
     hook_slot *slot = self->slot != NULL ? NULL : slot_of(function);
 
     if (slot != NULL && !state->hooks_end) {
         if (kobs_hook_end_with_interpreter() < 0) {
-            return NULL;
+            return -1;
         }
         state->hooks_end = true;
     }
-    return PyBool_FromLong(slot != NULL
-                           && kobs_hook_put(slot, (PyCFunctionObject *)function, self));
+    return slot != NULL && kobs_hook_put(slot, (PyCFunctionObject *)function, self);
+}
+
+static PyObject *
+hook_put(hook_object *self, PyObject *function)
+{
+    int done;
+
+    KOBS_LOCK(guard_of(self))
+    done = put(self, function);
+    KOBS_UNLOCK()
+    return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
 PyDoc_STRVAR(remove_doc, "remove()\n\nTake the hook away; calls that are under way end with it. "
@@ -69,9 +87,11 @@ PyDoc_STRVAR(remove_doc, "remove()\n\nTake the hook away; calls that are under w
 static PyObject *
 hook_remove(hook_object *self, PyObject *Py_UNUSED(none))
 {
+    KOBS_LOCK(guard_of(self))
     if (self->slot != NULL) {
         kobs_hook_take(self->slot, self);
     }
+    KOBS_UNLOCK()
     Py_RETURN_NONE;
 }
 
@@ -121,9 +141,9 @@ hook_traverse(hook_object *self, visitproc visit, void *arg)
     Py_VISIT(self->expected);
     Py_VISIT(self->succeeded);
     Py_VISIT(self->erred);
-    Py_VISIT(self->enter);
-    Py_VISIT(self->exit);
-    Py_VISIT(self->slow);
+    Py_VISIT(self->aim.enter);
+    Py_VISIT(self->aim.exit);
+    Py_VISIT(self->aim.slow);
     return 0;
 }
 
@@ -139,9 +159,9 @@ hook_clear(hook_object *self)
     Py_CLEAR(self->expected);
     Py_CLEAR(self->succeeded);
     Py_CLEAR(self->erred);
-    Py_CLEAR(self->enter);
-    Py_CLEAR(self->exit);
-    Py_CLEAR(self->slow);
+    Py_CLEAR(self->aim.enter);
+    Py_CLEAR(self->aim.exit);
+    Py_CLEAR(self->aim.slow);
     return 0;
 }
 
@@ -154,7 +174,7 @@ hook_dealloc(hook_object *self)
     hook_clear(self);
     Py_CLEAR(self->where);
     Py_CLEAR(self->name);
-    Py_CLEAR(self->threshold_ms);
+    Py_CLEAR(self->aim.threshold_ms);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
@@ -222,7 +242,7 @@ timed_aim(hook_object *self, PyObject *args)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
     PyObject *given[3];
-    emitter_object **at[] = {&self->enter, &self->exit, &self->slow}, *before[3];
+    emitter_object **at[] = {&self->aim.enter, &self->aim.exit, &self->aim.slow}, *before[3];
     double short_us, threshold_ms;
 
     if (!PyArg_ParseTuple(args, "OOOdd:aim", &given[0], &given[1], &given[2], &short_us,
@@ -244,9 +264,9 @@ timed_aim(hook_object *self, PyObject *args)
         before[index] = *at[index];
         *at[index] = given[index] == Py_None ? NULL : (emitter_object *)Py_NewRef(given[index]);
     }
-    self->short_ns = (uint64_t)(short_us * 1e3);
-    self->slow_ns = (uint64_t)(threshold_ms * 1e6);
-    Py_XSETREF(self->threshold_ms, threshold);
+    self->aim.short_ns = (uint64_t)(short_us * 1e3);
+    self->aim.slow_ns = (uint64_t)(threshold_ms * 1e6);
+    Py_XSETREF(self->aim.threshold_ms, threshold);
     KOBS_UNLOCK()
     for (int index = 0; index < 3; index++) {
         Py_XDECREF(before[index]);

@@ -127,12 +127,13 @@ kobs_json_write(PyObject *mapping, size_t size, uint8_t *at)
     if (!PyDict_CheckExact(mapping) || !put(&to, "{", 1)) {
         return false;
     }
-    while (PyDict_Next(mapping, &position, &key, &value)) {
-        if (!put_pair(&to, key, value)) {
-            return false;
-        }
+    bool fits = true;
+    KOBS_LOCK(mapping) /* what is put runs no code, which could let go of that */
+    while (fits && PyDict_Next(mapping, &position, &key, &value)) {
+        fits = put_pair(&to, key, value);
     }
-    return finish(&to, at);
+    KOBS_UNLOCK()
+    return fits && finish(&to, at);
 }
 
 bool

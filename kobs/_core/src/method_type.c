@@ -30,23 +30,23 @@ typedef struct {
     Py_ssize_t payload, header[EVENT_HEADER]; /* where an event has what */
 } method_object;
 
-/* The emitter of a payload type; borrowed, NULL where Python is to find it. */
+/* The emitter of a payload type, a new reference; NULL where Python is to find it. */
 static emitter_object *
 find_emitter(method_object *self, PyObject *collector, PyObject *type)
 {
     if (self->owner == NULL || !PyObject_TypeCheck(collector, self->owner)) {
         return NULL;
     }
-    PyObject *emitters = kobs_slot_at(collector, self->emitters);
-    if (emitters == NULL || !PyDict_CheckExact(emitters)) {
-        return NULL;
-    }
-    PyObject *found = PyDict_GetItemWithError(emitters, type);
-    if (found == NULL) {
+    PyObject *emitters = kobs_slot_at(collector, self->emitters), *found = NULL;
+    if (emitters != NULL && PyDict_CheckExact(emitters)
+        && kobs_dict_item(emitters, type, &found) < 0) {
         PyErr_Clear();
-        return NULL;
     }
-    return Py_IS_TYPE(found, self->emitter_type) ? (emitter_object *)found : NULL;
+    Py_XDECREF(emitters);
+    if (found != NULL && !Py_IS_TYPE(found, self->emitter_type)) {
+        Py_CLEAR(found);
+    }
+    return (emitter_object *)found;
 }
 
 static PyObject *
@@ -56,14 +56,12 @@ emit(emitter_object *emitter, PyObject *const *fields, kobs_given *given)
     uint64_t event;
     int64_t none;
 
-    Py_INCREF(emitter);
     if (kobs_emit(emitter, fields, given, &event, &none) < 0) {
         kobs_explain(emitter, fields, Py_None, Py_None, Py_None);
     }
     else {
         number = kobs_event_number(emitter, event);
     }
-    Py_DECREF(emitter);
     return number;
 }
 
@@ -166,8 +164,11 @@ call_with_fields(method_object *self, PyObject *const *args, size_t flagged, PyO
         if (emitter != NULL
             && take_arguments(self, emitter, args + 1, count - 1, keywords, fields, &given)
             && (self->levels == 0 || take_level(self, fields[0], &given))) {
-            return emit(emitter, fields, &given);
+            PyObject *number = emit(emitter, fields, &given);
+            Py_DECREF(emitter);
+            return number;
         }
+        Py_XDECREF(emitter);
     }
     return PyObject_Vectorcall(self->head.function, args, flagged, keywords);
 }
@@ -187,8 +188,27 @@ take_keywords(method_object *self, PyObject *const *values, PyObject *keywords, 
     return true;
 }
 
+/* A value of an event's header, where the call says nothing; false where that is not plain. */
+static bool
+take_value(int index, unsigned bit, PyObject *value, kobs_given *given)
+{
+    bool always = index == HEADER_SEVERITY || index == HEADER_CATEGORY;
+
+    if (value == NULL || !PyLong_Check(value)) {
+        return false;
+    }
+    if (index == HEADER_LINK ? given->link != 0 : (given->given & bit) != 0) {
+        return true;
+    }
+    if ((always || PyObject_IsTrue(value)) && kobs_take_header(index, value, given) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
 /* What an event's header says, where the call says nothing, 0 is as good as nothing there. Its
- * payload (borrowed), NULL where that is not plain. */
+ * payload (a new reference), NULL where that is not plain. */
 static PyObject *
 take_event(method_object *self, PyObject *event, kobs_given *given)
 {
@@ -199,19 +219,10 @@ take_event(method_object *self, PyObject *event, kobs_given *given)
             [HEADER_PARENT] = GIVEN_PARENT, [HEADER_SPAN] = GIVEN_SPAN, [HEADER_TIME] = GIVEN_TIME,
         };
         PyObject *value = kobs_slot_at(event, self->header[index]);
-        bool always = index == HEADER_SEVERITY || index == HEADER_CATEGORY;
-
-        if (value == NULL || !PyLong_Check(value)) {
+        bool taken = take_value(index, bits[index], value, given);
+        Py_XDECREF(value);
+        if (!taken) {
             return NULL;
-        }
-        if (index == HEADER_LINK ? given->link != 0 : (given->given & bits[index]) != 0) {
-            continue;
-        }
-        if (always || PyObject_IsTrue(value)) {
-            if (kobs_take_header(index, value, given) < 0) {
-                PyErr_Clear();
-                return NULL;
-            }
         }
     }
     return kobs_slot_at(event, self->payload);
@@ -226,6 +237,7 @@ emit_payload(method_object *self, PyObject *collector, PyObject *payload, kobs_g
     emitter_object *emitter = find_emitter(self, collector, (PyObject *)Py_TYPE(payload));
 
     if (emitter == NULL || emitter->payload_type != (PyObject *)Py_TYPE(payload)) {
+        Py_XDECREF(emitter);
         return NULL;
     }
     for (; known < emitter->field_count; known++) {
@@ -234,7 +246,6 @@ emit_payload(method_object *self, PyObject *collector, PyObject *payload, kobs_g
         if (fields[known] == NULL) {
             break;
         }
-        Py_INCREF(fields[known]);
     }
     if (known == emitter->field_count) {
         number = emit(emitter, fields, given);
@@ -242,6 +253,7 @@ emit_payload(method_object *self, PyObject *collector, PyObject *payload, kobs_g
     for (Py_ssize_t index = 0; index < known; index++) {
         Py_DECREF(fields[index]);
     }
+    Py_DECREF(emitter);
     return number;
 }
 
@@ -255,10 +267,11 @@ call_with_payload(method_object *self, PyObject *const *args, size_t flagged, Py
         if (whole && given.timestamp_ns == 0) {
             given.given &= ~(unsigned)GIVEN_TIME;
         }
-        PyObject *payload = whole ? take_event(self, args[1], &given) : args[1];
+        PyObject *payload = whole ? take_event(self, args[1], &given) : Py_NewRef(args[1]);
         PyObject *number = NULL;
         if (payload != NULL) {
             number = emit_payload(self, args[0], payload, &given);
+            Py_DECREF(payload);
         }
         if (number != NULL || PyErr_Occurred()) {
             return number;

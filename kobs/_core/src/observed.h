@@ -307,10 +307,13 @@ typedef struct {
     PyObject **kept; /* the arguments; owned. `few` where they fit in there */
     Py_ssize_t kept_count;
     PyObject *few[4];
-    bool started, stepping;
-    bool silent;         /* nothing is to be told of it, or no more */
-    bool hooked;         /* async generators: the event loop knows of it */
-    bool begun, closing; /* async generators: a step of the original was made; one that closes it */
+    /* Who sets `stepping` has all that is above to itself, and sets `started` and `silent`; others
+     * may look at any of these meanwhile. */
+    atomic_bool started, stepping;
+    atomic_bool silent;         /* nothing is to be told of it, or no more */
+    atomic_bool hooked;         /* async generators: the event loop knows of it */
+    atomic_bool begun, closing; /* async generators: a step of the original was made; one that
+                                 * closes it */
     PyObject *finalizer; /* async generators: the event loop's */
     PyObject *weakrefs;
 } stepped_object;
@@ -332,6 +335,22 @@ void kobs_step_raised(stepped_object *);
 
 /* Nothing is to be told of it: let go of what was kept for that. Keeps the exception that is set. */
 void kobs_step_silence(stepped_object *);
+
+/* It has ended, or was closed, without having begun: the same, unless a step begins it after all. */
+void kobs_step_never(stepped_object *);
+
+/* Flags of it. */
+static inline bool
+kobs_is_set(const atomic_bool *flag)
+{
+    return atomic_load_explicit(flag, memory_order_relaxed);
+}
+
+static inline void
+kobs_set(atomic_bool *flag, bool to)
+{
+    atomic_store_explicit(flag, to, memory_order_relaxed);
+}
 
 /* Whether what it stands for has run to its end. Keeps the exception that is set. */
 bool kobs_step_has_ended(stepped_object *);

@@ -23,8 +23,7 @@ first_step(stepped_object *self, PyObject *method, PyObject *const *args, Py_ssi
     PyThreadState *thread = PyThreadState_Get();
     PyObject *first = thread->async_gen_firstiter, *last = thread->async_gen_finalizer;
 
-    if (!self->hooked) {
-        self->hooked = true;
+    if (!atomic_exchange_explicit(&self->hooked, true, memory_order_relaxed)) {
         self->finalizer = Py_XNewRef(last);
         if (first != NULL) {
             Py_INCREF(first);
@@ -36,18 +35,23 @@ first_step(stepped_object *self, PyObject *method, PyObject *const *args, Py_ssi
             Py_DECREF(done);
         }
     }
-    /* No other code runs while the hooks are away, that of finalizers neither. */
+    /* No other code runs while the hooks are away, that of finalizers neither: from 3.12 on there is
+     * no collection in the midst of C code. */
+#if PY_VERSION_HEX < 0x030C0000
     int collects = PyGC_Disable();
+#endif
     first = thread->async_gen_firstiter;
     last = thread->async_gen_finalizer;
     thread->async_gen_firstiter = thread->async_gen_finalizer = NULL;
     PyObject *made = PyObject_Vectorcall(method, args, (size_t)count, NULL);
     thread->async_gen_firstiter = first;
     thread->async_gen_finalizer = last;
+#if PY_VERSION_HEX < 0x030C0000
     if (collects) {
         PyGC_Enable();
     }
-    self->begun = made != NULL;
+#endif
+    kobs_set(&self->begun, made != NULL);
     return made;
 }
 
@@ -61,7 +65,7 @@ make_step(stepped_object *self, step_kind kind, const char *name, PyObject *cons
     if (method == NULL) {
         return NULL;
     }
-    PyObject *inner = self->begun ? PyObject_Vectorcall(method, args, (size_t)count, NULL)
+    PyObject *inner = kobs_is_set(&self->begun) ? PyObject_Vectorcall(method, args, (size_t)count, NULL)
                                   : first_step(self, method, args, count);
     Py_DECREF(method);
     if (inner == NULL) {
@@ -115,15 +119,15 @@ void
 kobs_async_finalize(stepped_object *self)
 {
     if (kobs_step_has_ended(self)) {
-        if (self->started && !self->silent) {
-            self->silent = true;
+        if (kobs_is_set(&self->started) && !kobs_is_set(&self->silent)) {
+            kobs_set(&self->silent, true);
             if (kobs_step_returned(self, Py_None) < 0) {
                 PyErr_WriteUnraisable((PyObject *)self);
             }
         }
         return;
     }
-    if (self->finalizer != NULL && !self->closing) {
+    if (self->finalizer != NULL && !kobs_is_set(&self->closing)) {
         PyObject *done = PyObject_CallOneArg(self->finalizer, (PyObject *)self);
         if (done == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);
@@ -131,7 +135,7 @@ kobs_async_finalize(stepped_object *self)
         Py_XDECREF(done);
         return;
     }
-    if (self->started && !self->silent && kobs_step_enter(self) == 1) {
+    if (kobs_is_set(&self->started) && !kobs_is_set(&self->silent) && kobs_step_enter(self) == 1) {
         /* There is no loop: the original is closed as it goes, here and now. */
         Py_SETREF(self->inner, Py_NewRef(Py_None));
         if (kobs_step_leave(self, true) == 0) {
@@ -151,7 +155,7 @@ enter(step_object *self)
 {
     stepped_object *generator = self->generator;
 
-    if (!generator->started && (self->kind != STEP_NEXT || self->valued)) {
+    if (!kobs_is_set(&generator->started) && (self->kind != STEP_NEXT || self->valued)) {
         return 0;
     }
     return kobs_step_enter(generator);
@@ -161,9 +165,8 @@ enter(step_object *self)
 static void
 end_early(stepped_object *generator)
 {
-    if (!generator->started && kobs_step_has_ended(generator)) {
-        generator->started = true;
-        kobs_step_silence(generator);
+    if (!kobs_is_set(&generator->started) && kobs_step_has_ended(generator)) {
+        kobs_step_never(generator);
     }
 }
 
@@ -174,9 +177,9 @@ note_closing(step_object *self)
 {
     stepped_object *generator = self->generator;
 
-    if (self->kind == STEP_CLOSE && !generator->closing) {
+    if (self->kind == STEP_CLOSE && !kobs_is_set(&generator->closing)) {
         PyObject *running = kobs_attribute(generator->inner, "ag_running");
-        generator->closing = running == Py_False;
+        kobs_set(&generator->closing, running == Py_False);
         Py_XDECREF(running);
         return running == NULL ? -1 : 0;
     }
@@ -270,7 +273,7 @@ static PyObject *
 step_throw(step_object *self, PyObject *const *args, Py_ssize_t count)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    int ours = self->generator->started ? enter(self) : 0;
+    int ours = kobs_is_set(&self->generator->started) ? enter(self) : 0;
     PyObject *result = NULL;
 
     if (ours < 0) {
@@ -309,7 +312,7 @@ static PyObject *
 step_close(step_object *self, PyObject *Py_UNUSED(none))
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    int ours = self->generator->started ? enter(self) : 0; /* from 3.13 on the original runs */
+    int ours = kobs_is_set(&self->generator->started) ? enter(self) : 0; /* from 3.13 on the original runs */
 
     if (ours < 0) {
         return NULL;

@@ -54,7 +54,7 @@ kobs_coroutine_iter(PyObject *self)
 PyObject *
 kobs_coroutine_awaited(stepped_object *self)
 {
-    if (self->started) {
+    if (kobs_is_set(&self->started)) {
         PyObject *waits_for = kobs_attribute(self->inner, "cr_await");
         bool waits = waits_for != NULL && waits_for != Py_None;
         Py_XDECREF(waits_for);

@@ -188,23 +188,42 @@ end:
     return done == EMITTED ? 0 : -1;
 }
 
-/* Have the code of an emission use the defaults that the observed function has now. */
 static int
-renew_defaults(const kobs_op *op, const kobs_call *call)
+set_defaults(PyObject *to, PyObject *defaults, PyObject *by_keyword)
 {
-    PyObject *from = call->observed->parameters.function, *to = op->function, *now;
-
-    if (from == NULL || !op->takes_arguments || !PyFunction_Check(to)) {
-        return 0;
-    }
-    now = PyFunction_GET_DEFAULTS(from);
-    if (now != PyFunction_GET_DEFAULTS(to)
-        && PyFunction_SetDefaults(to, now == NULL ? Py_None : now) < 0) {
+    if (defaults != PyFunction_GET_DEFAULTS(to)
+        && PyFunction_SetDefaults(to, defaults == NULL ? Py_None : defaults) < 0) {
         return -1;
     }
-    now = PyFunction_GET_KW_DEFAULTS(from);
-    return now == PyFunction_GET_KW_DEFAULTS(to)
-        ? 0 : PyFunction_SetKwDefaults(to, now == NULL ? Py_None : now);
+    return by_keyword == PyFunction_GET_KW_DEFAULTS(to)
+        ? 0 : PyFunction_SetKwDefaults(to, by_keyword == NULL ? Py_None : by_keyword);
+}
+
+/* The code of an emission, a new reference, with the defaults that the observed function has now. */
+static PyObject *
+code_of(const kobs_op *op, const kobs_call *call)
+{
+    PyObject *from = call->observed->parameters.function, *to = op->function;
+
+    if (from == NULL || !op->takes_arguments || !PyFunction_Check(to)) {
+        return Py_NewRef(to);
+    }
+    PyObject *defaults = PyFunction_GET_DEFAULTS(from);
+    PyObject *by_keyword = PyFunction_GET_KW_DEFAULTS(from);
+#if KOBS_FREE_THREADED /* another thread may be about to call it: a function of its own */
+    if (defaults != PyFunction_GET_DEFAULTS(to) || by_keyword != PyFunction_GET_KW_DEFAULTS(to)) {
+        PyObject *made = PyFunction_New(PyFunction_GET_CODE(to), PyFunction_GET_GLOBALS(to));
+        PyObject *cells = PyFunction_GET_CLOSURE(to);
+        if (made != NULL && ((cells != NULL && PyFunction_SetClosure(made, cells) < 0)
+                             || set_defaults(made, defaults, by_keyword) < 0)) {
+            Py_CLEAR(made);
+        }
+        return made;
+    }
+    return Py_NewRef(to);
+#else
+    return set_defaults(to, defaults, by_keyword) < 0 ? NULL : Py_NewRef(to);
+#endif
 }
 
 /* The Python code of an emission: function(collector, channel, state, result, error, elapsed_ns), and
@@ -218,8 +237,9 @@ call_function(const kobs_op *op, kobs_call *call, PyObject *channel)
     PyObject **slot = call->states == NULL || op->slot < 0 ? NULL : &call->states[op->slot];
     PyObject *elapsed = PyLong_FromUnsignedLongLong(call->elapsed_ns);
     PyObject **values = PyMem_New(PyObject *, (size_t)(EXTRAS + given)), *made = NULL;
+    PyObject *function = code_of(op, call);
 
-    if (renew_defaults(op, call) < 0) {
+    if (function == NULL) {
         Py_CLEAR(elapsed);
     }
     else if (values == NULL) {
@@ -236,9 +256,10 @@ call_function(const kobs_op *op, kobs_call *call, PyObject *channel)
             values[EXTRAS + index] = call->args[index];
         }
         PyObject *kept = Py_NewRef(values[2]);
-        made = PyObject_Vectorcall(op->function, values, (size_t)(EXTRAS + positional), keywords);
+        made = PyObject_Vectorcall(function, values, (size_t)(EXTRAS + positional), keywords);
         Py_DECREF(kept);
     }
+    Py_XDECREF(function);
     Py_XDECREF(elapsed);
     PyMem_Free(values);
     if (made == NULL) {

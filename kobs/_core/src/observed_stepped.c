@@ -97,14 +97,17 @@ kobs_stepped(kobs_call *call, PyObject *inner)
     Py_INCREF(call->observed);
     Py_XINCREF(call->keywords);
     self->kept_count = call->count + keywords;
-    self->started = self->stepping = self->silent = false;
-    self->hooked = self->begun = self->closing = false;
+    atomic_bool *const flags[] = {&self->started, &self->stepping, &self->silent, &self->hooked,
+                                  &self->begun, &self->closing};
+    for (size_t index = 0; index < sizeof(flags) / sizeof(flags[0]); index++) {
+        atomic_init(flags[index], false);
+    }
     self->finalizer = self->weakrefs = NULL;
     self->kept = self->kept_count <= (Py_ssize_t)(sizeof(self->few) / sizeof(self->few[0]))
         ? self->few : PyMem_New(PyObject *, (size_t)self->kept_count);
     if (self->kept == NULL) { /* no memory: it runs, and nothing is told of it */
         self->kept_count = self->call.count = 0;
-        self->silent = true;
+        kobs_set(&self->silent, true);
     }
     for (Py_ssize_t index = 0; index < self->kept_count; index++) {
         self->kept[index] = Py_NewRef(call->args[index]);
@@ -152,7 +155,7 @@ stepped_dealloc(stepped_object *self)
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
-    if (!self->silent || self->hooked) { /* else its end is known */
+    if (!kobs_is_set(&self->silent) || kobs_is_set(&self->hooked)) { /* else its end is known */
         PyObject_GC_Track(self);
         if (PyObject_CallFinalizerFromDealloc((PyObject *)self) != 0) {
             goto kept;

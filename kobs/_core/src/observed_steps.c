@@ -31,11 +31,37 @@ kobs_step_silence(stepped_object *self)
 {
     PyObject *type, *error, *traceback;
 
-    self->silent = true;
+    kobs_set(&self->silent, true);
     PyErr_Fetch(&type, &error, &traceback);
     kobs_call_clear(&self->call);
     drop_arguments(self);
     PyErr_Restore(type, error, traceback);
+}
+
+/* Have what is kept of the call for oneself, if nobody has it. */
+static inline bool
+claim(stepped_object *self)
+{
+    return !atomic_exchange_explicit(&self->stepping, true, memory_order_acquire);
+}
+
+static inline void
+release(stepped_object *self)
+{
+    atomic_store_explicit(&self->stepping, false, memory_order_release);
+}
+
+void
+kobs_step_never(stepped_object *self)
+{
+    if (!claim(self)) {
+        return;
+    }
+    if (!kobs_is_set(&self->started)) {
+        kobs_set(&self->started, true);
+        kobs_step_silence(self);
+    }
+    release(self);
 }
 
 /* What is told of it may run any code, which may step it too, and so may other threads: such a step
@@ -43,19 +69,19 @@ kobs_step_silence(stepped_object *self)
 int
 kobs_step_enter(stepped_object *self)
 {
-    if (self->silent || __atomic_exchange_n(&self->stepping, true, __ATOMIC_ACQUIRE)) {
+    if (kobs_is_set(&self->silent) || !claim(self)) {
         return 0;
     }
-    if (self->silent) { /* since another thread's step */
-        self->stepping = false;
+    if (kobs_is_set(&self->silent)) { /* since another thread's step */
+        release(self);
         return 0;
     }
-    if (!self->started) {
-        self->started = true;
+    if (!kobs_is_set(&self->started)) {
+        kobs_set(&self->started, true);
         int routed = kobs_call_route(&self->call);
         if (routed <= 0 || kobs_call_begin(&self->call) < 0) {
-            self->stepping = false;
             kobs_step_silence(self);
+            release(self);
             return routed == 0 ? 0 : -1;
         }
         if (!self->call.observed->keeps_arguments) {
@@ -63,7 +89,7 @@ kobs_step_enter(stepped_object *self)
         }
     }
     if (kobs_call_enter(&self->call) < 0) {
-        self->stepping = false;
+        release(self);
         return -1;
     }
     return 1;
@@ -72,12 +98,14 @@ kobs_step_enter(stepped_object *self)
 int
 kobs_step_leave(stepped_object *self, bool ended)
 {
-    self->silent |= ended;
+    if (ended) {
+        kobs_set(&self->silent, true);
+    }
     int done = kobs_call_leave(&self->call);
-    self->stepping = false;
     if (done < 0 && ended) {
         kobs_step_silence(self);
     }
+    release(self);
     return done;
 }
 
@@ -175,7 +203,7 @@ PySendResult
 kobs_stepped_send(stepped_object *self, PyObject *value, PyObject **result)
 {
     /* What is not begun takes no value: that is no step, but an error of the caller. */
-    int ours = self->started || value == Py_None ? kobs_step_enter(self) : 0;
+    int ours = kobs_is_set(&self->started) || value == Py_None ? kobs_step_enter(self) : 0;
 
     *result = NULL;
     if (ours < 0) {
@@ -244,16 +272,15 @@ throw_into(stepped_object *self, PyObject *const *args, Py_ssize_t count)
 PyObject *
 kobs_stepped_throw(stepped_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    int ours = self->started ? kobs_step_enter(self) : 0;
+    int ours = kobs_is_set(&self->started) ? kobs_step_enter(self) : 0;
     if (ours < 0) {
         return NULL;
     }
     PyObject *result = throw_into(self, args, count);
     bool ended = result == NULL && kobs_step_has_ended(self);
     if (ours == 0) {
-        if (ended && !self->started) { /* it ends without having begun */
-            self->started = true;
-            kobs_step_silence(self);
+        if (ended && !kobs_is_set(&self->started)) { /* it ends without having begun */
+            kobs_step_never(self);
         }
         return result;
     }
@@ -309,11 +336,11 @@ kobs_stepped_close(stepped_object *self, PyObject *Py_UNUSED(none))
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
 
-    if (!self->started || self->silent || self->stepping) {
+    if (!kobs_is_set(&self->started) || kobs_is_set(&self->silent)
+        || kobs_is_set(&self->stepping)) {
         PyObject *closed = PyObject_CallMethodNoArgs(self->inner, state->observed.close_name);
-        if (closed != NULL && !self->started) {
-            self->started = true;
-            kobs_step_silence(self);
+        if (closed != NULL && !kobs_is_set(&self->started)) {
+            kobs_step_never(self);
         }
         return closed;
     }
@@ -355,14 +382,15 @@ kobs_stepped_finalize(stepped_object *self)
     if (self->call.observed->style == STYLE_ASYNC_GENERATOR) {
         kobs_async_finalize(self);
     }
-    else if (self->started && !self->silent && kobs_step_has_ended(self)) {
+    else if (kobs_is_set(&self->started) && !kobs_is_set(&self->silent)
+             && kobs_step_has_ended(self)) {
         /* The garbage collector came to the original first. */
-        self->silent = true;
+        kobs_set(&self->silent, true);
         PyErr_SetNone(PyExc_GeneratorExit);
         kobs_step_raised(self);
         PyErr_Clear();
     }
-    else if (self->started && !self->silent) {
+    else if (kobs_is_set(&self->started) && !kobs_is_set(&self->silent)) {
         PyObject *closed = kobs_stepped_close(self, NULL);
         if (closed == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);

@@ -142,7 +142,7 @@ find_parameter(const kobs_parameters *parameters, PyObject *keyword)
     return -1;
 }
 
-/* A parameter's default (borrowed); NULL for none. */
+/* A parameter's default (a new reference); NULL for none. */
 static PyObject *
 default_of(const kobs_parameters *parameters, Py_ssize_t index)
 {
@@ -155,12 +155,27 @@ default_of(const kobs_parameters *parameters, Py_ssize_t index)
             return NULL;
         }
         index -= parameters->positional - PyTuple_GET_SIZE(defaults);
-        return index >= 0 ? PyTuple_GET_ITEM(defaults, index) : NULL;
+        return index >= 0 ? Py_NewRef(PyTuple_GET_ITEM(defaults, index)) : NULL;
     }
-    PyObject *defaults = PyFunction_GET_KW_DEFAULTS(parameters->function);
-    return defaults == NULL
-        ? NULL
-        : PyDict_GetItemWithError(defaults, PyTuple_GET_ITEM(parameters->names, index));
+    PyObject *defaults = PyFunction_GET_KW_DEFAULTS(parameters->function), *found = NULL;
+    if (defaults != NULL) {
+        (void)kobs_dict_item(defaults, PyTuple_GET_ITEM(parameters->names, index), &found);
+    }
+    return found;
+}
+
+/* Whether a parameter has a default; nothing that is wrong with that is raised. */
+static bool
+has_default(const kobs_parameters *parameters, Py_ssize_t index)
+{
+    PyObject *found = default_of(parameters, index);
+
+    if (found == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_DECREF(found);
+    return true;
 }
 
 static PyObject *
@@ -182,7 +197,7 @@ argument(const kobs_call *call, Py_ssize_t index)
     if (otherwise == NULL && !PyErr_Occurred()) {
         PyErr_Format(PyExc_LookupError, "the call has no argument %R", name);
     }
-    return Py_XNewRef(otherwise);
+    return otherwise;
 }
 
 static PyObject *
@@ -237,8 +252,7 @@ kobs_parameters_fit_anew(const kobs_call *call)
          index++) {
         bool given = index >= parameters->positional_only && keywords > 0
                      && find_keyword(call, PyTuple_GET_ITEM(parameters->names, index)) >= 0;
-        if (!given && default_of(parameters, index) == NULL) {
-            PyErr_Clear();
+        if (!given && !has_default(parameters, index)) {
             return false;
         }
     }

@@ -17,15 +17,14 @@ typedef struct {
     _Atomic uint64_t *note;
     PyObject *slot_type; /* RawSlot */
     PyObject *before_read, *on_close; /* callable(), or NULL */
-    bool closed;
-    atomic_bool busy;
-    uint32_t owner; /* the thread that is in here */
-    unsigned forks;
+    atomic_bool closed, busy;
+    _Atomic uint32_t owner; /* the thread that is in here; 0: none is, or it has not said so yet */
+    _Atomic unsigned forks;
 } reader_object;
 
 /* -- one thread at a time --------------------------------------------------------------------- */
 
-static unsigned forks_seen;
+static _Atomic unsigned forks_seen;
 
 static void
 count_fork(void)
@@ -46,7 +45,7 @@ enter(reader_object *self)
     const struct timespec a_moment = {.tv_nsec = 50000};
 
     while (atomic_exchange_explicit(&self->busy, true, memory_order_acquire)) {
-        if (self->owner == kobs_thread_id()) {
+        if (atomic_load_explicit(&self->owner, memory_order_relaxed) == kobs_thread_id()) {
             return false;
         }
         if (self->forks != forks_seen) {
@@ -56,15 +55,33 @@ enter(reader_object *self)
         nanosleep(&a_moment, NULL);
         Py_END_ALLOW_THREADS
     }
-    self->owner = kobs_thread_id();
-    self->forks = forks_seen;
+    atomic_store_explicit(&self->forks, forks_seen, memory_order_relaxed);
+    atomic_store_explicit(&self->owner, kobs_thread_id(), memory_order_relaxed);
     return true;
 }
 
 static void
 leave(reader_object *self)
 {
+    /* Else this thread would take itself for the next one that comes in. */
+    atomic_store_explicit(&self->owner, 0, memory_order_relaxed);
     atomic_store_explicit(&self->busy, false, memory_order_release);
+}
+
+/* The same for a look at the cursors, which nobody moves meanwhile but this very thread: where the
+ * interpreter keeps threads apart, nobody does anyway. */
+static inline bool
+begin_look(reader_object *self)
+{
+    return KOBS_FREE_THREADED && enter(self);
+}
+
+static inline void
+end_look(reader_object *self, bool entered)
+{
+    if (entered) {
+        leave(self);
+    }
 }
 
 static bool
@@ -82,7 +99,7 @@ enter_or_raise(reader_object *self)
 static void
 note(reader_object *self)
 {
-    if (self->note == NULL || self->closed) {
+    if (self->note == NULL || atomic_load(&self->closed)) {
         return;
     }
     for (Py_ssize_t index = 0; index < self->lane_count; index++) {
@@ -181,7 +198,7 @@ reader_read(reader_object *self, PyObject *const *args, Py_ssize_t count, PyObje
             return NULL;
         }
     }
-    if (self->closed) {
+    if (atomic_load(&self->closed)) {
         return PyList_New(0);
     }
     if (self->before_read != NULL) {
@@ -309,8 +326,15 @@ reader_position(reader_object *self, PyObject *Py_UNUSED(none))
 {
     PyObject *position = PyTuple_New(self->lane_count);
 
+    int64_t tickets[KOBS_LANES];
+
+    bool entered = begin_look(self);
+    for (Py_ssize_t index = 0; index < self->lane_count; index++) {
+        tickets[index] = kobs_cursor_position(&self->lanes[index].cursor);
+    }
+    end_look(self, entered);
     for (Py_ssize_t index = 0; position != NULL && index < self->lane_count; index++) {
-        PyObject *ticket = PyLong_FromLongLong(kobs_cursor_position(&self->lanes[index].cursor));
+        PyObject *ticket = PyLong_FromLongLong(tickets[index]);
         if (ticket == NULL) {
             Py_CLEAR(position);
             break;
@@ -328,11 +352,13 @@ reader_pending(reader_object *self, PyObject *Py_UNUSED(none))
 {
     uint64_t pending = 0;
 
+    bool entered = begin_look(self);
     for (Py_ssize_t index = 0; index < self->lane_count; index++) {
         kobs_cursor *cursor = &self->lanes[index].cursor;
         int64_t behind = kobs_cursor_head(cursor) - kobs_cursor_position(cursor);
         pending += behind > 0 ? (uint64_t)behind : 0;
     }
+    end_look(self, entered);
     return PyLong_FromUnsignedLongLong(pending);
 }
 
@@ -341,8 +367,8 @@ PyDoc_STRVAR(close_doc, "close()\n\nHold up nobody any more, read nothing any mo
 static PyObject *
 reader_close(reader_object *self, PyObject *Py_UNUSED(none))
 {
-    if (!self->closed) {
-        self->closed = true;
+    if (!atomic_exchange(&self->closed, true)) {
+        end_look(self, begin_look(self)); /* who reads may be about to note where it is */
         if (self->on_close != NULL) {
             return PyObject_CallNoArgs(self->on_close);
         }
@@ -355,9 +381,11 @@ reader_lost(reader_object *self, void *Py_UNUSED(closure))
 {
     uint64_t lost = 0;
 
+    bool entered = begin_look(self);
     for (Py_ssize_t index = 0; index < self->lane_count; index++) {
         lost += self->lanes[index].cursor.lost;
     }
+    end_look(self, entered);
     return PyLong_FromUnsignedLongLong(lost);
 }
 

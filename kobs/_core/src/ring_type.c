@@ -126,9 +126,9 @@ intern_anew(ring_object *self, PyObject *text)
         PyErr_Format(PyExc_TypeError, "expected a str, got %s", Py_TYPE(text)->tp_name);
         return -1;
     }
-    PyObject *known = Py_XNewRef(PyDict_GetItemWithError(self->string_ids, text));
-    if (known == NULL && (PyErr_Occurred()
-                          || (known = PyObject_CallOneArg(self->intern_new, text)) == NULL)) {
+    PyObject *known;
+    if (kobs_dict_item(self->string_ids, text, &known) < 0
+        || (known == NULL && (known = PyObject_CallOneArg(self->intern_new, text)) == NULL)) {
         return -1;
     }
     int64_t id = (int64_t)PyLong_AsUnsignedLong(known);

@@ -25,7 +25,9 @@ sample_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         return NULL;
     }
     for (Py_ssize_t index = 0; index < PyList_GET_SIZE(values); index++) {
-        double value = PyFloat_AsDouble(PyList_GET_ITEM(values, index));
+        PyObject *item = kobs_list_item(values, index);
+        double value = item == NULL ? -1.0 : PyFloat_AsDouble(item);
+        Py_XDECREF(item);
         if (value == -1.0 && PyErr_Occurred()) {
             goto end;
         }

@@ -101,7 +101,10 @@ found_by_type(found_object *self, void *Py_UNUSED(closure))
         types_object *types = self->sources == NULL
                                   ? self->types
                                   : (types_object *)PyList_GET_ITEM(self->sources, source);
-        const kobs_type *type = kobs_type_of(types, (uint16_t)tally->keys[each]);
+        const kobs_type *type;
+        KOBS_LOCK(types)
+        type = kobs_type_of(types, (uint16_t)tally->keys[each]);
+        KOBS_UNLOCK()
         PyObject *pair = type == NULL ? NULL
                                       : Py_BuildValue("OK", type->name,
                                                       (unsigned long long)tally->counts[each]);

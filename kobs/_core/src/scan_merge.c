@@ -30,7 +30,10 @@ advance(source *from)
         }
         from->index = 0;
     }
-    from->slot = Py_NewRef(PyList_GET_ITEM(from->slots, from->index++));
+    from->slot = kobs_list_item(from->slots, from->index++);
+    if (from->slot == NULL) {
+        return false;
+    }
     from->words = kobs_raw_slot(from->slot, &from->lane, &from->ticket);
     return from->words != NULL;
 }
@@ -122,7 +125,9 @@ kobs_scan_merged(PyObject *module, PyObject *const *args, Py_ssize_t count)
     }
     bool done = true;
     while (done && taken < given) {
-        done = take_source(state, PyList_GET_ITEM(args[0], taken), &sources[taken]);
+        PyObject *each = kobs_list_item(args[0], taken);
+        done = each != NULL && take_source(state, each, &sources[taken]);
+        Py_XDECREF(each);
         taken++;
     }
     if (done) {

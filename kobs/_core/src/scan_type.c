@@ -139,9 +139,12 @@ static int
 scan_list(condition_object *self, kobs_scan *scan, PyObject *slots)
 {
     for (Py_ssize_t index = 0; index < PyList_GET_SIZE(slots); index++) {
-        PyObject *slot = Py_NewRef(PyList_GET_ITEM(slots, index));
+        PyObject *slot = kobs_list_item(slots, index);
         unsigned lane;
         uint64_t ticket;
+        if (slot == NULL) {
+            return -1;
+        }
         const uint64_t *words = kobs_raw_slot(slot, &lane, &ticket);
         int done = words == NULL ? -1 : kobs_scan_slot(self, scan, words, lane, ticket);
         Py_DECREF(slot);

@@ -347,7 +347,10 @@ kobs_types_lines(types_object *self, PyObject *const *args, Py_ssize_t count)
         }
     }
     for (Py_ssize_t index = 0; index < PyList_GET_SIZE(args[0]); index++) {
-        PyObject *slot = Py_NewRef(PyList_GET_ITEM(args[0], index));
+        PyObject *slot = kobs_list_item(args[0], index);
+        if (slot == NULL) {
+            goto end;
+        }
         unsigned lane;
         uint64_t ticket;
         bool left = false;

@@ -25,6 +25,54 @@ struct span_object {
     span_object *next_open; /* in its bucket of the open ones */
 };
 
+/* Set an object of a span (stolen; may be NULL) that others may look at meanwhile. */
+static inline void
+kobs_span_set(span_object *self, PyObject **at, PyObject *to)
+{
+    PyObject *before;
+
+    (void)self;
+    KOBS_LOCK(self)
+    before = *at;
+    __atomic_store_n(at, to, __ATOMIC_RELAXED);
+    KOBS_UNLOCK()
+    Py_XDECREF(before);
+}
+
+/* What is there, as long as `kobs_span_let_go` is not called; NULL where nothing is. */
+static inline PyObject *
+kobs_span_hold(span_object *self, PyObject *const *at)
+{
+    PyObject *found;
+
+    (void)self;
+    KOBS_LOCK(self)
+    found = KOBS_FREE_THREADED ? Py_XNewRef(*at) : *at;
+    KOBS_UNLOCK()
+    return found;
+}
+
+static inline void
+kobs_span_let_go(PyObject *held)
+{
+    if (KOBS_FREE_THREADED) {
+        Py_XDECREF(held);
+    }
+}
+
+/* When it began; 0 before and after: others may look whether it is open. */
+static inline uint64_t
+kobs_span_began(const span_object *self)
+{
+    return __atomic_load_n(&self->began_ns, __ATOMIC_RELAXED);
+}
+
+static inline void
+kobs_span_set_began(span_object *self, uint64_t to)
+{
+    __atomic_store_n(&self->began_ns, to, __ATOMIC_RELAXED);
+}
+
 /* The methods `__enter__` and `__exit__`. */
 PyObject *kobs_span_enter(span_object *, PyObject *none);
 PyObject *kobs_span_exit(span_object *, PyObject *const *args, Py_ssize_t count);
@@ -32,8 +80,8 @@ PyObject *kobs_span_exit(span_object *, PyObject *const *args, Py_ssize_t count)
 /* An attribute is set. 0, or -1 with an exception set. */
 int kobs_span_put(span_object *, PyObject *key, PyObject *value);
 
-/* All attributes as a dict, or what Python put in its place (borrowed); None for none. NULL with an
- * exception set. */
+/* All attributes as a dict, or what Python put in its place (a new reference); None for none. NULL
+ * with an exception set. */
 PyObject *kobs_span_attributes(span_object *);
 
 /* Drop the attributes that are no dict yet. */

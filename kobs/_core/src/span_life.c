@@ -9,17 +9,20 @@
 static int
 take_pid(span_object *self, kobs_given *header)
 {
+    PyObject *pid = kobs_span_hold(self, &self->pid);
     uint64_t number;
+    int done = 0;
 
     header->category = self->category_number;
-    if (self->pid != Py_None && self->pid != NULL) {
-        if (kobs_unsigned(self->pid, UINT32_MAX, &number) < 0) {
-            return -1;
+    if (pid != Py_None && pid != NULL) {
+        done = kobs_unsigned(pid, UINT32_MAX, &number);
+        if (done == 0) {
+            header->pid = (uint32_t)number;
+            header->given |= GIVEN_PID;
         }
-        header->pid = (uint32_t)number;
-        header->given |= GIVEN_PID;
     }
-    return 0;
+    kobs_span_let_go(pid);
+    return done;
 }
 
 /* A mistake inside kobs: counted, logged once, never the program's. 0; -1 where the exception that is
@@ -68,12 +71,12 @@ typedef struct {
 
 /* Where a span under `outer` begins: 1, or 0 where Python is to find out, or -1. */
 static int
-find_place(span_state *state, PyObject *outer, place *at)
+find_place(span_state *state, const span_wires *wires, PyObject *outer, place *at)
 {
     uint64_t high;
 
     *at = (place){.parent_number = state->zero, .span = state->zero, .sampled = Py_True,
-                  .high = state->trace_high};
+                  .high = wires->trace_high};
     if (outer == Py_None) {
         PyObject *other = PyDict_GetItemWithError(state->modules, state->opentelemetry);
         if (other != NULL || PyErr_Occurred()) {
@@ -105,9 +108,10 @@ find_place(span_state *state, PyObject *outer, place *at)
 /* Record the begin; what goes wrong is not the program's. -1 with an exception set only for what is
  * no `Exception`. */
 static int
-record_begin(span_object *self, span_state *state, const place *at)
+record_begin(span_object *self, const span_wires *wires, PyObject *name, const place *at)
 {
-    PyObject *fields[] = {self->name, self->kind, at->span};
+    PyObject *kind = kobs_span_hold(self, &self->kind);
+    PyObject *fields[] = {name, kind == NULL ? Py_None : kind, at->span};
     kobs_given header = {
         .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_CATEGORY,
         .causality_id = at->causality_id,
@@ -120,24 +124,28 @@ record_begin(span_object *self, span_state *state, const place *at)
     int64_t entry = -1;
     int told = 0;
     /* Others may become those of the module meanwhile. The collector holds the emitter. */
-    emitter_object *began = state->began;
-    PyObject *collector = Py_NewRef(state->collector);
+    emitter_object *began = wires->began;
+    PyObject *collector = Py_NewRef(wires->collector);
 
-    if (take_pid(self, &header) < 0
-        || kobs_emit(began, fields, &header, &event, &entry) < 0) {
-        Py_CLEAR(self->collector);
+    int done = take_pid(self, &header);
+    if (done == 0) {
+        done = kobs_emit(began, fields, &header, &event, &entry);
+    }
+    kobs_span_let_go(kind);
+    if (done < 0) {
+        kobs_span_set(self, &self->collector, NULL);
         told = tell_mistake(self, collector);
         Py_DECREF(collector);
         return told;
     }
     self->event = event;
     self->entry = entry;
-    if ((event != 0 || entry >= 0) && kobs_intern(began->ring, self->name) == 0) {
+    if ((event != 0 || entry >= 0) && kobs_intern(began->ring, name) == 0) {
         /* No room for strings: the name goes on as text. */
-        PyObject *done = PyObject_CallMethod((PyObject *)self, "record", "sO", "kobs.span.name",
-                                             self->name);
-        told = done == NULL ? tell_mistake(self, collector) : 0;
-        Py_XDECREF(done);
+        PyObject *noted = PyObject_CallMethod((PyObject *)self, "record", "sO", "kobs.span.name",
+                                              name);
+        told = noted == NULL ? tell_mistake(self, collector) : 0;
+        Py_XDECREF(noted);
     }
     Py_DECREF(collector);
     return told;
@@ -216,42 +224,37 @@ make_cause(span_object *self, span_state *state, const place *at)
 
 /* It could not begin: as if nobody had asked. Keeps the exception that is set. */
 static void
-undo_begin(span_object *self)
+undo_begin(span_object *self, const span_wires *wires)
 {
-    if (self->entry >= 0 && self->collector == self->state->collector) {
-        kobs_close_entry(&self->state->began->ring->ring, self->entry);
+    if (self->entry >= 0 && self->collector == wires->collector) {
+        kobs_close_entry(&wires->began->ring->ring, self->entry);
     }
-    self->began_ns = self->event = self->span_id = 0;
+    kobs_span_set_began(self, 0);
+    self->event = self->span_id = 0;
     self->entry = -1;
-    Py_CLEAR(self->collector);
+    kobs_span_set(self, &self->collector, NULL);
 }
 
-/* 1 if the span has begun, 0 where Python is to begin it, -1 with an exception set. */
+/* As `begin`, of a span of this name, by the collector that is wired. */
 static int
-begin(span_object *self)
+begin_wired(span_object *self, span_state *state, const span_wires *wires, PyObject *name)
 {
-    span_state *state = self->state;
     PyObject *outer = NULL, *own = NULL;
     place at;
 
-    if (self->began_ns != 0 || self->cause != NULL || self->category_number == NOT_KNOWN
-        || state->collector == NULL || self->name == NULL || self->kind == NULL
-        || (self->given != Py_None && self->given != state->collector)
-        || PyList_GET_ITEM(state->gate, 0) != Py_False) {
-        return 0;
-    }
     if (PyContextVar_Get(state->cause_var, Py_None, &outer) < 0) {
         return -1;
     }
-    int done = find_place(state, outer, &at);
+    int done = find_place(state, wires, outer, &at);
     if (done != 1) {
         Py_DECREF(outer);
         return done;
     }
     self->span_id = kobs_mint_id();
-    self->began_ns = kobs_now();
-    self->collector = Py_NewRef(state->collector);
-    if ((own = make_cause(self, state, &at)) == NULL || record_begin(self, state, &at) < 0) {
+    kobs_span_set_began(self, kobs_now());
+    kobs_span_set(self, &self->collector, Py_NewRef(wires->collector));
+    if ((own = make_cause(self, state, &at)) == NULL
+        || record_begin(self, wires, name, &at) < 0) {
         goto failed;
     }
     if (self->event == 0) {
@@ -263,27 +266,83 @@ begin(span_object *self)
     if (kobs_span_open(self) < 0) {
         goto failed;
     }
-    Py_XSETREF(self->token, PyContextVar_Set(state->cause_var, own));
-    if (self->token == NULL) {
+    PyObject *token = PyContextVar_Set(state->cause_var, own);
+    kobs_span_set(self, &self->token, token);
+    if (token == NULL) {
         kobs_span_close(self);
         goto failed;
     }
     self->causality_id = at.causality_id;
-    self->cause = own;
-    Py_XSETREF(self->previous, outer);
+    kobs_span_set(self, &self->cause, own);
+    kobs_span_set(self, &self->previous, outer);
     return 1;
 failed:
-    undo_begin(self);
+    undo_begin(self, wires);
     Py_XDECREF(own);
     Py_DECREF(outer);
     return -1;
 }
 
+/* 1 if the span has begun, 0 where Python is to begin it, -1 with an exception set. */
+static int
+begin(span_object *self, const span_wires *wires)
+{
+    if (self->began_ns != 0 || self->cause != NULL || self->category_number == NOT_KNOWN
+        || wires->collector == NULL || self->name == NULL || self->kind == NULL
+        || (self->given != Py_None && self->given != wires->collector)
+        || kobs_is_up(wires->gate)) {
+        return 0;
+    }
+    PyObject *name = kobs_span_hold(self, &self->name);
+    int done = name == NULL ? 0 : begin_wired(self, self->state, wires, name);
+    kobs_span_let_go(name);
+    return done;
+}
+
+/* What is wired, until it is let go of: as it is now where others may exchange it meanwhile. */
+static inline const span_wires *
+hold_wires(span_state *state, span_wires *held)
+{
+#if KOBS_FREE_THREADED
+    KOBS_LOCK((PyObject *)state->span_type)
+    *held = state->wired;
+    Py_XINCREF(held->collector);
+    Py_XINCREF(held->began);
+    Py_XINCREF(held->ended);
+    Py_XINCREF(held->gate);
+    Py_XINCREF(held->trace_high);
+    KOBS_UNLOCK()
+    return held;
+#else
+    (void)held;
+    return &state->wired;
+#endif
+}
+
+/* Keeps the exception that is set. */
+static inline void
+let_go_of_wires(span_wires *held)
+{
+#if KOBS_FREE_THREADED
+    PyObject *error = PyErr_GetRaisedException();
+    Py_XDECREF(held->began);
+    Py_XDECREF(held->ended);
+    Py_XDECREF(held->gate);
+    Py_XDECREF(held->trace_high);
+    Py_XDECREF(held->collector);
+    PyErr_SetRaisedException(error);
+#else
+    (void)held;
+#endif
+}
+
 PyObject *
 kobs_span_enter(span_object *self, PyObject *Py_UNUSED(none))
 {
-    int done = begin(self);
+    span_wires held;
+    int done = begin(self, hold_wires(self->state, &held));
 
+    let_go_of_wires(&held);
     if (done > 0) {
         return Py_NewRef(self);
     }
@@ -302,10 +361,12 @@ kobs_span_enter(span_object *self, PyObject *Py_UNUSED(none))
 static int
 slow_us(span_object *self, span_state *state, double *limit)
 {
-    double milliseconds;
+    PyObject *given = kobs_span_hold(self, &self->slow_ms);
+    double milliseconds = given != Py_None && given != NULL ? PyFloat_AsDouble(given) : 0.0;
+    bool asked = given != Py_None && given != NULL;
 
-    if (self->slow_ms != Py_None && self->slow_ms != NULL) {
-        milliseconds = PyFloat_AsDouble(self->slow_ms);
+    kobs_span_let_go(given);
+    if (asked) {
         if (milliseconds == -1.0 && PyErr_Occurred()) {
             return -1;
         }
@@ -343,9 +404,11 @@ make_duration(span_state *state, double value)
 }
 
 static int
-record_end(span_object *self, span_state *state, const uint8_t *attributes, uint64_t ended_ns)
+record_end(span_object *self, const span_wires *wires, PyObject *name, PyObject *status,
+           const uint8_t *attributes, uint64_t ended_ns)
 {
-    PyObject *fields[] = {self->name, NULL, self->status, state->nothing};
+    span_state *state = self->state;
+    PyObject *fields[] = {name, NULL, status, state->nothing};
     kobs_given header = {
         .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_CATEGORY,
         .causality_id = self->causality_id,
@@ -358,7 +421,7 @@ record_end(span_object *self, span_state *state, const uint8_t *attributes, uint
     double limit, duration_us = self->ended_after_us;
     uint64_t event;
     int64_t none;
-    emitter_object *ended = state->ended; /* the span's collector holds it */
+    emitter_object *ended = wires->ended; /* the span's collector holds it */
 
     if (take_pid(self, &header) < 0) {
         return -1;
@@ -389,9 +452,12 @@ record_end(span_object *self, span_state *state, const uint8_t *attributes, uint
 static int
 put_back(span_object *self, span_state *state)
 {
-    PyObject *token = self->token;
+    PyObject *token;
 
+    KOBS_LOCK(self)
+    token = self->token;
     self->token = NULL;
+    KOBS_UNLOCK()
     if (token != NULL) {
         int done = PyContextVar_Reset(state->cause_var, token);
         Py_DECREF(token);
@@ -424,36 +490,48 @@ restore_cause(span_object *self, span_state *state)
     return own < 0 ? -1 : 0;
 }
 
-/* 1 if the span has ended, 0 where Python is to end it, -1 with an exception set. */
+/* As `end`, of a span of this name and status. */
 static int
-end(span_object *self, PyObject *error)
+end_wired(span_object *self, const span_wires *wires, PyObject *name, PyObject *status)
 {
-    span_state *state = self->state;
     uint8_t attributes[INLINE_ATTRIBUTES + 1];
 
-    if (self->began_ns == 0 || self->cause == NULL || error != Py_None || self->collector == NULL
-        || self->collector != state->collector || self->entry == LEFT_OUT || self->span_id == 0
-        || !PyTuple_Check(self->cause) || PyTuple_GET_SIZE(self->cause) != 6
-        || self->name == NULL || self->status == NULL
-        || PyList_GET_ITEM(state->gate, 0) != Py_False
-        || !kobs_span_write_attributes(self, attributes)) {
+    if (name == NULL || status == NULL || !kobs_span_write_attributes(self, attributes)) {
         return 0;
     }
     uint64_t ended_ns = kobs_now();
     self->ended_after_us = (double)(int64_t)(ended_ns - self->began_ns) / 1000.0;
     self->ended = true;
-    Py_CLEAR(self->duration_us);
-    if (record_end(self, state, attributes, ended_ns) < 0
-        && tell_mistake(self, state->collector) < 0) {
+    kobs_span_set(self, &self->duration_us, NULL);
+    if (record_end(self, wires, name, status, attributes, ended_ns) < 0
+        && tell_mistake(self, wires->collector) < 0) {
         return -1;
     }
-    self->began_ns = 0;
-    if (restore_cause(self, state) < 0) {
+    kobs_span_set_began(self, 0);
+    if (restore_cause(self, self->state) < 0) {
         return -1;
     }
-    Py_CLEAR(self->token); /* where the cause is not ours to put back */
-    Py_CLEAR(self->previous);
+    kobs_span_set(self, &self->token, NULL); /* where the cause is not ours to put back */
+    kobs_span_set(self, &self->previous, NULL);
     return 1;
+}
+
+/* 1 if the span has ended, 0 where Python is to end it, -1 with an exception set. */
+static int
+end(span_object *self, const span_wires *wires, PyObject *error)
+{
+    if (self->began_ns == 0 || self->cause == NULL || error != Py_None || self->collector == NULL
+        || self->collector != wires->collector || self->entry == LEFT_OUT || self->span_id == 0
+        || !PyTuple_Check(self->cause) || PyTuple_GET_SIZE(self->cause) != 6
+        || kobs_is_up(wires->gate)) {
+        return 0;
+    }
+    PyObject *name = kobs_span_hold(self, &self->name);
+    PyObject *status = kobs_span_hold(self, &self->status);
+    int done = end_wired(self, wires, name, status);
+    kobs_span_let_go(name);
+    kobs_span_let_go(status);
+    return done;
 }
 
 /* __exit__(kind, error, traceback) */
@@ -466,7 +544,9 @@ kobs_span_exit(span_object *self, PyObject *const *args, Py_ssize_t count)
         PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, got %zd", count);
         return NULL;
     }
-    int done = end(self, args[1]);
+    span_wires held;
+    int done = end(self, hold_wires(self->state, &held), args[1]);
+    let_go_of_wires(&held);
     if (done > 0) {
         answer = Py_NewRef(Py_None);
     }

@@ -40,15 +40,14 @@ gather(span_object *self)
 PyObject *
 kobs_span_attributes(span_object *self)
 {
-    int done = 0;
+    PyObject *found = NULL;
 
     KOBS_LOCK((PyObject *)self)
-    done = self->few > 0 ? gather(self) : 0;
-    KOBS_UNLOCK()
-    if (done < 0) {
-        return NULL;
+    if (self->few == 0 || gather(self) == 0) {
+        found = Py_NewRef(self->attributes == NULL ? Py_None : self->attributes);
     }
-    return self->attributes == NULL ? Py_None : self->attributes;
+    KOBS_UNLOCK()
+    return found;
 }
 
 /* Where a key is among the few; the place for a new one, `FEW` where there is none. */
@@ -105,7 +104,7 @@ kobs_span_write_attributes(span_object *self, uint8_t *at)
 static PyObject *
 span_record(span_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count == 2 && self->began_ns != 0 && PyUnicode_CheckExact(args[0])
+    if (count == 2 && kobs_span_began(self) != 0 && PyUnicode_CheckExact(args[0])
         && PyUnicode_GET_LENGTH(args[0]) != 0
         && (PyUnicode_CheckExact(args[1]) || PyLong_CheckExact(args[1])
             || PyFloat_CheckExact(args[1]) || PyBool_Check(args[1]) || args[1] == Py_None)) {
@@ -122,32 +121,86 @@ span_record(span_object *self, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 get_attributes(span_object *self, void *Py_UNUSED(closure))
 {
-    return Py_XNewRef(kobs_span_attributes(self));
+    return kobs_span_attributes(self);
 }
 
 static int
 set_attributes(span_object *self, PyObject *value, void *Py_UNUSED(closure))
 {
+    PyObject *before;
+
+    KOBS_LOCK(self)
     kobs_span_drop_few(self);
-    Py_XSETREF(self->attributes, Py_XNewRef(value));
+    before = self->attributes;
+    self->attributes = Py_XNewRef(value);
+    KOBS_UNLOCK()
+    Py_XDECREF(before);
     return 0;
 }
 
 static PyObject *
 get_duration(span_object *self, void *Py_UNUSED(closure))
 {
+    PyObject *found;
+
+    KOBS_LOCK(self)
     if (self->duration_us == NULL && self->ended) {
         self->duration_us = PyFloat_FromDouble(self->ended_after_us);
-        return Py_XNewRef(self->duration_us);
+        found = Py_XNewRef(self->duration_us);
     }
-    return Py_NewRef(self->duration_us == NULL ? Py_None : self->duration_us);
+    else {
+        found = Py_NewRef(self->duration_us == NULL ? Py_None : self->duration_us);
+    }
+    KOBS_UNLOCK()
+    return found;
 }
 
 static int
 set_duration(span_object *self, PyObject *value, void *Py_UNUSED(closure))
 {
     self->ended = false;
-    Py_XSETREF(self->duration_us, Py_XNewRef(value));
+    kobs_span_set(self, &self->duration_us, Py_XNewRef(value));
+    return 0;
+}
+
+/* The object at an offset; None where there is none. */
+static PyObject *
+get_object(span_object *self, void *offset)
+{
+    PyObject **at = (PyObject **)((char *)self + (uintptr_t)offset), *found;
+
+    KOBS_LOCK(self)
+    found = Py_NewRef(*at == NULL ? Py_None : *at);
+    KOBS_UNLOCK()
+    return found;
+}
+
+static int
+set_object(span_object *self, PyObject *value, void *offset)
+{
+    kobs_span_set(self, (PyObject **)((char *)self + (uintptr_t)offset), Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_began(span_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(kobs_span_began(self));
+}
+
+static int
+set_began(span_object *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t began;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a span has a begin");
+        return -1;
+    }
+    if (kobs_unsigned(value, UINT64_MAX, &began) < 0) {
+        return -1;
+    }
+    kobs_span_set_began(self, began);
     return 0;
 }
 
@@ -319,25 +372,28 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
-    {"name", T_OBJECT, offsetof(span_object, name), 0, NULL},
-    {"kind", T_OBJECT, offsetof(span_object, kind), 0,
-     PyDoc_STR("internal, server, client, producer or consumer.")},
-    {"status", T_OBJECT, offsetof(span_object, status), 0, PyDoc_STR("unset, ok or error.")},
-    {"_category", T_OBJECT, offsetof(span_object, category), 0, NULL},
-    {"_pid", T_OBJECT, offsetof(span_object, pid), 0, NULL},
-    {"_slow_ms", T_OBJECT, offsetof(span_object, slow_ms), 0, NULL},
-    {"_given", T_OBJECT, offsetof(span_object, given), 0, NULL},
-    {"_cause", T_OBJECT, offsetof(span_object, cause), 0, NULL},
-    {"_collector", T_OBJECT, offsetof(span_object, collector), 0, NULL},
-    {"_previous", T_OBJECT, offsetof(span_object, previous), 0, NULL},
-    {"_token", T_OBJECT, offsetof(span_object, token), 0, NULL},
-    {"_began_ns", T_ULONGLONG, offsetof(span_object, began_ns), 0, NULL},
     {"_event", T_ULONGLONG, offsetof(span_object, event), 0, NULL},
     {"_entry", T_LONGLONG, offsetof(span_object, entry), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
+/* Members of type T_OBJECT are read without a lock where there is no interpreter's, either. */
+#define OBJECT(name, member, doc)                                                                  \
+    {name, (getter)get_object, (setter)set_object, doc, (void *)offsetof(span_object, member)}
+
 static PyGetSetDef getters[] = {
+    OBJECT("name", name, NULL),
+    OBJECT("kind", kind, PyDoc_STR("internal, server, client, producer or consumer.")),
+    OBJECT("status", status, PyDoc_STR("unset, ok or error.")),
+    OBJECT("_category", category, NULL),
+    OBJECT("_pid", pid, NULL),
+    OBJECT("_slow_ms", slow_ms, NULL),
+    OBJECT("_given", given, NULL),
+    OBJECT("_cause", cause, NULL),
+    OBJECT("_collector", collector, NULL),
+    OBJECT("_previous", previous, NULL),
+    OBJECT("_token", token, NULL),
+    {"_began_ns", (getter)get_began, (setter)set_began, NULL, NULL},
     {"duration_us", (getter)get_duration, (setter)set_duration,
      PyDoc_STR("From begin to end in microseconds; None before the end."), NULL},
     {"_attributes", (getter)get_attributes, (setter)set_attributes, NULL, NULL},
@@ -416,6 +472,16 @@ kobs_span_type(PyObject *module, PyObject *args)
     return type;
 }
 
+static void
+drop_wires(span_wires *wires)
+{
+    Py_CLEAR(wires->began);
+    Py_CLEAR(wires->ended);
+    Py_CLEAR(wires->gate);
+    Py_CLEAR(wires->trace_high);
+    Py_CLEAR(wires->collector);
+}
+
 /* wire_spans(collector, began, ended, gate, trace_high): spans of that collector need no Python.
  * wire_spans(None): none do. */
 PyObject *
@@ -429,6 +495,10 @@ kobs_wire_spans(PyObject *module, PyObject *args)
                           core->emitter_type, &ended, &PyList_Type, &gate, &trace_high)) {
         return NULL;
     }
+    if (state->span_type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "there is no type of spans yet");
+        return NULL;
+    }
     bool none = collector == Py_None || trace_high == NULL;
     if (!none) {
         kobs_field *last = &((emitter_object *)ended)->fields[3];
@@ -439,14 +509,20 @@ kobs_wire_spans(PyObject *module, PyObject *args)
             return NULL;
         }
     }
-    PyObject *old = state->collector; /* let go of last: what goes with it may come back here */
-    Py_XINCREF(old);
-    Py_XSETREF(state->began, none ? NULL : (emitter_object *)Py_NewRef(began));
-    Py_XSETREF(state->ended, none ? NULL : (emitter_object *)Py_NewRef(ended));
-    Py_XSETREF(state->gate, none ? NULL : Py_NewRef(gate));
-    Py_XSETREF(state->trace_high, none ? NULL : Py_NewRef(trace_high));
-    Py_XSETREF(state->collector, none ? NULL : Py_NewRef(collector));
-    Py_XDECREF(old);
+    span_wires now = {NULL}, before;
+    if (!none) {
+        now = (span_wires){
+            .collector = Py_NewRef(collector), .began = (emitter_object *)Py_NewRef(began),
+            .ended = (emitter_object *)Py_NewRef(ended), .gate = Py_NewRef(gate),
+            .trace_high = Py_NewRef(trace_high),
+        };
+    }
+    /* What goes with the old ones may come back here. */
+    KOBS_LOCK((PyObject *)state->span_type)
+    before = state->wired;
+    state->wired = now;
+    KOBS_UNLOCK()
+    drop_wires(&before);
     Py_RETURN_NONE;
 }
 
@@ -456,10 +532,10 @@ kobs_visit_spans(span_state *state, visitproc visit, void *arg)
     Py_VISIT(state->span_type);
     Py_VISIT(state->cause_var);
     Py_VISIT(state->cause_type);
-    Py_VISIT(state->collector);
-    Py_VISIT(state->began);
-    Py_VISIT(state->ended);
-    Py_VISIT(state->gate);
+    Py_VISIT(state->wired.collector);
+    Py_VISIT(state->wired.began);
+    Py_VISIT(state->wired.ended);
+    Py_VISIT(state->wired.gate);
     return 0;
 }
 
@@ -469,11 +545,7 @@ kobs_clear_spans(span_state *state)
     kobs_span_close_all(state);
     free_memory(state); /* as long as there is the type */
     Py_CLEAR(state->span_type);
-    Py_CLEAR(state->collector);
-    Py_CLEAR(state->began);
-    Py_CLEAR(state->ended);
-    Py_CLEAR(state->gate);
-    Py_CLEAR(state->trace_high);
+    drop_wires(&state->wired);
     Py_CLEAR(state->cause_var);
     Py_CLEAR(state->cause_type);
     PyBuffer_Release(&state->slow_ms);

@@ -1,6 +1,8 @@
 """`kobs doctor`: what this installation can do."""
 
 import os
+import sys
+import sysconfig
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -29,6 +31,30 @@ class TestHealthy:
         assert found["cost"]["ns_per_event"] > 0
         assert found["core"]["available"]["python"] is True
         assert found["extras"]["cli"]["rich"]
+
+    @pytest.mark.parametrize(
+        ("disabled", "on", "known", "said"),
+        [
+            (0, True, None, ""),
+            (1, True, True, "free-threaded Python, and the interpreter lock is on"),
+            (1, False, False, "free-threaded Python, without the interpreter lock"),
+        ],
+    )
+    def test_a_free_threaded_python_is_named_with_its_lock(
+        self, command: Kobs, monkeypatch: pytest.MonkeyPatch,
+        disabled: int, on: bool, known: bool | None, said: str,
+    ) -> None:  # fmt: skip
+        of_others = sysconfig.get_config_var
+        monkeypatch.setattr(
+            sysconfig, "get_config_var",
+            lambda name: disabled if name == "Py_GIL_DISABLED" else of_others(name),
+        )  # fmt: skip
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: on, raising=False)
+        assert command("doctor", "--json", "--no-cost").json["gil"] is known
+        lines = [
+            line for line in command("doctor", "--no-cost").lines if line.startswith("threads ")
+        ]
+        assert [line.startswith(f"threads       {said}") for line in lines] == [True] * bool(said)
 
     def test_what_a_watch_cannot_see_is_named(
         self, command: Kobs, monkeypatch: pytest.MonkeyPatch
