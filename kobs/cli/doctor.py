@@ -277,7 +277,7 @@ def _gil() -> bool | None:
     """Whether a free-threaded Python has its lock on; None where there always is one."""
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None
-    return bool(sys._is_gil_enabled())
+    return bool(sys._is_gil_enabled())  # type: ignore[attr-defined,unused-ignore]
 
 
 def _check_python(found: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from kobs import FileSlow, MountChanged
 from kobs_instrumentation.watch import vfs
 from kobs_instrumentation.watch._mounts import Change, Mounts, resolved
 
+pytestmark = pytest.mark.shows("vfs")
+
 ALONE = ("unshare", "--map-root-user", "--mount", "--propagation", "private")
 """A namespace of its own, in which anybody may mount."""
 

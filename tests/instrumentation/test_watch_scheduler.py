@@ -247,20 +247,22 @@ class TestStepsOfTasks:
 
 
 @pytest.mark.says("preemption")
-def test_how_often_the_system_took_the_processor_away_is_told_at_the_end() -> None:
+def test_how_often_the_system_took_the_processor_away_is_told_at_the_end(
+    collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More threads than processors, which all compute and let go of the interpreter lock."""
+    monkeypatch.setattr(scheduler, "_ended", [])
     count = 2 * (os.cpu_count() or 1)
     text = b"x" * 50_000_000
-    with kobs.Collector(size=1024) as collector:
-        undo = scheduler.install(lambda: collector)
-        threads = [threading.Thread(target=hashlib.sha256, args=(text,)) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert of(collector, MetricUpdate) == []
-        undo()
-        (event,) = of(collector, MetricUpdate)
+    threads = [threading.Thread(target=hashlib.sha256, args=(text,)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert of(collector, MetricUpdate) == []
+    scheduler.at_end()
+    scheduler.at_end()
+    (event,) = of(collector, MetricUpdate)
     assert event.payload.name == "scheduler.preemptions"
     assert event.payload.value >= 1
     assert event.parent == 0

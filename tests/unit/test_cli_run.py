@@ -374,7 +374,7 @@ class TestOptions:
     def test_only_some_subsystems(self, tmp_path: Path, script) -> None:
         path = script("import os, subprocess; open('x', 'w').close(); subprocess.run(['true'])")
         kobs_run("-q", "-o", "a", "--only", "vfs", path, folder=tmp_path)
-        kobs_run("-q", "-o", "b", "--except", "vfs,queue,syscall", path, folder=tmp_path)
+        kobs_run("-q", "-o", "b", "--except", "vfs,queue,syscall,scheduler", path, folder=tmp_path)
         assert _types(tmp_path / "a") == {"FileOpened", "FileChanged"}
         assert _types(tmp_path / "b") == {"ProcessCreated", "ProcessTerminated"}
 
@@ -407,7 +407,8 @@ class TestOptions:
                 subprocess.run([sys.executable, "program.py", "child"], check=True)
             """)
         options = ("--hide", "file:hid*", "--rate", "ipc=0", "--rate", "process=0,memory=50")
-        done = kobs_run("-q", "-o", "a", "--except", "syscall", *options, path, folder=tmp_path)
+        without = ("--except", "syscall,scheduler")
+        done = kobs_run("-q", "-o", "a", *without, *options, path, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert _types(tmp_path / "a") == {"FileOpened", "FileChanged"}
         with kobs.open_recording(tmp_path / "a") as recording:

@@ -14,7 +14,7 @@ from kobs.context import cause, origin
 from kobs.errors import KobsError
 from kobs.session import Session
 from kobs_instrumentation import propagate, registry
-from kobs_instrumentation.watch import pipe, process, shm
+from kobs_instrumentation.watch import pipe, process, scheduler, shm
 from kobs_instrumentation.watch._patch import busy
 
 ROOT_SLOTS = 16_384
@@ -89,6 +89,7 @@ def _start(given: dict[str, str]) -> None:
     def leave() -> None:
         process.at_end(at_once=True)
         shm.at_end()
+        scheduler.at_end()
         collector.ring.leave()
 
     process.call_at_exit(leave)
@@ -97,6 +98,7 @@ def _start(given: dict[str, str]) -> None:
     def finish() -> None:
         process.at_end()
         shm.at_end()
+        scheduler.at_end()
         registry.disable(collector)
         # Not the collector: daemon threads and finalizers may still use it.
         collector.ring.leave()

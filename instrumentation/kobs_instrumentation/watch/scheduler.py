@@ -4,7 +4,7 @@ A new thread and a work item of an executor run with the cause and origin of who
 submitted them. asyncio carries both by itself (they are context variables); its tasks are told at
 their beginning and end, with each step how long it waited to run and that it awaits again, and a
 step of the loop that takes long as `LoopStalled`. How often the system took a processor away is
-told when the watch ends.
+told when a recorded process ends.
 
 In `ContextSwitch` the numbers of asyncio tasks stand for pids: they count from 1 in a process, 0
 is no task.
@@ -370,22 +370,23 @@ def _gevent(module: Any) -> None:
 # -- where -----------------------------------------------------------------------------------
 
 
-def _preempted() -> int:
-    """How often this process has lost a processor before it gave it up."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+_ended: list[int] = []
+"""The process that has told what it tells at its end."""
 
 
-def _tell_preemptions(before: int) -> None:
-    """Tell how often that was while the watch was on."""
-    count = _preempted() - before
-    if count > 0:  # not in a forked child, which begins anew
+def at_end() -> None:
+    """The process ends: tell how often the system took a processor from it before it gave it up."""
+    if os.getpid() in _ended:
+        return
+    _ended[:] = [os.getpid()]
+    count = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    if count:
         header = {"causality_id": 0, "parent": 0, "span_id": 0}
         _watch.emit(MetricUpdate, "scheduler.preemptions", float(count), **header)
 
 
 def _patch(patcher: Patcher) -> None:
     _unseen_loops.clear()
-    patcher.on_undo(partial(_tell_preemptions, _preempted()))
     patcher.method(threading.Thread, "start", _before_start, failed=_start_failed)
     patcher.method(threading.Thread, "_bootstrap_inner", _before_bootstrap)
 
