@@ -21,7 +21,7 @@ from kobs.gate import DurationWatch, Gate
 from kobs.hiding import Hiding, parse
 from kobs.ids import mint_id
 from kobs.levels import Category
-from kobs.stream import StreamStats, Subscriber
+from kobs.stream import StreamStats, Subscriber, Subscribers
 
 if TYPE_CHECKING:
     from kobs._analysis.scanned import Scan
@@ -96,7 +96,7 @@ class Collector(Emitting):
         if trace_high is None:
             trace_high = self.session.trace_high if self.session is not None else mint_id()
         self._core = select()
-        self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
+        self._subscribers = Subscribers()
         self._closed = False
         self._metrics: MetricsCollector | None = None
         self._metrics_subscriber: Subscriber | None = None
@@ -241,7 +241,7 @@ class Collector(Emitting):
         self._closed = True
         self.gate.close()
         _live.discard(self)
-        for subscriber in list(self._subscribers):
+        for subscriber in self._subscribers:
             subscriber.close()
         self.ring.close()
 

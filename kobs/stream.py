@@ -1,6 +1,7 @@
 """Reading a live collector: subscribers, and publishing in batches."""
 
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -225,3 +226,30 @@ class BatchPublisher:
 
     def __exit__(self, *_: object) -> None:
         self.flush()
+
+
+class Subscribers:
+    """The subscribers of a collector that somebody still holds. Threads may add, discard and look
+    at them at any time."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, weakref.ref[Subscriber]] = {}
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Know it until it goes."""
+        known, key = self._known, id(subscriber)
+
+        def forget(gone: "weakref.ref[Subscriber]") -> None:
+            if known.get(key) is gone:
+                known.pop(key, None)
+
+        known[key] = weakref.ref(subscriber, forget)
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """Know it no longer; what is not known is no error."""
+        self._known.pop(id(subscriber), None)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        """Those that are there now."""
+        found = [known() for known in self._known.copy().values()]
+        return iter([subscriber for subscriber in found if subscriber is not None])

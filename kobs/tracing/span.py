@@ -285,7 +285,7 @@ class Span:
                     attributes: Any = self._attributes
                     if attributes is None:
                         attributes = _NOTHING
-                    elif not certainly_fits(attributes):
+                    elif not certainly_fits(attributes := attributes.copy()):  # others may add
                         attributes = self._overflow(collector, own, ended_ns, attributes)
                     (collector.emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
                         self.name, duration_us, self.status, attributes,
