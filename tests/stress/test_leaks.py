@@ -130,6 +130,18 @@ def check(call: Call, watched: Watched, calls: int = CALLS) -> None:
     assert abs(more_total) < few, f"{more_total} references"
 
 
+def check_thrice(call: Call, watched: Watched) -> None:
+    """A leak is there each time. What is there once is of another thread (a worker of xdist has
+    one that waits for messages), or a table that grows."""
+    for more in (2, 1, 0):
+        try:
+            check(call, watched)
+            return
+        except AssertionError:
+            if not more:
+                raise
+
+
 @pytest.fixture
 def in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOBS_CORE", "c")
@@ -641,7 +653,7 @@ def test_nothing_is_left_behind(group, collector, watched, monkeypatch):
     try:
         for name, call in GROUPS[group](collector, watched).items():
             try:
-                check(call, watched)
+                check_thrice(call, watched)
             except AssertionError as error:
                 failed.append(f"{name}: {error}")
     finally:
@@ -655,8 +667,8 @@ def test_nothing_is_left_behind(group, collector, watched, monkeypatch):
 def test_a_leak_is_found(watched):
     kept = []
     with pytest.raises(AssertionError, match="blocks"):
-        check(lambda: kept.append(object()), watched)
+        check_thrice(lambda: kept.append(object()), watched)
     with pytest.raises(AssertionError, match="references"):
-        check(lambda: kept.append(watched.thing), watched)
+        check_thrice(lambda: kept.append(watched.thing), watched)
     with pytest.raises(AssertionError, match="bytes"):
         check(lambda: _libc.malloc(2000), watched, 1000)
