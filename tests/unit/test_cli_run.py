@@ -399,7 +399,8 @@ class TestOptions:
         self, tmp_path: Path, script
     ) -> None:
         path = script("""
-            import queue, subprocess, sys
+            import gc, queue, subprocess, sys
+            gc.disable()  # a collection that takes long is told
             open("shown", "w").close()
             open("hidden", "w").close()
             queue.Queue().put(1)
