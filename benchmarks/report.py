@@ -118,6 +118,15 @@ def _verdict(row: Mapping[str, Any]) -> str:
     )
 
 
+def _time(figure: Mapping[str, float]) -> str:
+    """Nanoseconds, or milliseconds where that is what a figure is of."""
+    per, unit = (1e6, "ms") if abs(figure["median"]) >= 1e6 else (1.0, "")
+    scaled = {name: value / per for name, value in figure.items()}
+    if "high" in scaled:
+        return spread(scaled, unit)
+    return f"{number(scaled['median'])} {unit}".rstrip()
+
+
 def _peers(core: str, rows: Iterable[Mapping[str, Any]], versions: Mapping[str, str]) -> Table:
     known = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "stdlib")
     return Table(
@@ -127,9 +136,9 @@ def _peers(core: str, rows: Iterable[Mapping[str, Any]], versions: Mapping[str, 
         [
             (
                 row["what"],
-                spread(row["ns"]) if "ns" in row else row["absent"],
+                _time(row["ns"]) if "ns" in row else row["absent"],
                 row["ours"],
-                number(row["ours_ns"]) if "ours_ns" in row else "·",
+                _time({"median": row["ours_ns"]}) if "ours_ns" in row else "·",
                 number(row["times"]) if "times" in row else "·",
             )
             for row in rows
