@@ -1,6 +1,7 @@
 """The queue watch, in this process."""
 
 import asyncio
+import collections
 import copy
 import gc
 import importlib
@@ -292,6 +293,68 @@ def test_a_queue_is_asked_nothing(collector: kobs.Collector) -> None:
     assert asked == []
     depths = [e.payload.depth for e in collector.snapshot() if isinstance(e.payload, QueueDepth)]
     assert depths == [8, 16]
+
+
+class Items(collections.deque):  # type: ignore[type-arg]
+    """A container that notices when it is counted."""
+
+    counted = 0
+
+    def __len__(self) -> int:
+        type(self).counted += 1
+        return super().__len__()
+
+
+class Counting(queue.Queue):  # type: ignore[type-arg]
+    def _init(self, maxsize: int) -> None:
+        self.queue = Items()
+
+
+class Noticing(queue.Queue):  # type: ignore[type-arg]
+    """A queue that notices what it is asked for."""
+
+    def __getattribute__(self, name: str) -> Any:
+        asked.append(name)
+        return super().__getattribute__(name)
+
+
+class Unlimited(asyncio.Queue):  # type: ignore[type-arg]
+    @property
+    def maxsize(self) -> int:
+        asked.append("maxsize")
+        return 0
+
+
+asked: list[str] = []
+
+
+def use_of(kind: type) -> tuple[list[str], int]:
+    """What putting and getting asks a queue for, and how often it counts its items."""
+    asked.clear()
+    Items.counted = 0
+    waiting = kind()
+    put, get = waiting.put, waiting.get
+    if kind is Unlimited:
+        put, get = waiting.put_nowait, waiting.get_nowait
+    for number in range(20):
+        put(number)
+    for number in range(20):
+        assert get() == number
+    return list(asked), Items.counted
+
+
+@pytest.mark.parametrize("kind", [Counting, Noticing, Unlimited])
+def test_what_a_program_makes_of_a_queue_is_asked_no_more_than_without(kind: type) -> None:
+    bare = use_of(kind)
+    with kobs.Collector(size=256) as collector:
+        undo = watch.install(lambda: collector)
+        token = cause.set(None)
+        watched = use_of(kind)
+        cause.reset(token)
+        undo()
+        assert len(pairs(collector)) == 20
+        assert collector.losses().errors == 0
+    assert watched == bare
 
 
 @pytest.mark.skipif(select().name != "c", reason="SimpleQueue is a C type")

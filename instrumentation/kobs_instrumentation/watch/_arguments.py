@@ -3,6 +3,7 @@ own kind may count how often it is asked."""
 
 import os
 import sys
+from collections import deque
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
@@ -60,6 +61,32 @@ def bound_to(called: Any) -> Any:
     if type(found) in (GetSetDescriptorType, MemberDescriptorType):
         return found.__get__(called, kind)
     return None
+
+
+def own(thing: Any, name: str) -> Any:
+    """What an object itself has under a name; None where its class has a say in that."""
+    kind = type(thing)
+    if (
+        _class_attribute(kind, "__getattribute__") is not _getattribute
+        or _class_attribute(kind, "__getattr__") is not None
+        or _class_attribute(kind, name) is not None
+    ):
+        return None
+    try:
+        return _getattribute(thing, name)
+    except AttributeError:
+        return None
+
+
+def count_of(items: Any) -> int | None:
+    """How many a list or deque holds; None for other containers, and for those that the program has
+    count in a way of its own."""
+    counts = _class_attribute(type(items), "__len__")
+    return counts(items) if any(counts is known for known in _COUNTS) else None
+
+
+_getattribute = object.__dict__["__getattribute__"]
+_COUNTS = (list.__dict__["__len__"], deque.__dict__["__len__"])
 
 
 def _class_attribute(kind: type, name: str) -> Any:

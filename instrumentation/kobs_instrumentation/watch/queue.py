@@ -22,7 +22,7 @@ from kobs._core import hooking
 from kobs.context import Cause, cause, origin
 from kobs.handover import Sent
 from kobs.payloads import IpcTimeout, MessageReceived, MessageSent, QueueDepth
-from kobs_instrumentation.watch import _patch, _sends
+from kobs_instrumentation.watch import _arguments, _patch, _sends
 from kobs_instrumentation.watch._patch import Patcher, caller_of_hook
 from kobs_instrumentation.watch._watch import AimedWatch, Always, GetCollector, Undo, words_of
 
@@ -261,16 +261,16 @@ def tell_timeout(label: str | int, timeout: Any, error: BaseException, expected:
 def _tell_depth(pending: Pending) -> None:
     """Tell the depth where it has doubled since told last, is full, or has fallen to a quarter."""
     queue: Any = pending.queue()
-    items = getattr(queue, "queue", None)
+    items = _arguments.own(queue, "queue")
     if items is None:
-        items = getattr(queue, "_queue", None)
-    depth = _simple_depth(queue) if items is None else len(items)
+        items = _arguments.own(queue, "_queue")
+    depth = _simple_depth(queue) if items is None else _arguments.count_of(items)
     if depth is None:  # a kind that keeps its items elsewhere
         return
     told = pending.level
-    if depth < _SHALLOW and not told and (not depth or depth != getattr(queue, "maxsize", 0)):
+    capacity = _capacity(queue)
+    if depth < _SHALLOW and not told and (not depth or depth != capacity):
         return
-    capacity = max(0, int(getattr(queue, "maxsize", 0) or getattr(queue, "_maxsize", 0) or 0))
     rises = depth >= max(_SHALLOW, 2 * told) or (capacity and depth == capacity != told)
     falls = told and depth <= told // 4
     if rises or falls:
@@ -279,6 +279,14 @@ def _tell_depth(pending: Pending) -> None:
         # A depth is seen, not caused: it does not need a receive that is held to be told.
         header = {"parent": Cause(*now).parent} if isinstance(now, inside.Arriving) else {}
         _watch.emit(QueueDepth, _label(pending), depth, capacity, **header)
+
+
+def _capacity(queue: Any) -> int:
+    """How many a queue takes; 0 where that is not limited, or not known."""
+    most = _arguments.own(queue, "maxsize")
+    if most is None:
+        most = _arguments.own(queue, "_maxsize")
+    return most if type(most) is int and most > 0 else 0
 
 
 def _simple_depth(queue: Any) -> int | None:

@@ -327,6 +327,17 @@ bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
 
 int kobs_add_decider_type(PyObject *module);
 
+/* What a class has under a name, a new reference; NULL where there is nothing. */
+static inline PyObject *
+kobs_class_attribute(PyTypeObject *type, PyObject *name)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return _PyType_LookupRef(type, name);
+#else
+    return Py_XNewRef(_PyType_Lookup(type, name));
+#endif
+}
+
 /* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
 
 int kobs_add_hook_types(PyObject *module);

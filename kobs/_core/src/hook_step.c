@@ -46,11 +46,7 @@ bound_to(step_object *self, PyObject *callback, PyObject **held)
         return PyMethod_GET_SELF(callback);
     }
     PyTypeObject *type = Py_TYPE(callback);
-#if PY_VERSION_HEX >= 0x030D0000
-    PyObject *found = _PyType_LookupRef(type, self->self_name);
-#else
-    PyObject *found = Py_XNewRef(_PyType_Lookup(type, self->self_name));
-#endif
+    PyObject *found = kobs_class_attribute(type, self->self_name);
     if (found != NULL && (Py_IS_TYPE(found, &PyGetSetDescr_Type)
                           || Py_IS_TYPE(found, &PyMemberDescr_Type))) {
         *held = Py_TYPE(found)->tp_descr_get(found, callback, (PyObject *)type);

@@ -29,6 +29,7 @@ typedef struct {
     PyObject *timed_out; /* callable(label, timeout, error, name) */
     PyObject *tell;      /* callable(where, error) */
     PyObject *zero;
+    lenfunc deque_length;
     PyObject *queue_name, *deque_name, *size_name, *asyncio_size_name, *module_name;
     /* where events go */
     PyObject *ask; /* callable(): aims anew if need be, before each call; or NULL */
@@ -37,7 +38,7 @@ typedef struct {
     struct {
         PyObject *queue;
         letters_object *letters;
-    } at_hand[KOBS_QUEUES_AT_HAND]; /* borrowed */
+    } at_hand[KOBS_QUEUES_AT_HAND]; /* the queue borrowed */
 } queue_watch;
 
 /* What is hooked. */

@@ -8,11 +8,17 @@
 
 enum { SHALLOW = 8, CATEGORY_IPC = 4 };
 
+/* What an object itself has under a name, a new reference; NULL where its class has a say in that: no
+ * code of the program is run. */
 static PyObject *
-attribute(PyObject *object, PyObject *name)
+own_attribute(PyObject *object, PyObject *name)
 {
-    PyObject *found;
+    PyObject *found = kobs_class_attribute(Py_TYPE(object), name);
 
+    if (found != NULL || Py_TYPE(object)->tp_getattro != PyObject_GenericGetAttr) {
+        Py_XDECREF(found);
+        return NULL;
+    }
 #if PY_VERSION_HEX >= 0x030D0000
     PyObject_GetOptionalAttr(object, name, &found);
 #else
@@ -189,6 +195,21 @@ measure_of(const kobs_queue_site *site, PyObject *queue)
     return NULL;
 }
 
+/* How many a list or deque holds; less than 0 for other containers, and for those that the program
+ * has count in a way of its own. */
+static Py_ssize_t
+count_of(queue_watch *self, PyObject *items)
+{
+    PySequenceMethods *methods = Py_TYPE(items)->tp_as_sequence;
+    lenfunc length = methods == NULL ? NULL : methods->sq_length;
+
+    if (length == NULL
+        || (length != PyList_Type.tp_as_sequence->sq_length && length != self->deque_length)) {
+        return -1;
+    }
+    return length(items);
+}
+
 /* Less than 0 where it is not known, or with an exception set. */
 static Py_ssize_t
 depth_of(const kobs_queue_site *site, PyObject *queue)
@@ -203,36 +224,32 @@ depth_of(const kobs_queue_site *site, PyObject *queue)
         depth = items == NULL ? -1 : PyLong_AsSsize_t(items);
     }
     else {
-        items = attribute(queue, self->deque_name);
+        items = own_attribute(queue, self->deque_name);
         if (items == NULL && !PyErr_Occurred()) {
-            items = attribute(queue, self->queue_name);
+            items = own_attribute(queue, self->queue_name);
         }
-        depth = items == NULL ? -1 : PyObject_Size(items);
+        depth = items == NULL ? -1 : count_of(self, items);
     }
     Py_XDECREF(items);
     return depth;
 }
 
-/* Whether the queue is bounded by just so many, as the first `count` of the attributes say that may
- * say so; -1 with an exception set. */
+/* Whether the queue is bounded by just so many; -1 with an exception set. */
 static int
-is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth, int count)
+is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth)
 {
-    PyObject *const names[] = {self->size_name, self->asyncio_size_name};
+    PyObject *size = own_attribute(queue, self->size_name);
     int64_t most = 0;
 
-    for (int index = 0; index < count && most == 0; index++) {
-        PyObject *size = attribute(queue, names[index]);
-        if (size == NULL && PyErr_Occurred()) {
-            return -1;
-        }
-        bool plain = size == NULL || (PyLong_CheckExact(size) && kobs_small_int(size, &most));
-        Py_XDECREF(size);
-        if (!plain) {
-            return 1; /* Python looks */
-        }
+    if (size == NULL && !PyErr_Occurred()) {
+        size = own_attribute(queue, self->asyncio_size_name);
     }
-    return most == depth;
+    if (size == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    bool known = PyLong_CheckExact(size) && kobs_small_int(size, &most);
+    Py_DECREF(size);
+    return known && most == depth;
 }
 
 /* Have Python tell the depth where there may be something to tell. */
@@ -246,9 +263,8 @@ tell_depth(const kobs_queue_site *site, letters_object *letters, PyObject *queue
     }
     bool risen = depth >= SHALLOW && depth >= 2 * told, fallen = told && depth <= told / 4;
     if (!risen && !fallen) {
-        bool shallow = depth < SHALLOW && told == 0;
         int full = depth == 0 || depth == told || site->measure != NULL
-                       ? 0 : is_full(site->watch, queue, depth, shallow ? 1 : 2);
+                       ? 0 : is_full(site->watch, queue, depth);
         if (full <= 0) {
             return full;
         }
@@ -612,6 +628,19 @@ kobs_queue_end(const kobs_queue_site *site, kobs_queue_call *call, PyObject *que
 
 /* -- the type ------------------------------------------------------------------------------------ */
 
+/* How many a deque holds, as its C type says; NULL with an exception set. */
+static lenfunc
+length_of_deques(void)
+{
+    PyObject *module = PyImport_ImportModule("_collections");
+    PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "deque");
+    lenfunc found = type == NULL ? NULL : ((PyTypeObject *)type)->tp_as_sequence->sq_length;
+
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    return found;
+}
+
 static PyObject *
 watch_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
@@ -649,7 +678,8 @@ watch_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->asyncio_size_name = PyUnicode_InternFromString("_maxsize");
     self->module_name = PyUnicode_InternFromString("__name__");
     PyUnicode_InternInPlace(&self->passed_over);
-    if (self->zero == NULL || self->deque_name == NULL || self->queue_name == NULL
+    self->deque_length = length_of_deques();
+    if (self->deque_length == NULL || self->zero == NULL || self->deque_name == NULL || self->queue_name == NULL
         || self->size_name == NULL || self->asyncio_size_name == NULL
         || self->module_name == NULL) {
         Py_CLEAR(self);
