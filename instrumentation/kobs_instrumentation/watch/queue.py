@@ -5,7 +5,7 @@
 `queue.SimpleQueue` is a C type: the Python core cannot see it. Those that pools use inside are not
 told: what is given to a pool is work, not a message.
 
-With the C core a put and a get are seen by the hooks of its `queue_watch.c`, twins of those here,
+With the C core a put and a get are seen by the hooks of its `queue_call.c`, twins of those here,
 which go on where a call is unusual: inside an observed call that may say the same, and for the
 depth where there is one to tell.
 """

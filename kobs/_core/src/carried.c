@@ -125,12 +125,5 @@ static PyType_Spec carried_spec = {
 int
 kobs_add_carried_type(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &carried_spec, NULL);
-
-    if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0) {
-        Py_XDECREF(type);
-        return -1;
-    }
-    Py_DECREF(type);
-    return 0;
+    return kobs_add_type(module, &carried_spec);
 }

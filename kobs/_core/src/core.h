@@ -327,6 +327,9 @@ bool kobs_is_decider(PyTypeObject *of, PyObject *decide);
 
 int kobs_add_decider_type(PyObject *module);
 
+/* Make a type and have it be the module's; -1 with an exception set. */
+int kobs_add_type(PyObject *module, PyType_Spec *);
+
 /* What a class has under a name, a new reference; NULL where there is nothing. */
 static inline PyObject *
 kobs_class_attribute(PyTypeObject *type, PyObject *name)
@@ -343,7 +346,7 @@ kobs_class_attribute(PyTypeObject *type, PyObject *name)
 int kobs_add_hook_types(PyObject *module);
 int kobs_add_step_type(PyObject *module);  /* hook_step.c */
 int kobs_add_wake_type(PyObject *module);  /* hook_wake.c */
-int kobs_add_queue_types(PyObject *module); /* letters.c, queue_watch.c, queue_hook.c */
+int kobs_add_queue_types(PyObject *module); /* letters.c, queue_*.c */
 
 /* -- What a new thread runs (carried.c) ------------------------------------------------------- */
 

@@ -478,8 +478,5 @@ kobs_add_detector_types(PyObject *module)
     if (state->analyser_type == NULL) {
         return -1;
     }
-    PyObject *type = PyType_FromModuleAndSpec(module, &detector_spec, NULL);
-    int done = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-    Py_XDECREF(type);
-    return done;
+    return kobs_add_type(module, &detector_spec);
 }

@@ -414,9 +414,5 @@ static PyType_Spec step_spec = {
 int
 kobs_add_step_type(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &step_spec, NULL);
-    int done = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-
-    Py_XDECREF(type);
-    return done;
+    return kobs_add_type(module, &step_spec);
 }

@@ -357,15 +357,8 @@ static PyType_Spec busy_spec = {
 int
 kobs_add_hook_types(PyObject *module)
 {
-    PyType_Spec *const specs[] = {&hook_spec, &timed_spec, &busy_spec};
+    bool added = kobs_add_type(module, &hook_spec) == 0 && kobs_add_type(module, &timed_spec) == 0
+                 && kobs_add_type(module, &busy_spec) == 0;
 
-    for (size_t index = 0; index < sizeof(specs) / sizeof(specs[0]); index++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, specs[index], NULL);
-        if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0) {
-            Py_XDECREF(type);
-            return -1;
-        }
-        Py_DECREF(type);
-    }
-    return 0;
+    return added ? 0 : -1;
 }

@@ -146,9 +146,5 @@ static PyType_Spec wake_spec = {
 int
 kobs_add_wake_type(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &wake_spec, NULL);
-    int done = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-
-    Py_XDECREF(type);
-    return done;
+    return kobs_add_type(module, &wake_spec);
 }

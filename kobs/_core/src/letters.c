@@ -418,9 +418,5 @@ kobs_is_letters(PyObject *object)
 int
 kobs_add_letters_type(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    int done = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-
-    Py_XDECREF(type);
-    return done;
+    return kobs_add_type(module, &spec);
 }

@@ -248,18 +248,9 @@ static PyType_Spec method_spec = {
 int
 kobs_add_queue_types(PyObject *module)
 {
-    PyType_Spec *const specs[] = {&hook_spec, &method_spec};
+    bool added = kobs_add_letters_type(module) == 0 && kobs_add_queue_watch_type(module) == 0
+                 && kobs_add_type(module, &hook_spec) == 0
+                 && kobs_add_type(module, &method_spec) == 0;
 
-    if (kobs_add_letters_type(module) < 0 || kobs_add_queue_watch_type(module) < 0) {
-        return -1;
-    }
-    for (size_t index = 0; index < sizeof(specs) / sizeof(specs[0]); index++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, specs[index], NULL);
-        if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0) {
-            Py_XDECREF(type);
-            return -1;
-        }
-        Py_DECREF(type);
-    }
-    return 0;
+    return added ? 0 : -1;
 }

@@ -10,7 +10,7 @@
 
 enum { KOBS_QUEUES_AT_HAND = 8 };
 
-/* What the hooks have in common (queue_watch.c). */
+/* What the hooks have in common. */
 typedef struct {
     PyObject_HEAD
     kobs_context context;
@@ -60,12 +60,21 @@ typedef struct {
     uint64_t chain, parent, link, timestamp_ns;
 } kobs_queue_call;
 
+/* -- queue_call.c */
+
 /* Before and after the call of the original. An error of ours is swallowed; false, and NULL, for what
  * is the program's. */
 bool kobs_queue_begin(const kobs_queue_site *, kobs_queue_call *, PyObject *queue,
                       PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 PyObject *kobs_queue_end(const kobs_queue_site *, kobs_queue_call *, PyObject *queue,
                          PyObject *result);
+
+/* -- queue_depth.c */
+
+/* Have Python tell the depth where there may be something to tell; -1 with an exception set. */
+int kobs_queue_tell_depth(const kobs_queue_site *, letters_object *, PyObject *queue);
+
+/* -- queue_watch.c */
 
 int kobs_add_queue_watch_type(PyObject *module);
 

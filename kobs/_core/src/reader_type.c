@@ -525,9 +525,5 @@ static PyType_Spec spec = {
 int
 kobs_add_reader_type(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    int added = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-
-    Py_XDECREF(type);
-    return added;
+    return kobs_add_type(module, &spec);
 }

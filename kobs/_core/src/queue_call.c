@@ -1,0 +1,506 @@
+/* A put and a get, from before the call to after it. The Python twins are the hooks of
+ * the watch `queue`, which go on wherever a call is unusual: where an observed call may say the same,
+ * and where the ambient cause is found out only when it is asked for. */
+
+#include "queue_hook.h"
+
+#include "ids.h"
+
+enum { CATEGORY_IPC = 4 };
+
+/* -- whose queue ------------------------------------------------------------------------------- */
+
+static bool
+is_of(const letters_object *letters, PyObject *queue)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *found = NULL;
+    bool same = PyWeakref_GetRef(letters->queue, &found) > 0 && found == queue;
+    Py_XDECREF(found);
+    return same;
+#else
+    return PyWeakref_GET_OBJECT(letters->queue) == queue;
+#endif
+}
+
+/* The letters of a queue; a new reference, NULL with an exception set. */
+static letters_object *
+letters_of(queue_watch *self, PyObject *queue)
+{
+    size_t at = ((uintptr_t)queue >> 4) % KOBS_QUEUES_AT_HAND;
+    letters_object *near = self->at_hand[at].letters;
+
+    if (near != NULL && self->at_hand[at].queue == queue && is_of(near, queue)) {
+        return (letters_object *)Py_NewRef(near);
+    }
+    PyObject *key = PyLong_FromVoidPtr(queue);
+    PyObject *found = key == NULL ? NULL : PyDict_GetItemWithError(self->queues, key);
+    Py_XDECREF(key);
+    if (found != NULL && kobs_is_letters(found) && is_of((letters_object *)found, queue)) {
+        Py_INCREF(found);
+    }
+    else if (PyErr_Occurred() || (found = PyObject_CallOneArg(self->make, queue)) == NULL) {
+        return NULL;
+    }
+    else if (!kobs_is_letters(found)) {
+        PyErr_Format(PyExc_TypeError, "expected Letters, got %R", found);
+        Py_DECREF(found);
+        return NULL;
+    }
+#if !KOBS_FREE_THREADED
+    self->at_hand[at].queue = queue;
+    Py_XSETREF(self->at_hand[at].letters, (letters_object *)Py_NewRef(found));
+#endif
+    return (letters_object *)found;
+}
+
+static int
+is_pool(queue_watch *self, PyObject *name)
+{
+    int found = PyUnicode_CheckExact(name) ? PySet_Contains(self->pools, name) : 0;
+
+    if (found == 0) {
+        Py_XSETREF(self->elsewhere, Py_NewRef(name));
+    }
+    return found;
+}
+
+/* The module of who called, behind stand-ins of other watches; a new reference, or NULL. */
+static PyObject *
+caller_behind(queue_watch *self)
+{
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
+    PyObject *name = NULL;
+
+    while (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        bool passed = PyUnicode_Compare(code->co_filename, self->passed_file) == 0;
+        Py_DECREF(code);
+        if (!passed) {
+            PyObject *globals = PyFrame_GetGlobals(frame);
+            name = Py_XNewRef(PyDict_GetItemWithError(globals, self->module_name));
+            Py_DECREF(globals);
+            Py_DECREF(frame);
+            break;
+        }
+        PyFrameObject *back = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = back;
+    }
+    return name;
+}
+
+/* A pool calls, for a queue of its own: 1, 0, -1 with an exception set. */
+static int
+of_pool(queue_watch *self)
+{
+    PyObject *globals = PyEval_GetGlobals();
+    PyObject *name = globals == NULL ? NULL : PyDict_GetItemWithError(globals, self->module_name);
+
+    if (name == NULL || name == self->elsewhere) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (name != self->passed_over) {
+        return is_pool(self, name);
+    }
+    name = caller_behind(self);
+    int found = name == NULL ? (PyErr_Occurred() ? -1 : 0) : is_pool(self, name);
+    Py_XDECREF(name);
+    return found;
+}
+
+/* -- the ambient cause ------------------------------------------------------------------------- */
+
+/* A new reference, NULL where there is none; false where Python is to look, or with an exception. */
+static bool
+plain_cause(queue_watch *self, PyObject **cause)
+{
+    if (PyContextVar_Get(self->context.cause_var, NULL, cause) < 0) {
+        *cause = NULL;
+        return false;
+    }
+    if (*cause == Py_None) {
+        Py_CLEAR(*cause);
+    }
+    if (*cause != NULL
+        && ((PyObject *)Py_TYPE(*cause) != self->context.cause_type
+            || PyTuple_GET_SIZE(*cause) != 6)) {
+        Py_CLEAR(*cause);
+        return false;
+    }
+    return true;
+}
+
+static int
+number_of(PyObject *cause, Py_ssize_t index, uint64_t *to)
+{
+    return kobs_unsigned(PyTuple_GET_ITEM(cause, index), UINT64_MAX, to);
+}
+
+static bool
+said(queue_watch *self, PyObject *type)
+{
+    return PySet_GET_SIZE(self->said) > 0 && PySet_Contains(self->said, type) != 0;
+}
+
+static emitter_object *
+open_emitter(emitter_object *emitter)
+{
+    if (emitter == NULL
+        || atomic_load_explicit(&emitter->ring->ring.closed, memory_order_relaxed)) {
+        return NULL;
+    }
+    return (emitter_object *)Py_NewRef(emitter);
+}
+
+/* -- put --------------------------------------------------------------------------------------- */
+
+/* Who sends, in which chain: the ambient one, else one that begins here. */
+static int
+find_chain(queue_watch *self, kobs_queue_call *call)
+{
+    if (call->cause != NULL) {
+        if (number_of(call->cause, 0, &call->chain) < 0) {
+            return -1;
+        }
+        if (call->chain != 0) {
+            call->sampled = Py_NewRef(PyTuple_GET_ITEM(call->cause, 3));
+            return 0;
+        }
+        int done = number_of(call->cause, 1, &call->parent);
+        Py_CLEAR(call->cause);
+        if (done < 0) {
+            return -1;
+        }
+    }
+    call->chain = kobs_mint_id();
+    int kept = 1;
+    if (self->decider != NULL && PyList_GET_ITEM(self->up, 0) != Py_False) {
+        PyObject *decider = Py_NewRef(self->decider);
+        kept = kobs_keeps(decider, call->chain, CATEGORY_IPC);
+        Py_DECREF(decider);
+    }
+    call->sampled = kept < 0 ? NULL : PyBool_FromLong(kept);
+    return kept < 0 ? -1 : 0;
+}
+
+static int
+origin_of(queue_watch *self, PyObject **origin)
+{
+    *origin = NULL;
+    if (PyList_GET_ITEM(self->context.origin_used, 0) == Py_False) {
+        return 0;
+    }
+    return PyContextVar_Get(self->context.origin_var, NULL, origin);
+}
+
+static int
+put_unusually(queue_watch *self, kobs_queue_call *call, PyObject *queue)
+{
+    PyObject *timeout = call->timeout == NULL ? Py_None : call->timeout;
+
+    call->state = PyObject_CallFunctionObjArgs(self->put, queue, call->item, timeout, NULL);
+    return call->state == NULL ? -1 : 0;
+}
+
+static int
+begin_put(queue_watch *self, kobs_queue_call *call, PyObject *queue)
+{
+    if (said(self, self->sends) || !plain_cause(self, &call->cause)) {
+        return PyErr_Occurred() ? -1 : put_unusually(self, call, queue);
+    }
+    letter *new = PyObject_Calloc(1, sizeof(*new));
+    if (new == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (find_chain(self, call) < 0 || origin_of(self, &new->origin) < 0) {
+        kobs_letter_free(new);
+        return -1;
+    }
+    new->item = call->item;
+    new->cause = Py_XNewRef(call->cause);
+    new->sampled = Py_NewRef(call->sampled);
+    new->chain = call->chain;
+    new->parent = call->parent;
+    new->link = call->link = kobs_mint_id();
+    new->timestamp_ns = call->timestamp_ns = kobs_now();
+    if (!kobs_letters_add(call->letters, new)) {
+        kobs_letter_free(new);
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static int
+tell_sent(queue_watch *self, kobs_queue_call *call)
+{
+    emitter_object *emitter = open_emitter(self->sent_event);
+    PyObject *fields[] = {call->letters->label, self->zero};
+    kobs_given given = {
+        .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_SAMPLED, .causality_id = call->chain,
+        .parent = call->parent, .link = call->link, .timestamp_ns = call->timestamp_ns,
+        .sampled = call->sampled,
+    };
+    uint64_t event;
+    int64_t entry;
+    int done = 0;
+
+    if (emitter == NULL) {
+        return 0;
+    }
+    if (call->cause != NULL) {
+        done = number_of(call->cause, 1, &given.parent) | number_of(call->cause, 2, &given.span_id);
+    }
+    if (done == 0) {
+        done = kobs_emit(emitter, fields, &given, &event, &entry);
+    }
+    Py_DECREF(emitter);
+    return done;
+}
+
+/* -- get --------------------------------------------------------------------------------------- */
+
+static int
+receive_unusually(queue_watch *self, letters_object *letters, const letter *taken)
+{
+    PyObject *sent = taken == NULL ? Py_NewRef(Py_None) : kobs_letter_sent(letters, taken);
+    PyObject *done = sent == NULL ? NULL
+                                  : PyObject_CallFunctionObjArgs(self->received, letters->label,
+                                                                 self->zero, sent, NULL);
+    Py_XDECREF(sent);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static int
+emit_received(queue_watch *self, letters_object *letters, const letter *taken, kobs_given *given,
+              uint64_t *event)
+{
+    emitter_object *emitter = open_emitter(self->received_event);
+    double waited_us = 0.0;
+    int64_t entry;
+
+    *event = 0;
+    if (emitter == NULL) {
+        return 0;
+    }
+    if (taken != NULL) {
+        uint64_t now = kobs_now();
+        waited_us = now > taken->timestamp_ns ? (double)(now - taken->timestamp_ns) / 1e3 : 0.0;
+    }
+    PyObject *fields[] = {letters->label, self->zero, PyFloat_FromDouble(waited_us)};
+    int done = fields[2] == NULL ? -1 : kobs_emit(emitter, fields, given, event, &entry);
+    Py_XDECREF(fields[2]);
+    Py_DECREF(emitter);
+    return done;
+}
+
+/* Continue the sender's chain. */
+static int
+adopt(queue_watch *self, const letter *taken, uint64_t event)
+{
+    uint64_t parent = taken->parent;
+    PyObject *high = NULL;
+
+    if (taken->cause != NULL) {
+        high = PyTuple_GET_ITEM(taken->cause, 4);
+        if (event == 0 && number_of(taken->cause, 1, &parent) < 0) {
+            return -1;
+        }
+    }
+    PyObject *cause = kobs_new_cause(self->context.cause_type, taken->chain,
+                                     event != 0 ? event : parent, taken->sampled, high);
+    PyObject *token = cause == NULL ? NULL : PyContextVar_Set(self->context.cause_var, cause);
+    Py_XDECREF(cause);
+    Py_XDECREF(token);
+    return token == NULL ? -1 : 0;
+}
+
+/* Record it, and continue the sender's chain: not inside a scope, which keeps its own. */
+static int
+receive_usually(queue_watch *self, letters_object *letters, const letter *taken, PyObject *ambient)
+{
+    bool in_scope = ambient != NULL && PyTuple_GET_ITEM(ambient, 5) != Py_False;
+    kobs_given given = {.given = 0};
+    uint64_t event;
+
+    if (taken != NULL) {
+        given.link = taken->link;
+        if (!in_scope) {
+            given.given = GIVEN_CAUSE | GIVEN_SAMPLED;
+            given.causality_id = taken->chain;
+            given.sampled = taken->sampled;
+        }
+    }
+    int done = emit_received(self, letters, taken, &given, &event);
+    if (taken != NULL && !in_scope) {
+        PyObject *error = done < 0 ? kobs_hook_catch() : NULL;
+        int adopted = adopt(self, taken, event);
+        if (error != NULL) {
+            kobs_hook_raise(error);
+        }
+        done |= adopted;
+    }
+    return done;
+}
+
+static int
+receive(queue_watch *self, letters_object *letters, PyObject *item)
+{
+    letter *taken = kobs_letters_take(letters, item);
+    PyObject *ambient = NULL;
+    int done;
+
+    if ((taken != NULL && taken->sent != NULL) || said(self, self->receives)
+        || !plain_cause(self, &ambient)) {
+        done = PyErr_Occurred() ? -1 : receive_unusually(self, letters, taken);
+    }
+    else {
+        done = receive_usually(self, letters, taken, ambient);
+    }
+    Py_XDECREF(ambient);
+    kobs_letter_free(taken);
+    return done;
+}
+
+/* -- a call -------------------------------------------------------------------------------------- */
+
+static PyObject *
+argument(PyObject *const *args, Py_ssize_t count, PyObject *keywords, Py_ssize_t at, PyObject *name)
+{
+    if (at < 0) {
+        return NULL;
+    }
+    if (at < count) {
+        return args[at];
+    }
+    for (Py_ssize_t each = 0; keywords != NULL && each < PyTuple_GET_SIZE(keywords); each++) {
+        PyObject *keyword = PyTuple_GET_ITEM(keywords, each);
+        if (keyword == name || PyUnicode_Compare(keyword, name) == 0) {
+            return args[count + each];
+        }
+    }
+    return NULL;
+}
+
+static int
+begin(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue)
+{
+    queue_watch *self = site->watch;
+
+    if (self->ask != NULL) {
+        PyObject *asked = PyObject_CallNoArgs(self->ask);
+        if (asked == NULL) {
+            return -1;
+        }
+        Py_DECREF(asked);
+    }
+    int pool = of_pool(self);
+    if (pool != 0) {
+        return pool < 0 ? -1 : 0;
+    }
+    if ((call->letters = letters_of(self, queue)) == NULL) {
+        return -1;
+    }
+    return site->puts ? begin_put(self, call, queue) : 0;
+}
+
+static void
+clear_call(kobs_queue_call *call)
+{
+    Py_CLEAR(call->letters);
+    Py_CLEAR(call->state);
+    Py_CLEAR(call->cause);
+    Py_CLEAR(call->sampled);
+}
+
+bool
+kobs_queue_begin(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue,
+                 PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    *call = (kobs_queue_call){.letters = NULL};
+    call->item = site->puts ? argument(args, count, keywords, 0, site->item_name) : NULL;
+    call->timeout = argument(args, count, keywords, site->timeout_at, site->timeout_name);
+    if ((site->puts && call->item == NULL) /* it will fail */
+        || site->watch->context.cause_var == NULL) { /* the interpreter is at its end */
+        return true;
+    }
+    kobs_busy = true;
+    bool ours = begin(site, call, queue) == 0;
+    if (!ours) {
+        clear_call(call);
+        ours = kobs_hook_swallow(site->watch->tell, site->where);
+    }
+    kobs_busy = false;
+    return ours;
+}
+
+static int
+succeeded(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue, PyObject *result)
+{
+    queue_watch *self = site->watch;
+    int done;
+
+    if (call->state != NULL) {
+        PyObject *told = PyObject_CallFunctionObjArgs(self->put_done, call->state, Py_None, NULL);
+        Py_XDECREF(told);
+        return told == NULL ? -1 : 0;
+    }
+    done = site->puts ? tell_sent(self, call) : receive(self, call->letters, result);
+    return done < 0 ? -1 : kobs_queue_tell_depth(site, call->letters, queue);
+}
+
+static int
+failed(const kobs_queue_site *site, kobs_queue_call *call, PyObject *error)
+{
+    queue_watch *self = site->watch;
+    PyObject *done;
+
+    if (call->state != NULL) {
+        done = PyObject_CallMethod((PyObject *)call->letters, "remove", "OO", call->item,
+                                   PyTuple_GET_ITEM(call->state, 2));
+        Py_XDECREF(done);
+        if (done == NULL) {
+            return -1;
+        }
+    }
+    else if (site->puts) {
+        kobs_letters_remove(call->letters, call->item, call->link);
+    }
+    if (call->timeout == NULL || call->timeout == Py_None) {
+        return 0;
+    }
+    done = PyObject_CallFunction(self->timed_out, "OOOs", call->letters->label, call->timeout,
+                                 error, site->puts ? "Full" : "Empty");
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+PyObject *
+kobs_queue_end(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue,
+               PyObject *result)
+{
+    if (call->letters == NULL || kobs_busy) {
+        clear_call(call);
+        return result;
+    }
+    PyObject *error = result == NULL ? kobs_hook_catch() : NULL;
+    kobs_busy = true;
+    int done = error == NULL ? succeeded(site, call, queue, result) : failed(site, call, error);
+    clear_call(call);
+    if (done < 0 && !kobs_hook_swallow(site->watch->tell, site->where)) {
+        PyObject *ours = kobs_hook_catch(); /* an interrupt */
+        Py_CLEAR(result);
+        if (error != NULL) {
+            PyException_SetContext(ours, error);
+        }
+        error = ours;
+    }
+    kobs_busy = false;
+    if (error != NULL) {
+        kobs_hook_raise(error);
+    }
+    return result;
+}

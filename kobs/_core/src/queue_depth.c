@@ -1,0 +1,124 @@
+/* How much a queue holds, without any code of the program. The Python twin is `_tell_depth` of the watch
+ * `queue`, which tells it. */
+
+#include "queue_hook.h"
+
+enum { SHALLOW = 8 };
+
+/* What an object itself has under a name, a new reference; NULL where its class has a say in that: no
+ * code of the program is run. */
+static PyObject *
+own_attribute(PyObject *object, PyObject *name)
+{
+    PyObject *found = kobs_class_attribute(Py_TYPE(object), name);
+
+    if (found != NULL || Py_TYPE(object)->tp_getattro != PyObject_GenericGetAttr) {
+        Py_XDECREF(found);
+        return NULL;
+    }
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject_GetOptionalAttr(object, name, &found);
+#else
+    _PyObject_LookupAttr(object, name, &found);
+#endif
+    return found;
+}
+
+/* The method of a C queue's own type that says how many it holds, borrowed: each import of the module
+ * makes a type, and a subclass may have made something else of it. */
+static PyObject *
+measure_of(const kobs_queue_site *site, PyObject *queue)
+{
+    PyObject *mro = Py_TYPE(queue)->tp_mro;
+
+    if (PyObject_TypeCheck(queue, PyDescr_TYPE(site->measure))) {
+        return site->measure;
+    }
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(mro); index++) {
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, index);
+        PyObject *found = PyDict_GetItem(base->tp_dict, PyDescr_NAME(site->measure));
+        if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type)) {
+            return found;
+        }
+    }
+    PyErr_SetString(PyExc_TypeError, "the queue is not of a C type that says how many it holds");
+    return NULL;
+}
+
+/* How many a list or deque holds; less than 0 for other containers, and for those that the program
+ * has count in a way of its own. */
+static Py_ssize_t
+count_of(queue_watch *self, PyObject *items)
+{
+    PySequenceMethods *methods = Py_TYPE(items)->tp_as_sequence;
+    lenfunc length = methods == NULL ? NULL : methods->sq_length;
+
+    if (length == NULL
+        || (length != PyList_Type.tp_as_sequence->sq_length && length != self->deque_length)) {
+        return -1;
+    }
+    return length(items);
+}
+
+/* Less than 0 where it is not known, or with an exception set. */
+static Py_ssize_t
+depth_of(const kobs_queue_site *site, PyObject *queue)
+{
+    queue_watch *self = site->watch;
+    PyObject *items;
+    Py_ssize_t depth;
+
+    if (site->measure != NULL) {
+        PyObject *measure = measure_of(site, queue);
+        items = measure == NULL ? NULL : PyObject_CallOneArg(measure, queue);
+        depth = items == NULL ? -1 : PyLong_AsSsize_t(items);
+    }
+    else {
+        items = own_attribute(queue, self->deque_name);
+        if (items == NULL && !PyErr_Occurred()) {
+            items = own_attribute(queue, self->queue_name);
+        }
+        depth = items == NULL ? -1 : count_of(self, items);
+    }
+    Py_XDECREF(items);
+    return depth;
+}
+
+/* Whether the queue is bounded by just so many; -1 with an exception set. */
+static int
+is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth)
+{
+    PyObject *size = own_attribute(queue, self->size_name);
+    int64_t most = 0;
+
+    if (size == NULL && !PyErr_Occurred()) {
+        size = own_attribute(queue, self->asyncio_size_name);
+    }
+    if (size == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    bool known = PyLong_CheckExact(size) && kobs_small_int(size, &most);
+    Py_DECREF(size);
+    return known && most == depth;
+}
+
+int
+kobs_queue_tell_depth(const kobs_queue_site *site, letters_object *letters, PyObject *queue)
+{
+    Py_ssize_t told = letters->level, depth = depth_of(site, queue);
+
+    if (depth < 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    bool risen = depth >= SHALLOW && depth >= 2 * told, fallen = told && depth <= told / 4;
+    if (!risen && !fallen) {
+        int full = depth == 0 || depth == told || site->measure != NULL
+                       ? 0 : is_full(site->watch, queue, depth);
+        if (full <= 0) {
+            return full;
+        }
+    }
+    PyObject *done = PyObject_CallOneArg(site->watch->tell_depth, (PyObject *)letters);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
