@@ -44,6 +44,18 @@ def first_step(inner: Any) -> Any:
         sys.set_asyncgen_hooks(*hooks)
 
 
+def thrown(inner: Any, error: BaseException) -> Any:
+    """The step that throws what was thrown into an async generator into the one it stands for. That
+    one may be at its end before: the garbage collector ends in any order what is in a cycle."""
+    error = without_own_frames(error)
+    return _raising(error) if inner.ag_frame is None else inner.athrow(error)
+
+
+def _raising(error: BaseException) -> Generator[None, None, None]:
+    raise error
+    yield
+
+
 class Scope:
     """A call that has a begin and an end event: between them the begin is the ambient parent.
 

@@ -13,7 +13,7 @@ from kobs.inside import SHARED, leave, notes, take
 from kobs.observe.emissions import Call, Emission, Moment
 from kobs.observe.extractors import NOTHING
 from kobs.observe.parameters import PREFIX
-from kobs.observe.stepping import NO_SCOPE, Scope, first_step, suspend, without_own_frames
+from kobs.observe.stepping import NO_SCOPE, Scope, first_step, suspend, thrown, without_own_frames
 from kobs.observe.targets import ASYNC_GENERATOR, COROUTINE, GENERATOR, PLAIN, Target
 
 
@@ -164,7 +164,8 @@ class Writer:
     def _async_generator(self) -> list[str]:
         before, returned, raised = self._before(), self._returned(), self._raised()
         self._fixed(suspend=suspend, own=without_own_frames, Stop=StopIteration,
-                    End=StopAsyncIteration, Exit=GeneratorExit, first=first_step)  # fmt: skip
+                    End=StopAsyncIteration, Exit=GeneratorExit, first=first_step,
+                    thrown=thrown)  # fmt: skip
         step = "_kobs_v = _kobs_a.send(_kobs_v) if not _kobs_b else _kobs_a.throw(_kobs_b.pop())"
 
         def loop(observed: bool) -> list[str]:
@@ -192,7 +193,7 @@ class Writer:
                 "        try: _kobs_v = await _kobs_suspend(_kobs_v)",
                 "        except _kobs_Any as _kobs_x: _kobs_b.append(_kobs_own(_kobs_x))",
                 "    try: _kobs_a = _kobs_g.asend((yield _kobs_v))",
-                "    except _kobs_Any as _kobs_x: _kobs_a = _kobs_g.athrow(_kobs_own(_kobs_x))",
+                "    except _kobs_Any as _kobs_x: _kobs_a = _kobs_thrown(_kobs_g, _kobs_x)",
             ]
 
         return [*self._route_block([*loop(False), "return"]), *before, *loop(True)]

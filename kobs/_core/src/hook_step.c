@@ -55,8 +55,8 @@ bound_to(step_object *self, PyObject *callback, PyObject **held)
     return *held;
 }
 
-/* The number of the task that a callback is bound to, borrowed; NULL where it is to none that is
- * known, perhaps with an exception set. */
+/* The number of the task that a callback is bound to, a new reference; NULL where it is to none that
+ * is known, perhaps with an exception set. */
 static PyObject *
 task_number(step_object *self, PyObject *callback, PyObject **task)
 {
@@ -70,7 +70,7 @@ task_number(step_object *self, PyObject *callback, PyObject **task)
     }
     PyObject *key = PyLong_FromVoidPtr(found);
     if (key != NULL) {
-        number = PyDict_GetItemWithError(self->tasks, key);
+        (void)kobs_dict_item(self->tasks, key, &number);
         Py_DECREF(key);
     }
     if (task != NULL) {
@@ -84,10 +84,11 @@ task_number(step_object *self, PyObject *callback, PyObject **task)
 static int
 ended_task(step_object *self, PyObject *callback)
 {
-    PyObject *task = NULL;
+    PyObject *task = NULL, *number = task_number(self, callback, &task);
     int ended = 0;
 
-    if (task_number(self, callback, &task) != NULL) {
+    if (number != NULL) {
+        Py_DECREF(number);
         PyObject *done = PyObject_CallMethodNoArgs(task, self->done_name);
         ended = done == NULL ? -1 : PyObject_IsTrue(done);
         Py_XDECREF(done);
@@ -118,20 +119,39 @@ goes_on(PyObject *callback)
 
 /* -- telling ------------------------------------------------------------------------------------ */
 
+/* One of the emitters that `aim` exchanges, a new reference; or NULL. */
+static emitter_object *
+aimed(step_object *self, emitter_object **at)
+{
+    emitter_object *found;
+
+    (void)self;
+    KOBS_LOCK(self)
+    found = (emitter_object *)Py_XNewRef(*at);
+    KOBS_UNLOCK()
+    return found;
+}
+
+static void
+leave_out(step_object *self, emitter_object **at)
+{
+    emitter_object *emitter = aimed(self, at);
+
+    kobs_count_left_out(emitter);
+    Py_XDECREF(emitter);
+}
+
 /* Record an event in the context of the step. */
 static int
 emit_in(step_object *self, PyObject *handle, emitter_object **by, PyObject *const *fields)
 {
     PyObject *context = PyObject_GetAttr(handle, self->context_name);
-    emitter_object *emitter;
+    emitter_object *emitter = aimed(self, by);
     kobs_given given = {0};
     uint64_t event;
     int64_t entry;
     int done = 0;
 
-    KOBS_LOCK(self)
-    emitter = (emitter_object *)Py_XNewRef(*by);
-    KOBS_UNLOCK()
     bool inside = context != NULL && PyContext_CheckExact(context) && PyContext_Enter(context) == 0;
     if (!inside) { /* it is in use, or none */
         PyErr_Clear();
@@ -182,14 +202,15 @@ begin(step_object *self, step *now)
     if (number == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (self->some && !late && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
+    if (__atomic_load_n(&self->some, __ATOMIC_RELAXED) && !late && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
+        Py_DECREF(number);
         if (now->ready != 0) {
-            kobs_count_left_out(self->latency);
+            leave_out(self, &self->latency);
         }
-        kobs_count_left_out(self->switched);
+        leave_out(self, &self->switched);
         return 0;
     }
-    now->number = Py_NewRef(number);
+    now->number = number;
     return now->ready == 0 ? 0 : tell_latency(self, now);
 }
 
@@ -242,7 +263,7 @@ step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
     now.handle = Py_NewRef(args[0]);
     now.ready = kobs_wake_take(now.handle, now.callback);
     now.began = kobs_now();
-    if (self->latency != NULL) {
+    if (__atomic_load_n(&self->latency, __ATOMIC_RELAXED) != NULL) {
         kobs_busy = true;
         fine = quietly(self, begin(self, &now));
         kobs_busy = false;
@@ -289,9 +310,10 @@ step_aim(step_object *self, PyObject *args)
     KOBS_LOCK(self)
     for (int index = 0; index < 2; index++) {
         before[index] = *at[index];
-        *at[index] = given[index] == Py_None ? NULL : (emitter_object *)Py_NewRef(given[index]);
+        PyObject *now = given[index] == Py_None ? NULL : Py_NewRef(given[index]);
+        __atomic_store_n(at[index], (emitter_object *)now, __ATOMIC_RELAXED);
     }
-    self->some = some;
+    __atomic_store_n(&self->some, some, __ATOMIC_RELAXED);
     KOBS_UNLOCK()
     for (int index = 0; index < 2; index++) {
         Py_XDECREF(before[index]);

@@ -27,22 +27,27 @@ is_of(const letters_object *letters, PyObject *queue)
 static letters_object *
 letters_of(queue_watch *self, PyObject *queue)
 {
+#if !KOBS_FREE_THREADED
     size_t at = ((uintptr_t)queue >> 4) % KOBS_QUEUES_AT_HAND;
     letters_object *near = self->at_hand[at].letters;
 
     if (near != NULL && self->at_hand[at].queue == queue && is_of(near, queue)) {
         return (letters_object *)Py_NewRef(near);
     }
-    PyObject *key = PyLong_FromVoidPtr(queue);
-    PyObject *found = key == NULL ? NULL : PyDict_GetItemWithError(self->queues, key);
+#endif
+    PyObject *key = PyLong_FromVoidPtr(queue), *found = NULL;
+    int known = key == NULL ? -1 : kobs_dict_item(self->queues, key, &found);
     Py_XDECREF(key);
-    if (found != NULL && kobs_is_letters(found) && is_of((letters_object *)found, queue)) {
-        Py_INCREF(found);
-    }
-    else if (PyErr_Occurred() || (found = PyObject_CallOneArg(self->make, queue)) == NULL) {
+    if (known < 0) {
         return NULL;
     }
-    else if (!kobs_is_letters(found)) {
+    if (!known || !kobs_is_letters(found) || !is_of((letters_object *)found, queue)) {
+        Py_XSETREF(found, PyObject_CallOneArg(self->make, queue));
+        if (found == NULL) {
+            return NULL;
+        }
+    }
+    if (!kobs_is_letters(found)) {
         PyErr_Format(PyExc_TypeError, "expected Letters, got %R", found);
         Py_DECREF(found);
         return NULL;
@@ -60,7 +65,12 @@ is_pool(queue_watch *self, PyObject *name)
     int found = PyUnicode_CheckExact(name) ? PySet_Contains(self->pools, name) : 0;
 
     if (found == 0) {
-        Py_XSETREF(self->elsewhere, Py_NewRef(name));
+        PyObject *before;
+        KOBS_LOCK(self)
+        before = self->elsewhere;
+        __atomic_store_n(&self->elsewhere, Py_NewRef(name), __ATOMIC_RELAXED);
+        KOBS_UNLOCK()
+        Py_XDECREF(before);
     }
     return found;
 }
@@ -78,7 +88,7 @@ caller_behind(queue_watch *self)
         Py_DECREF(code);
         if (!passed) {
             PyObject *globals = PyFrame_GetGlobals(frame);
-            name = Py_XNewRef(PyDict_GetItemWithError(globals, self->module_name));
+            (void)kobs_dict_item(globals, self->module_name, &name);
             Py_DECREF(globals);
             Py_DECREF(frame);
             break;
@@ -94,17 +104,17 @@ caller_behind(queue_watch *self)
 static int
 of_pool(queue_watch *self)
 {
-    PyObject *globals = PyEval_GetGlobals();
-    PyObject *name = globals == NULL ? NULL : PyDict_GetItemWithError(globals, self->module_name);
+    PyObject *globals = PyEval_GetGlobals(), *name = NULL;
+    int found = globals == NULL ? 0 : kobs_dict_item(globals, self->module_name, &name);
 
-    if (name == NULL || name == self->elsewhere) {
-        return PyErr_Occurred() ? -1 : 0;
+    if (found > 0 && name == self->passed_over) {
+        Py_SETREF(name, caller_behind(self));
+        found = name != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
     }
-    if (name != self->passed_over) {
-        return is_pool(self, name);
+    if (found > 0) {
+        bool elsewhere = name == __atomic_load_n(&self->elsewhere, __ATOMIC_RELAXED);
+        found = elsewhere ? 0 : is_pool(self, name);
     }
-    name = caller_behind(self);
-    int found = name == NULL ? (PyErr_Occurred() ? -1 : 0) : is_pool(self, name);
     Py_XDECREF(name);
     return found;
 }
@@ -143,14 +153,48 @@ said(queue_watch *self, PyObject *type)
     return PySet_GET_SIZE(self->said) > 0 && PySet_Contains(self->said, type) != 0;
 }
 
-static emitter_object *
-open_emitter(emitter_object *emitter)
+/* One of the things that `aim` exchanges, a new reference; or NULL. */
+static void *
+aimed(queue_watch *self, void *at)
 {
-    if (emitter == NULL
-        || atomic_load_explicit(&emitter->ring->ring.closed, memory_order_relaxed)) {
-        return NULL;
+    PyObject *found;
+
+    (void)self;
+    KOBS_LOCK(self)
+    found = Py_XNewRef(*(PyObject **)at);
+    KOBS_UNLOCK()
+    return found;
+}
+
+static emitter_object *
+open_emitter(queue_watch *self, emitter_object **at)
+{
+    emitter_object *emitter = aimed(self, at);
+
+    if (emitter != NULL
+        && atomic_load_explicit(&emitter->ring->ring.closed, memory_order_relaxed)) {
+        Py_CLEAR(emitter);
     }
-    return (emitter_object *)Py_NewRef(emitter);
+    return emitter;
+}
+
+/* Whether a chain that begins here is kept; -1 with an exception set. */
+static int
+keeps(queue_watch *self, uint64_t chain)
+{
+    PyObject *decider, *up;
+    int kept = 1;
+
+    KOBS_LOCK(self) /* they come together */
+    decider = Py_XNewRef(self->decider);
+    up = Py_XNewRef(self->up);
+    KOBS_UNLOCK()
+    if (decider != NULL && kobs_is_up(up)) {
+        kept = kobs_keeps(decider, chain, CATEGORY_IPC);
+    }
+    Py_XDECREF(decider);
+    Py_XDECREF(up);
+    return kept;
 }
 
 /* -- put --------------------------------------------------------------------------------------- */
@@ -174,12 +218,7 @@ find_chain(queue_watch *self, kobs_queue_call *call)
         }
     }
     call->chain = kobs_mint_id();
-    int kept = 1;
-    if (self->decider != NULL && PyList_GET_ITEM(self->up, 0) != Py_False) {
-        PyObject *decider = Py_NewRef(self->decider);
-        kept = kobs_keeps(decider, call->chain, CATEGORY_IPC);
-        Py_DECREF(decider);
-    }
+    int kept = keeps(self, call->chain);
     call->sampled = kept < 0 ? NULL : PyBool_FromLong(kept);
     return kept < 0 ? -1 : 0;
 }
@@ -188,7 +227,7 @@ static int
 origin_of(queue_watch *self, PyObject **origin)
 {
     *origin = NULL;
-    if (PyList_GET_ITEM(self->context.origin_used, 0) == Py_False) {
+    if (!kobs_is_up(self->context.origin_used)) {
         return 0;
     }
     return PyContextVar_Get(self->context.origin_var, NULL, origin);
@@ -236,7 +275,7 @@ begin_put(queue_watch *self, kobs_queue_call *call, PyObject *queue)
 static int
 tell_sent(queue_watch *self, kobs_queue_call *call)
 {
-    emitter_object *emitter = open_emitter(self->sent_event);
+    emitter_object *emitter = open_emitter(self, &self->sent_event);
     PyObject *fields[] = {call->letters->label, self->zero};
     kobs_given given = {
         .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_SAMPLED, .causality_id = call->chain,
@@ -278,7 +317,7 @@ static int
 emit_received(queue_watch *self, letters_object *letters, const letter *taken, kobs_given *given,
               uint64_t *event)
 {
-    emitter_object *emitter = open_emitter(self->received_event);
+    emitter_object *emitter = open_emitter(self, &self->received_event);
     double waited_us = 0.0;
     int64_t entry;
 
@@ -390,8 +429,10 @@ begin(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue)
 {
     queue_watch *self = site->watch;
 
-    if (self->ask != NULL) {
-        PyObject *asked = PyObject_CallNoArgs(self->ask);
+    PyObject *ask = aimed(self, &self->ask);
+    if (ask != NULL) {
+        PyObject *asked = PyObject_CallNoArgs(ask);
+        Py_DECREF(ask);
         if (asked == NULL) {
             return -1;
         }

@@ -105,7 +105,7 @@ is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth)
 int
 kobs_queue_tell_depth(const kobs_queue_site *site, letters_object *letters, PyObject *queue)
 {
-    Py_ssize_t told = letters->level, depth = depth_of(site, queue);
+    Py_ssize_t told = __atomic_load_n(&letters->level, __ATOMIC_RELAXED), depth = depth_of(site, queue);
 
     if (depth < 0) {
         return PyErr_Occurred() ? -1 : 0;
