@@ -261,6 +261,80 @@ assert collector.losses().errors == other.losses().errors == 0
 print("done", is_gil_enabled())
 """
 
+HOOKED = """
+import queue
+from kobs import MessageReceived, MessageSent
+from kobs_instrumentation.queue import QueueInstrumentor
+from kobs_instrumentation.scheduler import SchedulerInstrumentor
+from kobs_instrumentation.syscall import SyscallInstrumentor
+
+collector = Collector(size=1 << 17, threshold=1e9)
+other = Collector(size=1 << 12, threshold=1e9)
+instrumentors = [QueueInstrumentor(), SchedulerInstrumentor(), SyscallInstrumentor()]
+kobs.init_collector(collector)
+for instrumentor in instrumentors:
+    instrumentor.instrument()
+shared = [queue.Queue(), queue.SimpleQueue(), queue.LifoQueue()]
+got = [[] for _ in range(threads)]
+working = threads
+lock = threading.Lock()
+
+def work(which):
+    global working
+    reading, writing = os.pipe()
+    with asyncio.Runner() as runner:
+        for number in range(count):
+            item = (which, number)
+            for each in shared:
+                each.put(item)
+            got[which].extend(each.get() for each in shared)
+            assert os.write(writing, b"12345678") == len(os.read(reading, 8)) == 8
+            if number % 8 == 0:
+                async def steps():
+                    mine = asyncio.Queue()
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(mine.put(number))
+                        return await group.create_task(mine.get())
+
+                assert runner.run(steps()) == number
+    os.close(reading)
+    os.close(writing)
+    with lock:
+        working -= 1
+
+def switch():
+    while working:
+        if not switched:
+            time.sleep(0.001)
+            continue
+        kobs.init_collector(other)
+        for instrumentor in instrumentors:
+            instrumentor.uninstrument()
+        gc.collect()
+        kobs.init_collector(collector)
+        for instrumentor in instrumentors:
+            instrumentor.instrument()
+
+in_threads(*(lambda n=n: work(n) for n in range(threads)), switch)
+for instrumentor in instrumentors:
+    instrumentor.uninstrument()
+items = sorted(item for mine in got for item in mine)
+assert items == sorted((n, m) for n in range(threads) for m in range(count) for _ in shared)
+losses = collector.losses()
+if not switched:
+    events = collector.snapshot()
+    sent = [event.link for event in events if type(event.payload) is MessageSent]
+    received = [event.link for event in events if type(event.payload) is MessageReceived]
+    through = threads * (told * count + (count + 7) // 8)
+    assert len(sent) + losses.contended >= through >= len(sent), (len(sent), through, losses)
+    assert len(set(sent)) == len(sent) and 0 not in sent
+    joined = [link for link in received if link]
+    assert len(set(joined)) == len(joined), "no send is received twice"
+    assert losses.contended or set(joined) <= set(sent)
+assert losses.errors == 0 and other.losses().errors == 0, losses
+print("done", is_gil_enabled())
+"""
+
 
 @pytest.fixture(autouse=True)
 def without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,3 +367,13 @@ def test_one_observed_object_and_switches(
 def test_spans_of_the_same_names(run: Run, core: Core, factor: int, switched: bool) -> None:
     source = BEFORE + SPANS
     assert run(source, switched=switched, threads=THREADS, count=150 * factor) == end(core)
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_hooks_of_queues_pipes_and_loops(
+    run: Run, core: Core, factor: int, switched: bool
+) -> None:
+    told = 3 if core.name == "c" else 2  # of the queues: a `SimpleQueue` is in C
+    source = BEFORE + HOOKED
+    given = {"switched": switched, "threads": THREADS, "count": 100 * factor, "told": told}
+    assert run(source, **given) == end(core)

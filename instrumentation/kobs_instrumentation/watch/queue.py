@@ -99,8 +99,10 @@ _native: Any = None
 
 
 def _forget(key: int) -> Callable[[Any], None]:
+    take = _queues.pop  # the module's names may be gone when the interpreter ends
+
     def forget(_: Any) -> None:
-        found = _queues.pop(key, None)
+        found = take(key, None)
         if _native is not None:
             _native.forget(found)
 
