@@ -35,6 +35,7 @@ from kobs import (
 )
 from kobs.observe import Emission, Rule, Vocabulary, len_of, raised, register_vocabulary, this
 from kobs.payloads import SyscallEnter
+from tests.collecting import classes_can_go, collect_all
 
 CORES = ("python", "c")
 
@@ -525,15 +526,6 @@ class TestFinalizers:
         assert told == []
 
 
-def bare_classes_can_go() -> bool:
-    class Bare: ...
-
-    gone = weakref.ref(Bare)
-    del Bare
-    gc.collect()
-    return gone() is None
-
-
 class TestMemory:
     @pytest.mark.parametrize("said", SAID)
     @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__[4:])
@@ -556,15 +548,14 @@ class TestMemory:
         assert blocks() - before < 200
 
     def test_a_class_and_what_it_observed_can_go(self, collector: Collector) -> None:
-        if not bare_classes_can_go():
-            pytest.skip("this Python keeps every class from the second thread on")
+        if not classes_can_go():
+            pytest.skip("this Python keeps classes that nobody uses")
         things = everything(collector, *(e for said, _ in SAID.values() for e in said))()
         for use in USES:
             use(things)
         gone = [weakref.ref(type(things)), weakref.ref(type(things).plain)]
         del things
-        while gc.collect():  # free-threaded Python finds some of it in a later collection
-            pass
+        collect_all()
         assert [reference() for reference in gone] == [None, None]
 
 

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from tests.collecting import collect_all
+
 Probe = Callable[[Any], object]
 PROBES: dict[str, Probe] = {}
 
@@ -324,8 +326,7 @@ def exceptions_form_no_cycles(m: Any) -> object:
             later.athrow(KeyError()).send(None)
 
     fail_in_every_way()  # what is made on first use (a recording's types) leaves cycles
-    while gc.collect():  # free-threaded Python finds some of what is there in a later collection
-        pass
+    collect_all()
     gc.disable()
     try:
         fail_in_every_way()

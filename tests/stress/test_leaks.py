@@ -38,6 +38,7 @@ from kobs.payloads import SyscallEnter
 from kobs.query import CommonQueries
 from kobs.schema import I32, U64, Identifier, Json, Name, PayloadType, Text
 from kobs.tracing import span_operation
+from tests.collecting import collect_all
 
 _native = pytest.importorskip("kobs._core._native")
 pytestmark = [pytest.mark.c_core, pytest.mark.usefixtures("in_c")]
@@ -114,11 +115,11 @@ def repeat(call: Call, times: int) -> None:
 def check(call: Call, watched: Watched, calls: int = CALLS) -> None:
     """Call it often, and compare what there is before and after."""
     repeat(call, max(200, calls // 20))  # tables and free lists grow to their size
-    gc.collect()
+    collect_all()
     references = watched.counts()
     total, blocks, memory = total_references(), sys.getallocatedblocks(), in_use()
     repeat(call, calls)
-    gc.collect()
+    collect_all()
     more_total = total_references() - total
     more_blocks, more_memory = sys.getallocatedblocks() - blocks, in_use() - memory
     more = [now - before for before, now in zip(references, watched.counts(), strict=True)]

@@ -336,14 +336,8 @@ print("done", is_gil_enabled())
 """
 
 
-@pytest.fixture(autouse=True)
-def without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where threads can run in parallel, they do: the C core asks for the lock by itself."""
-    if FREE_THREADED:
-        monkeypatch.setenv("PYTHON_GIL", "0")
-
-
 def end(core: Core) -> str:
+    """Where threads can run in parallel, they did: no core asks for the interpreter lock."""
     return f"done {not FREE_THREADED}\n"
 
 
@@ -370,9 +364,7 @@ def test_spans_of_the_same_names(run: Run, core: Core, factor: int, switched: bo
 
 
 @pytest.mark.parametrize("switched", [False, True])
-def test_hooks_of_queues_pipes_and_loops(
-    run: Run, core: Core, factor: int, switched: bool
-) -> None:
+def test_hooks_of_queues_pipes_and_loops(run: Run, core: Core, factor: int, switched: bool) -> None:
     told = 3 if core.name == "c" else 2  # of the queues: a `SimpleQueue` is in C
     source = BEFORE + HOOKED
     given = {"switched": switched, "threads": THREADS, "count": 100 * factor, "told": told}
