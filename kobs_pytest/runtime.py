@@ -70,7 +70,10 @@ class Runtime:
                 attempt.enter("setup")
             return (yield)
         finally:
-            self._leave(item, attempt)
+            if attempt is None:  # it may have begun in this phase
+                attempt = self._attempts.get(id(item))
+            if attempt is not None:
+                attempt.leave()
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -89,7 +92,10 @@ class Runtime:
         finally:
             if undo is not None:
                 undo()
-            attempt = self._leave(item, attempt)
+            if attempt is None:
+                attempt = self._attempts.get(id(item))
+            if attempt is not None:
+                attempt.leave()
         if attempt is not None and attempt.doubts:
             raise attempt.verdict()
         return result
@@ -126,24 +132,14 @@ class Runtime:
         self._attempts[id(item)] = attempt
         return attempt
 
-    def _leave(self, item: pytest.Item, attempt: Attempt | None) -> Attempt | None:
-        """The end of a phase; the item's attempt, which may have begun in this phase."""
-        if attempt is None:
-            attempt = self._attempts.get(id(item))
-        if attempt is not None:
-            attempt.leave()
-        return attempt
-
     def _boundary(
         self, attempt: Attempt, cls: type[TestBegan] | type[TestEnded], *fields: str
     ) -> int:
         """Emit the test's first or last event: its origin is the test's, of no phase."""
         set_origin(attempt.base)
         cause.set(attempt.cause)
-        collector = self.recorder.collector
         try:
-            emitter = collector.emitters.get(cls) or collector.emitter(cls)
-            return emitter(attempt.nodeid, *fields, attempt.tried)
+            return self.recorder.boundaries[cls](attempt.nodeid, *fields, attempt.tried)
         except ClosedError:
             return 0
 
