@@ -56,6 +56,8 @@ WATCHERS = tuple(
 )
 CONTRIB = ("contrib_thread", "contrib_submit", "contrib_task", "contrib_look")
 STARTS = ("import_kobs", "import_collector")
+TESTS = ("pytest_off_test", "pytest_unused_test", "pytest_on_test")
+RUNS = ("pytest_off_run", "pytest_unused_run")
 
 GROUPS = (
     Group("calls", (*calls.SUBJECTS, *PUBLISHING),
@@ -67,8 +69,8 @@ GROUPS = (
     Group("watches", tuple(watched.SUBJECTS), (*operations.SUBJECTS, *CONTRIB),
           Effort(7, 21, 0.003), Effort(3, 7, 0.002)),
     Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
-    Group("pytest", tuple(name for name in processes.SUBJECTS if name.startswith("pytest_")), (),
-          Effort(15, 1, 0.0), None),
+    Group("pytest", TESTS, (), Effort(11, 3, 0.0, least=True), None),
+    Group("pytest runs", RUNS, (), Effort(21, 5, 0.0, least=True), None),
     Group("10,000 events a second", tuple(busy.SUBJECTS), (),
           Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
     Group("programs", tuple(programs.SUBJECTS), (*programs.BARE, *WATCHERS),

@@ -42,6 +42,11 @@ _CAUSE_WORDS = {
 }
 
 
+_get_origin, _get_cause, _set_cause = origin.get, cause.get, cause.set
+set_origin = origin.variable.set
+"""As `origin.set`, for a test's origins: that there are some is said when it begins."""
+
+
 class Note(NamedTuple):
     """What an assertion had to tell: for the report section of a failure."""
 
@@ -53,35 +58,40 @@ class Note(NamedTuple):
 class Attempt:
     """A test that is running, from setup to teardown."""
 
-    def __init__(self, recorder: Recorder, nodeid: str, number: int, tried: int) -> None:
+    # What every test begins with, none of it mutable: a test that asks for nothing sets nothing.
+    outcome = "passed"
+    unattributed_count = 0
+    """How many events happened meanwhile that may be the test's doing, or not."""
+    elsewhere = 0
+    """How many events others caused meanwhile."""
+    doubts: tuple[str, ...] = ()
+    """Why what the test read may be incomplete; empty if it read nothing doubtful."""
+    begun = 0
+    """Id of its `TestBegan`; 0 if that was not recorded."""
+    _losses: LossCounts | None = None
+    _begin_read = False
+    _undecoded = 0
+    _graph: CausalGraph | None = None
+    _closed = False
+
+    def __init__(
+        self, recorder: Recorder, item: pytest.Item, nodeid: str, number: int, tried: int
+    ) -> None:
         self.recorder = recorder
+        self.item: pytest.Item | None = item
         self.nodeid = nodeid
-        self.tried = min(tried, 255)
+        self.tried = tried if tried < 256 else 255
+        self._outer_origin = _get_origin()
+        self._outer_cause = _get_cause()
+        self.base = f"{recorder.tag}.{number}.{tried}"
+        """The origin of the test's own boundaries."""
         self.cause = Cause(mint_id(), 0)
         """The chain of the test's own boundaries: each test is a trace of its own, which
         sampling never leaves out. What the test does begins chains of its own."""
-        self.outside = origin.get(), cause.get()
-        """What was ambient before it began."""
-        self.outcome = "passed"
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""
-        self.unattributed_count = 0
-        """How many events happened meanwhile that may be the test's doing, or not."""
-        self.elsewhere = 0
-        """How many events others caused meanwhile."""
-        self.doubts: tuple[str, ...] = ()
-        """Why what the test read may be incomplete; empty if it read nothing doubtful."""
         self.notes: list[Note] = []
-        self.base = f"{recorder.tag}.{number}.{tried}"
-        """The origin of the test's own boundaries."""
-        self.begun = 0
-        """Id of its `TestBegan`; 0 if that was not recorded."""
-        self._losses: LossCounts | None = None
         self._unattributed: list[Raw] = []
-        self._begin_read = False
-        self._undecoded = 0
-        self._graph: CausalGraph | None = None
-        self._closed = False
         self.start_ns = monotonic_ns()
 
     def watch_losses(self) -> None:
@@ -90,9 +100,20 @@ class Attempt:
             self._losses = self.recorder.collector.ring.losses()
             self.recorder.children.begin()
 
-    def key(self, phase: str) -> str:
-        """The origin of everything that a phase (setup, call, teardown) causes."""
-        return self.base + phase[0]
+    def enter(self, phase: str) -> str:
+        """Run what follows on behalf of a phase (setup, call, teardown), with no cause from
+        before; the origin of everything that it causes."""
+        key = self.base + phase[0]
+        set_origin(key)
+        if _get_cause() is not None:
+            _set_cause(None)
+        return key
+
+    def leave(self) -> None:
+        """Have the origin and the cause that were ambient before the test began."""
+        set_origin(self._outer_origin)
+        if _get_cause() is not self._outer_cause:
+            _set_cause(self._outer_cause)
 
     def drain(self) -> None:
         """Take in what was recorded since the last time, here and in child processes."""
@@ -215,6 +236,7 @@ class Attempt:
     def close(self) -> None:
         """Nobody reads any more."""
         self._closed = True
+        self.item = None
 
 
 def _by_time(event: Event) -> tuple[int, int]:

@@ -16,10 +16,13 @@ import pytest
 from kobs import config as settings
 from kobs.collector import Collector, clear_collector, global_collector, init_collector
 from kobs.decoder import EventDecoder
+from kobs.emitters import Emitter
 from kobs.errors import ConfigError, SessionError
 from kobs.ids import mint_id
+from kobs.schema import PayloadType
 from kobs.session import Session
 from kobs_pytest.children import Children
+from kobs_pytest.events import TestBegan, TestEnded
 from kobs_pytest.tap import Tap
 
 KEPT_SESSIONS = 5
@@ -44,6 +47,8 @@ class Recorder:
         self._collectors: list[Collector] = []
         self.taps: list[Tap] = []
         """What this process records, one a recording; the last is the one in use."""
+        self.boundaries: dict[type[PayloadType], Emitter] = {}
+        """What emits the first and the last event of a test."""
         self._tests = 0
         self._previous: Collector | None = None
         self._temporary = ""
@@ -151,6 +156,7 @@ class Recorder:
             size=self._size, sampling=self._sampling, adaptive=False, session=self.session
         )
         self._collectors.append(made)
+        self.boundaries = {cls: made.emitter(cls) for cls in (TestBegan, TestEnded)}
         self.taps.append(Tap(made.ring, made.ring.reader(), EventDecoder(made.ring)))
         if len(self._collectors) == 1:
             self.children = Children(self.session)

@@ -69,7 +69,7 @@ class Reporter:
         self, report: pytest.CollectReport | pytest.TestReport
     ) -> tuple[str, str, str] | None:
         """`?` for inconclusive; it stays among the failed."""
-        if report.failed and hasattr(report, "kobs_inconclusive"):
+        if report.outcome == "failed" and hasattr(report, "kobs_inconclusive"):
             return "failed", "?", "INCONCLUSIVE"
         return None
 

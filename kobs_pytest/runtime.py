@@ -5,13 +5,15 @@ PYTEST_DONT_REWRITE
 
 import functools
 from collections.abc import Callable, Generator, Iterable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kobs.context import cause, origin
+from kobs.errors import ClosedError
 from kobs.pattern import Inconclusive, Pattern
-from kobs_pytest.attempt import Attempt
+from kobs_pytest.attempt import Attempt, set_origin
 from kobs_pytest.events import TestBegan, TestEnded
 from kobs_pytest.fixture import Events, Kobs
 from kobs_pytest.recorder import Recorder
@@ -22,12 +24,11 @@ if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
 
 RUNTIME = pytest.StashKey["Runtime"]()
-ATTEMPT = pytest.StashKey[Attempt]()
-TRIED = pytest.StashKey[int]()
 
 _Skipped = pytest.skip.Exception
-_set_origin = origin.variable.set
-"""As `origin.set`, for a test's origins: that there are some is said when it begins."""
+_Function = pytest.Function
+CO_COROUTINE = 0x80
+"""As in `inspect`."""
 
 
 def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
@@ -50,28 +51,51 @@ class Runtime:
         if every_test:
             self.reporter.session = self.recorder.session_path
         self._number = 0
+        self._tried: dict[str, int] = {}
+        """How often each test was begun."""
+        self._attempts: dict[int, Attempt] = {}
+        """The tests that are running, by the `id` of their items, which they keep alive."""
         self._fixtures = 0
 
     # -- a test and its phases ----------------------------------------------------------------
+    #
+    # These run in every test: each is one generator, and calls what it can without.
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Begin a test, innermost, so that what pytest does around it stays outside."""
-        if self.every_test or _uses_kobs(item):
-            self._begin(item)
-        return (yield from self._phase(item, "setup"))
+        attempt = self._begin(item) if self.every_test or _uses_kobs(item) else None
+        try:
+            if attempt is not None:
+                attempt.enter("setup")
+            return (yield)
+        finally:
+            if attempt is None:  # it may have begun in this phase
+                attempt = self._attempts.get(id(item))
+            if attempt is not None:
+                attempt.leave()
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """The test itself; at its end comes the verdict on what it read."""
+        attempt = self._attempts.get(id(item))
+        undo: Callable[[], None] | None = None
         try:
-            result = yield from self._phase(item, "call")
+            if attempt is not None:
+                undo = _enter_in_coroutine(item, attempt.enter("call"))
+            result = yield
         except AssertionError as error:
-            attempt = item.stash.get(ATTEMPT, None)
-            if attempt is not None and attempt.doubts:
-                raise attempt.verdict() from error
+            read = self._attempts.get(id(item))
+            if read is not None and read.doubts:
+                raise read.verdict() from error
             raise
-        attempt = item.stash.get(ATTEMPT, None)
+        finally:
+            if undo is not None:
+                undo()
+            if attempt is None:
+                attempt = self._attempts.get(id(item))
+            if attempt is not None:
+                attempt.leave()
         if attempt is not None and attempt.doubts:
             raise attempt.verdict()
         return result
@@ -81,58 +105,43 @@ class Runtime:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, Any, Any]:
         """End a test; wider fixtures that end with it have their own origin."""
+        attempt = self._attempts.get(id(item))
         try:
-            return (yield from self._phase(item, "teardown"))
+            if attempt is not None:
+                attempt.enter("teardown")
+            return (yield)
         finally:
+            if attempt is None:
+                attempt = self._attempts.get(id(item))
+            if attempt is not None:
+                self._boundary(attempt, TestEnded, attempt.outcome)
+                attempt.leave()
             if not (self.every_test or (nextitem is not None and _uses_kobs(nextitem))):
                 self.recorder.off()
 
     def _begin(self, item: pytest.Item) -> Attempt:
         self._number += 1
-        tried = item.stash[TRIED] = item.stash[TRIED] + 1 if TRIED in item.stash else 1
+        nodeid = item.nodeid
+        tried = self._tried[nodeid] = self._tried.get(nodeid, 0) + 1
         self.recorder.begin_test()
-        attempt = Attempt(self.recorder, item.nodeid, self._number, tried)
+        attempt = Attempt(self.recorder, item, nodeid, self._number, tried)
         if _uses_kobs(item):
             attempt.watch_losses()
         origin.used[0] = True
         attempt.begun = self._boundary(attempt, TestBegan)
-        item.stash[ATTEMPT] = attempt
+        self._attempts[id(item)] = attempt
         return attempt
-
-    def _phase(self, item: pytest.Item, phase: str) -> Generator[None, Any, Any]:
-        """Run a phase as its own origin, with no cause from before."""
-        attempt = item.stash.get(ATTEMPT, None)
-        undo: Callable[[], None] | None = None
-        try:
-            if attempt is not None:
-                key = attempt.key(phase)
-                _set_origin(key)
-                cause.set(None)
-                if phase == "call":
-                    undo = _enter_in_coroutine(item, key)
-            return (yield)
-        finally:
-            if undo is not None:
-                undo()
-            if attempt is None:  # it may have begun in this phase
-                attempt = item.stash.get(ATTEMPT, None)
-            if attempt is not None:
-                if phase == "teardown":
-                    self._boundary(attempt, TestEnded, attempt.outcome)
-                _set_origin(attempt.outside[0])
-                cause.set(attempt.outside[1])
 
     def _boundary(
         self, attempt: Attempt, cls: type[TestBegan] | type[TestEnded], *fields: str
     ) -> int:
         """Emit the test's first or last event: its origin is the test's, of no phase."""
-        collector = self.recorder.collector
-        if collector.closed:
-            return 0
-        _set_origin(attempt.base)
+        set_origin(attempt.base)
         cause.set(attempt.cause)
-        emitter = collector.emitters.get(cls) or collector.emitter(cls)
-        return emitter(attempt.nodeid, *fields, attempt.tried)
+        try:
+            return self.recorder.boundaries[cls](attempt.nodeid, *fields, attempt.tried)
+        except ClosedError:
+            return 0
 
     # -- fixtures -----------------------------------------------------------------------------
 
@@ -164,11 +173,10 @@ class Runtime:
 
     def fixture_of(self, item: pytest.Item) -> Kobs:
         """What the fixture `kobs` gives to a test."""
-        attempt = item.stash.get(ATTEMPT, None)
+        attempt = self._attempts.get(id(item))
         if attempt is None:  # asked for by `getfixturevalue`: capture begins here
             attempt = self._begin(item)
-            _set_origin(attempt.key("setup"))
-            cause.set(None)
+            attempt.enter("setup")
         attempt.watch_losses()
         return Kobs(attempt)
 
@@ -179,19 +187,20 @@ class Runtime:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the captured events to a failure; give an inconclusive one its name."""
-        attempt = item.stash.get(ATTEMPT, None)
-        error = call.excinfo.value if call.excinfo is not None else None
-        if attempt is not None and error is not None and not isinstance(error, _Skipped):
+        attempt = self._attempts.get(id(item))
+        error = None if call.excinfo is None else call.excinfo.value
+        if error is not None and attempt is not None and not isinstance(error, _Skipped):
             with self.recorder.muted():
                 item.add_report_section(call.when, "kobs", section(attempt))
         report = yield
-        if isinstance(error, Inconclusive):
+        if error is not None and isinstance(error, Inconclusive):
             mark_inconclusive(item, report, error)
         if attempt is not None:
-            attempt.reported(report, isinstance(error, Inconclusive))
+            if error is not None or report.outcome != "passed":
+                attempt.reported(report, isinstance(error, Inconclusive))
             if call.when == "teardown":
                 attempt.close()
-                del item.stash[ATTEMPT]
+                self._attempts.pop(id(item), None)
         return report
 
     def pytest_assertrepr_compare(
@@ -222,15 +231,17 @@ class Runtime:
 def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | None:
     """Have an async test enter its origin inside the coroutine: a loop of wider scope runs it in
     a context of its own. Returns what takes it back, if there is anything."""
-    if not isinstance(item, pytest.Function):
-        return None
-    if type(item) is not pytest.Function:
+    if type(item) is not _Function:
+        if not isinstance(item, _Function):
+            return None
         context = getattr(item.instance, "_asyncioTestContext", None)
         if context is not None:  # unittest made it when the test was collected
             context.run(origin.set, key)
             return None
     test = item.obj
-    if not _is_coroutine_function(test):
+    function = test if type(test) is FunctionType else getattr(test, "__func__", test)
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_flags & CO_COROUTINE:
         return None
     original: Any = test
 
@@ -252,11 +263,6 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
         item.obj = original
 
     return undo
-
-
-def _is_coroutine_function(test: object) -> bool:
-    code = getattr(getattr(test, "__func__", test), "__code__", None)
-    return code is not None and bool(code.co_flags & 0x80)  # inspect.CO_COROUTINE
 
 
 def _uses_kobs(item: pytest.Item) -> bool:

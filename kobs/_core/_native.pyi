@@ -357,6 +357,7 @@ class QueueWatch:
         self,
         sent: Emitter | None,
         received: Emitter | None,
+        depth: Emitter | None,
         decider: Decider | None,
         up: list[bool] | None,
         ask: Callable[[], None] | None,

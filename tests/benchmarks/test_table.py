@@ -4,15 +4,21 @@ Nothing here is timed: what is measured is canned.
 """
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from benchmarks import groups, report, results
-from benchmarks.measure import Series
+from benchmarks import groups, measure, report, results
+from benchmarks.each_test import TIMES
+from benchmarks.environments import ROOT
+from benchmarks.measure import Effort, Series, Task
 from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, WATCHED_ROWS
-from benchmarks.subject import Absent
+from benchmarks.subject import Absent, Command
 from benchmarks.subjects import inside
 from kobs_instrumentation.registry import SUBSYSTEMS
 
@@ -194,3 +200,51 @@ def test_more_rounds_make_the_median_surer_and_the_spread_no_smaller() -> None:
 def test_there_is_no_verdict_without_a_target() -> None:
     held = {"median": 1.0, "error": 0.0}
     assert results.verdict(held, None) == "no target for this core"
+
+
+INSIDE = """
+import json, pathlib, time
+import pytest
+
+took_ns = []
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol():
+    began = time.perf_counter_ns()
+    yield
+    took_ns.append(time.perf_counter_ns() - began)
+    return True
+
+def pytest_unconfigure():
+    pathlib.Path(__file__).with_name("inside").write_text(json.dumps(took_ns))
+"""
+
+
+def test_the_time_of_a_test_has_in_it_what_every_other_plugin_does(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(INSIDE)
+    (tmp_path / "test_it.py").write_text("def test_1(): pass\ndef test_2(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.each_test", "--rootdir",
+               str(tmp_path), "-c", os.devnull, str(tmp_path)]  # fmt: skip
+    environment = {**os.environ, TIMES: str(tmp_path / "times")}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    times = json.loads((tmp_path / "times").read_text())
+    inside_ns = json.loads((tmp_path / "inside").read_text())
+    assert len(times) == len(inside_ns) == 2
+    assert all(outer > inner for outer, inner in zip(times, inside_ns, strict=True))
+
+
+@pytest.mark.parametrize(("least", "said"), [(True, 1.0), (False, 2.0)])
+def test_a_round_is_the_median_of_its_values_or_the_least(
+    least: bool, said: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **_: object) -> Any:
+        Path(command[-1]).touch()
+        return SimpleNamespace(returncode=0)
+
+    bench = SimpleNamespace(
+        get_values=lambda: (2.0, 1.0, 9.0), median=lambda: 2.0, get_loops=lambda: 1
+    )
+    monkeypatch.setattr(measure.subprocess, "run", run)
+    monkeypatch.setattr(measure.pyperf.Benchmark, "load", lambda _: bench)
+    effort = Effort(1, 3, 0.0, least=least)
+    assert measure.take(Task("start", "processes", "start", Command), effort) == said

@@ -344,9 +344,10 @@ class _QueueWatch(AimedWatch):
         any_collector = self.any_collector()
         self._aimed = collector, any_collector
         if collector is None or collector.closed:
-            emitters: tuple[Any, Any] = None, None
+            emitters: tuple[Any, ...] = None, None, None
         else:
-            emitters = collector.emitter(MessageSent), collector.emitter(MessageReceived)
+            told = MessageSent, MessageReceived, QueueDepth
+            emitters = tuple(collector.emitter(payload) for payload in told)
         chains: tuple[Any, Any] = None, None
         if any_collector is not None and not any_collector.closed:
             chains = any_collector.gate.decider(), any_collector.gate.up

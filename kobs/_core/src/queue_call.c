@@ -121,9 +121,8 @@ of_pool(queue_watch *self)
 
 /* -- the ambient cause ------------------------------------------------------------------------- */
 
-/* A new reference, NULL where there is none; false where Python is to look, or with an exception. */
-static bool
-plain_cause(queue_watch *self, PyObject **cause)
+bool
+kobs_queue_plain_cause(queue_watch *self, PyObject **cause)
 {
     if (PyContextVar_Get(self->context.cause_var, NULL, cause) < 0) {
         *cause = NULL;
@@ -147,8 +146,8 @@ number_of(PyObject *cause, Py_ssize_t index, uint64_t *to)
     return kobs_unsigned(PyTuple_GET_ITEM(cause, index), UINT64_MAX, to);
 }
 
-static bool
-said(queue_watch *self, PyObject *type)
+bool
+kobs_queue_said(queue_watch *self, PyObject *type)
 {
     return PySet_GET_SIZE(self->said) > 0 && PySet_Contains(self->said, type) != 0;
 }
@@ -166,8 +165,8 @@ aimed(queue_watch *self, void *at)
     return found;
 }
 
-static emitter_object *
-open_emitter(queue_watch *self, emitter_object **at)
+emitter_object *
+kobs_queue_emitter(queue_watch *self, emitter_object **at)
 {
     emitter_object *emitter = aimed(self, at);
 
@@ -245,7 +244,7 @@ put_unusually(queue_watch *self, kobs_queue_call *call, PyObject *queue)
 static int
 begin_put(queue_watch *self, kobs_queue_call *call, PyObject *queue)
 {
-    if (said(self, self->sends) || !plain_cause(self, &call->cause)) {
+    if (kobs_queue_said(self, self->sends) || !kobs_queue_plain_cause(self, &call->cause)) {
         return PyErr_Occurred() ? -1 : put_unusually(self, call, queue);
     }
     letter *new = PyObject_Calloc(1, sizeof(*new));
@@ -275,7 +274,7 @@ begin_put(queue_watch *self, kobs_queue_call *call, PyObject *queue)
 static int
 tell_sent(queue_watch *self, kobs_queue_call *call)
 {
-    emitter_object *emitter = open_emitter(self, &self->sent_event);
+    emitter_object *emitter = kobs_queue_emitter(self, &self->sent_event);
     PyObject *fields[] = {call->letters->label, self->zero};
     kobs_given given = {
         .given = GIVEN_CAUSE | GIVEN_TIME | GIVEN_SAMPLED, .causality_id = call->chain,
@@ -317,7 +316,7 @@ static int
 emit_received(queue_watch *self, letters_object *letters, const letter *taken, kobs_given *given,
               uint64_t *event)
 {
-    emitter_object *emitter = open_emitter(self, &self->received_event);
+    emitter_object *emitter = kobs_queue_emitter(self, &self->received_event);
     double waited_us = 0.0;
     int64_t entry;
 
@@ -392,8 +391,8 @@ receive(queue_watch *self, letters_object *letters, PyObject *item)
     PyObject *ambient = NULL;
     int done;
 
-    if ((taken != NULL && taken->sent != NULL) || said(self, self->receives)
-        || !plain_cause(self, &ambient)) {
+    if ((taken != NULL && taken->sent != NULL) || kobs_queue_said(self, self->receives)
+        || !kobs_queue_plain_cause(self, &ambient)) {
         done = PyErr_Occurred() ? -1 : receive_unusually(self, letters, taken);
     }
     else {

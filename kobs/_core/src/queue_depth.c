@@ -1,5 +1,5 @@
 /* How much a queue holds, without any code of the program. The Python twin is `_tell_depth` of the watch
- * `queue`, which tells it. */
+ * `queue`, which tells it where a call is unusual. */
 
 #include "queue_hook.h"
 
@@ -84,9 +84,9 @@ depth_of(const kobs_queue_site *site, PyObject *queue)
     return depth;
 }
 
-/* Whether the queue is bounded by just so many; -1 with an exception set. */
-static int
-is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth)
+/* How many a queue takes; 0 where that is not limited, or not known. -1 with an exception set. */
+static Py_ssize_t
+capacity_of(queue_watch *self, PyObject *queue)
 {
     PyObject *size = own_attribute(queue, self->size_name);
     int64_t most = 0;
@@ -99,26 +99,66 @@ is_full(queue_watch *self, PyObject *queue, Py_ssize_t depth)
     }
     bool known = PyLong_CheckExact(size) && kobs_small_int(size, &most);
     Py_DECREF(size);
-    return known && most == depth;
+    return known && most > 0 ? (Py_ssize_t)most : 0;
+}
+
+static int
+record(queue_watch *self, letters_object *letters, Py_ssize_t depth, Py_ssize_t capacity)
+{
+    emitter_object *emitter = kobs_queue_emitter(self, &self->depth_event);
+    kobs_given given = {.given = 0};
+    uint64_t event;
+    int64_t entry;
+    int done = -1;
+
+    __atomic_store_n(&letters->level, depth, __ATOMIC_RELAXED);
+    if (emitter == NULL) {
+        return 0;
+    }
+    PyObject *fields[] = {letters->label, PyLong_FromSsize_t(depth), PyLong_FromSsize_t(capacity)};
+    if (fields[1] != NULL && fields[2] != NULL) {
+        done = kobs_emit(emitter, fields, &given, &event, &entry);
+    }
+    Py_XDECREF(fields[1]);
+    Py_XDECREF(fields[2]);
+    Py_DECREF(emitter);
+    return done;
+}
+
+/* Python finds out which observed call may say it, and what a receive that is held has to do with it. */
+static int
+tell(queue_watch *self, letters_object *letters, Py_ssize_t depth, Py_ssize_t capacity)
+{
+    PyObject *cause = NULL;
+    bool usual = !kobs_queue_said(self, self->sends) && !kobs_queue_said(self, self->receives)
+                 && kobs_queue_plain_cause(self, &cause);
+
+    Py_XDECREF(cause);
+    if (usual) {
+        return record(self, letters, depth, capacity);
+    }
+    PyObject *done = PyErr_Occurred()
+                         ? NULL : PyObject_CallOneArg(self->tell_depth, (PyObject *)letters);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 int
 kobs_queue_tell_depth(const kobs_queue_site *site, letters_object *letters, PyObject *queue)
 {
-    Py_ssize_t told = __atomic_load_n(&letters->level, __ATOMIC_RELAXED), depth = depth_of(site, queue);
+    Py_ssize_t told = __atomic_load_n(&letters->level, __ATOMIC_RELAXED);
+    Py_ssize_t depth = depth_of(site, queue), capacity;
 
     if (depth < 0) {
         return PyErr_Occurred() ? -1 : 0;
     }
     bool risen = depth >= SHALLOW && depth >= 2 * told, fallen = told && depth <= told / 4;
-    if (!risen && !fallen) {
-        int full = depth == 0 || depth == told || site->measure != NULL
-                       ? 0 : is_full(site->watch, queue, depth);
-        if (full <= 0) {
-            return full;
-        }
+    if (!risen && !fallen && (depth == 0 || depth == told || site->measure != NULL)) {
+        return 0;
     }
-    PyObject *done = PyObject_CallOneArg(site->watch->tell_depth, (PyObject *)letters);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    if ((capacity = capacity_of(site->watch, queue)) < 0) {
+        return -1;
+    }
+    bool full = depth == capacity && depth != told;
+    return risen || fallen || full ? tell(site->watch, letters, depth, capacity) : 0;
 }

@@ -33,7 +33,7 @@ typedef struct {
     PyObject *queue_name, *deque_name, *size_name, *asyncio_size_name, *module_name;
     /* where events go */
     PyObject *ask; /* callable(): aims anew if need be, before each call; or NULL */
-    emitter_object *sent_event, *received_event; /* NULL: nobody wants such events */
+    emitter_object *sent_event, *received_event, *depth_event; /* NULL: nobody wants such events */
     PyObject *decider, *up; /* of chains that begin; NULL: all are kept */
     struct {
         PyObject *queue;
@@ -69,9 +69,19 @@ bool kobs_queue_begin(const kobs_queue_site *, kobs_queue_call *, PyObject *queu
 PyObject *kobs_queue_end(const kobs_queue_site *, kobs_queue_call *, PyObject *queue,
                          PyObject *result);
 
+/* Whether an observed call may say such an event too: Python is to look. */
+bool kobs_queue_said(queue_watch *, PyObject *type);
+
+/* The ambient cause, a new reference, NULL where there is none; false where Python is to look, or with
+ * an exception. */
+bool kobs_queue_plain_cause(queue_watch *, PyObject **cause);
+
+/* One that `aim` may exchange, a new reference; NULL where nobody wants its events. */
+emitter_object *kobs_queue_emitter(queue_watch *, emitter_object **at);
+
 /* -- queue_depth.c */
 
-/* Have Python tell the depth where there may be something to tell; -1 with an exception set. */
+/* Tell the depth where there is something to tell; -1 with an exception set. */
 int kobs_queue_tell_depth(const kobs_queue_site *, letters_object *, PyObject *queue);
 
 /* -- queue_watch.c */

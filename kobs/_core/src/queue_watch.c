@@ -62,8 +62,9 @@ watch_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 }
 
 PyDoc_STRVAR(aim_doc,
-             "aim(sent, received, decider, up, ask)\n\n"
-             "Record by these emitters of `MessageSent` and `MessageReceived`; None: not at all. "
+             "aim(sent, received, depth, decider, up, ask)\n\n"
+             "Record by these emitters of `MessageSent`, `MessageReceived` and `QueueDepth`; None: not "
+             "at all. "
              "`decider`, where `up[0]`\nsays so, decides of chains that begin. `ask()` is called "
              "before each put and get, and aims anew.");
 
@@ -71,33 +72,35 @@ static PyObject *
 watch_aim(queue_watch *self, PyObject *args)
 {
     core_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *given[5], *before[5];
-    PyObject **const at[] = {(PyObject **)&self->sent_event, (PyObject **)&self->received_event,
-                             &self->decider, &self->up, &self->ask};
+    PyObject *given[6], *before[6];
+    PyObject **const at[] = {
+        (PyObject **)&self->sent_event, (PyObject **)&self->received_event,
+        (PyObject **)&self->depth_event, &self->decider, &self->up, &self->ask,
+    };
 
-    if (!PyArg_ParseTuple(args, "OOOOO:aim", &given[0], &given[1], &given[2], &given[3],
-                          &given[4])) {
+    if (!PyArg_ParseTuple(args, "OOOOOO:aim", &given[0], &given[1], &given[2], &given[3], &given[4],
+                          &given[5])) {
         return NULL;
     }
-    PyTypeObject *const types[] = {state->emitter_type, state->emitter_type, state->decider_type,
-                                   &PyList_Type};
-    for (int index = 0; index < 4; index++) {
+    PyTypeObject *const types[] = {state->emitter_type, state->emitter_type, state->emitter_type,
+                                   state->decider_type, &PyList_Type};
+    for (int index = 0; index < 5; index++) {
         if (given[index] != Py_None && !Py_IS_TYPE(given[index], types[index])) {
             return PyErr_Format(PyExc_TypeError, "expected a %s or None, got %R",
                                 types[index]->tp_name, given[index]);
         }
     }
-    if ((given[2] == Py_None) != (given[3] == Py_None)) {
+    if ((given[3] == Py_None) != (given[4] == Py_None)) {
         PyErr_SetString(PyExc_TypeError, "a decider and its gate come together");
         return NULL;
     }
     KOBS_LOCK(self)
-    for (int index = 0; index < 5; index++) {
+    for (int index = 0; index < 6; index++) {
         before[index] = *at[index];
         *at[index] = given[index] == Py_None ? NULL : Py_NewRef(given[index]);
     }
     KOBS_UNLOCK()
-    for (int index = 0; index < 5; index++) {
+    for (int index = 0; index < 6; index++) {
         Py_XDECREF(before[index]);
     }
     Py_RETURN_NONE;
@@ -137,6 +140,7 @@ watch_forget(queue_watch *self, PyObject *letters)
     what(self->ask);                                                                               \
     what(self->sent_event);                                                                        \
     what(self->received_event);                                                                    \
+    what(self->depth_event);                                                                       \
     what(self->decider);                                                                           \
     what(self->up)
 
