@@ -182,8 +182,8 @@ _tasks: dict[int, int] = {}
 """The number of each task that has not ended, by identity."""
 _task_count = 0
 _asyncio: dict[str, Any] = {}
-"""Its modules, as they were imported: inside a hook `import asyncio` may fail, since the program may
-have something else in `sys.modules` by then."""
+"""Its modules, as they were imported: inside a hook `import asyncio` may fail, since the program
+may have something else in `sys.modules` by then."""
 
 
 def _before_create_task(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
