@@ -79,6 +79,7 @@ class Sampler:
         self._counted = 0
         self._cpu_time = cpu_time
         self._calibration = calibration
+        self._emit: Callable[[], object] | None = None
         self._last = (cpu_time(), self._total())
         self._until_check = CHECK_EVERY
 
@@ -184,7 +185,10 @@ class Sampler:
         if now - before < 1.0:
             return None
         if self._calibration is not None:
-            self.calibrate(self._calibration())
+            # Kept, since it holds itself: let go of, it would be garbage that the program sees
+            # the collector find (`gc.collect`).
+            self._emit = self._calibration()
+            self.calibrate(self._emit)
             self._calibration = None
         self._last = (now, total)
         percent = (total - counted) * self.cost_ns / ((now - before) * 1e9) * 100

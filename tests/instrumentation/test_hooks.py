@@ -742,6 +742,37 @@ def test_an_error_of_a_hook_s_own_is_swallowed_all_the_same(
     assert [type(error) for _, error in told] == [Alarmed]
 
 
+LOOKS = {
+    "repr": lambda: repr(5),
+    "str": lambda: str(5),
+    "a number in a text": lambda: f"{5}",
+    "os.fstat": lambda: os.fstat(0),
+    "a product of long numbers": lambda: (1 << 40) * len(HANDLERS) ** 40,
+}
+"""What looks for signals by itself, in Python's C code."""
+
+
+@pytest.mark.parametrize("looks", LOOKS.values(), ids=LOOKS.keys())
+def test_c_code_that_a_hook_calls_may_handle_a_signal_that_came_before_it(
+    patcher: Patcher, pipe: tuple[int, int], looks: Callable[[], object]
+) -> None:
+    handled: list[str] = []
+
+    def after(*_: Any) -> None:
+        looks()
+        handled.append("after")
+
+    patcher.c_method(io.FileIO, "write", lambda *_: True, after)
+    writer = io.FileIO(pipe[1], "w", closefd=False)
+    before = signal.signal(signal.SIGALRM, lambda *_: handled.append("handler"))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        writer.write(bytes(1 << 20))  # more than a pipe holds
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert handled == ["handler", "after"]
+
+
 def test_a_write_that_a_signal_cut_short_is_counted_before_its_handler_raises(
     patcher: Patcher, pipe: tuple[int, int]
 ) -> None:

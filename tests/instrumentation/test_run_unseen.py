@@ -278,6 +278,55 @@ def test_an_uncaught_error_prints_the_same(both: Callable[..., tuple], source: s
     _assert_same(both, source)
 
 
+GARBAGE = """
+    import asyncio, gc, os, queue, socket, subprocess, threading, time
+
+    def files():
+        with open("file", "w") as file: file.write("x")
+        os.unlink("file")
+        try: os.stat("file")
+        except OSError: pass
+
+    def children():
+        subprocess.run(["true"])
+        pid = os.fork()
+        if pid == 0: os._exit(0)
+        os.waitpid(pid, 0)
+
+    def threads():
+        items = queue.Queue()
+        thread = threading.Thread(target=items.get)
+        thread.start(); items.put(1); thread.join()
+
+    def sockets():
+        one, other = socket.socketpair()
+        with one, other: one.send(b"x"); other.recv(1)
+
+    def tasks():
+        async def main(): await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(9)))
+        asyncio.run(main())
+
+    def work():
+        until = time.process_time() + 0.6
+        while time.process_time() < until: os.stat(".")
+
+    gc.disable()
+    for _ in range(2):
+        for does in files, children, threads, sockets, tasks, work:
+            gc.collect()
+            does()
+            print(does.__name__, gc.collect())
+    """
+
+
+@pytest.mark.parametrize("core", [pytest.param("c", marks=pytest.mark.c_core), "python"])
+def test_the_garbage_collector_finds_what_it_finds_without(
+    both: Callable[..., tuple], core: str
+) -> None:
+    """More than a second of CPU time: by then the overhead is measured."""
+    _assert_same(both, GARBAGE, env={"KOBS_CORE": core})
+
+
 @pytest.mark.parametrize(
     "env",
     [

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import pickle
+import sys
 import threading
 import time
 import traceback
@@ -121,6 +122,25 @@ def test_tasks_tell_their_beginning_and_their_end(collector: kobs.Collector) -> 
         (first + 2, "task failed"),
         (first + 3, "task cancelled"),
     }
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_tasks_are_told_where_the_program_has_taken_asyncio_away(
+    collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch, debug: bool
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(_patch, "on_error", lambda *of: told.append(of))
+
+    async def main() -> None:
+        with monkeypatch.context() as taken:
+            for name in [name for name in sys.modules if name.split(".")[0] == "asyncio"]:
+                taken.setitem(sys.modules, name, None)
+            await asyncio.get_running_loop().create_task(asyncio.sleep(0))
+
+    asyncio.run(main(), debug=debug)
+    assert told == []
+    created = [e for e in of(collector, ContextSwitch) if e.payload.reason == "task created"]
+    assert len(created) >= 2
 
 
 def test_the_end_of_a_task_belongs_to_the_task_s_chain(collector: kobs.Collector) -> None:

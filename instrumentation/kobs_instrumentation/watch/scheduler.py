@@ -181,6 +181,9 @@ def _after_call_item(item: Any, _: Any) -> None:
 _tasks: dict[int, int] = {}
 """The number of each task that has not ended, by identity."""
 _task_count = 0
+_asyncio: dict[str, Any] = {}
+"""Its modules, as they were imported: inside a hook `import asyncio` may fail, since the program
+may have something else in `sys.modules` by then."""
 
 
 def _before_create_task(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -207,8 +210,7 @@ def _before_extract_stack(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`format_helpers.extract_stack(f=None, limit=None)`."""
     if len(args) > 1 or kwargs:
         return None
-    from asyncio.constants import DEBUG_STACK_DEPTH as depth
-
+    depth = _asyncio["format_helpers"].constants.DEBUG_STACK_DEPTH
     return Call(depth, args, {"limit": 2 * depth})
 
 
@@ -218,9 +220,9 @@ def _after_extract_stack(depth: int, trace: Any) -> None:
 
 
 def _current(loop: Any) -> int:
-    from asyncio import current_task
-
-    return _tasks.get(id(current_task(loop)), 0) if loop.is_running() else 0
+    if not loop.is_running():
+        return 0
+    return _tasks.get(id(_asyncio["base_events"].tasks.current_task(loop)), 0)
 
 
 _ready: dict[int, tuple[int, int]] = {}
@@ -348,10 +350,10 @@ _unseen_loops: set[type] = set()
 
 def _before_running(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`_set_running_loop(loop)`: a loop begins or ends to run."""
-    from asyncio.base_events import BaseEventLoop
-
-    kind = type(args[0])
-    if args[0] is None or kind in _unseen_loops or isinstance(args[0], BaseEventLoop):
+    kind, base = type(args[0]), _asyncio.get("base_events")
+    if args[0] is None or kind in _unseen_loops:
+        return
+    if base is not None and isinstance(args[0], base.BaseEventLoop):
         return
     _unseen_loops.add(kind)
     _watch.note(
@@ -405,10 +407,12 @@ def _patch(patcher: Patcher) -> None:
         patcher.method(call, "__init__", _before_work_item, _after_call_item)
 
     def loop(module: Any) -> None:
+        _asyncio["base_events"] = module
         patcher.method(module.BaseEventLoop, "create_task", _before_create_task, _after_create_task)
         patcher.wake(module.BaseEventLoop, "_call_soon", _before_wake, _after_wake)
 
     def helpers(module: Any) -> None:
+        _asyncio["format_helpers"] = module
         patcher.method(module, "extract_stack", _before_extract_stack, _after_extract_stack)
 
     def handle(module: Any) -> None:
