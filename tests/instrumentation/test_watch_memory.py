@@ -1,13 +1,17 @@
 """The memory watch: collections, levels, and that nobody sees it watch."""
 
+import contextlib
 import gc
 import mmap
+import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -370,6 +374,52 @@ def test_a_process_that_uses_up_its_address_space(runner: Runner) -> None:
     assert [severity for severity, _ in told] == [Severity.WARN, Severity.ERROR, Severity.INFO]
     assert 75 <= told[0][1] < 90 <= told[1][1]
     assert pressure[1].payload.available_mb < pressure[0].payload.available_mb
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Path]:
+    """A real cgroup that may use 256 MiB."""
+    limits = Limits()
+    of_us = limits._groups[0].used if limits._groups else ""
+    folder = Path(of_us).parent / f"kobs-{os.getpid()}-{tmp_path.name}"
+    limit = folder / Path(limits._groups[0].limits[0]).name if of_us else folder
+    try:
+        folder.mkdir()
+        limit.write_text(str(256 << 20))
+    except OSError as error:
+        if folder.is_dir() and of_us:
+            folder.rmdir()
+        pytest.skip(f"no cgroup with a limit of memory can be made here: {error}")
+    yield folder
+    for _ in range(100):  # who ended is in it for a moment
+        with contextlib.suppress(OSError):
+            return folder.rmdir()
+        time.sleep(0.05)
+    raise AssertionError(f"{folder} could not be removed")
+
+
+@pytest.mark.says("pressure over 75 % and 90 %", "pressure of a real process")
+def test_a_process_that_uses_up_the_memory_of_its_cgroup(runner: Runner, limited: Path) -> None:
+    program = runner.write("""
+        import gc
+        from kobs_instrumentation.watch import memory
+        for share in (0.5, 0.82, 0.94, 0.5):
+            block = None
+            usage = memory._levels.limits.usage()
+            block = b"x" * (int(usage.limit * share) - usage.used)
+            memory._levels.due_ns = 0  # a second has gone by
+            gc.collect()
+    """)
+    session = runner.folder / "session"
+    enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+    command = (sys.executable, "-m", "kobs", "run", "-q", "-o", str(session), str(program))
+    ran = runner.bare("sh", "-c", enter, str(limited), *command)
+    assert ran.code == 0, ran.err
+    pressure = ran._replace(session=session).events(MemoryPressure)
+    told = [(event.severity, event.payload.usage_pct) for event in pressure]
+    assert [severity for severity, _ in told] == [Severity.WARN, Severity.ERROR, Severity.INFO]
+    assert 75 <= told[0][1] < 90 <= told[1][1]
+    assert pressure[1].payload.available_mb < pressure[0].payload.available_mb <= 64
 
 
 def test_threads_that_collect_at_once(collector: kobs.Collector) -> None:
