@@ -3,7 +3,9 @@
 Shared by `tools.cpython_tests` and `tools.project_suites`.
 """
 
+import argparse
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,13 @@ MANY = 20
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
+
+
+def interpreter(name: str) -> str:
+    """An argument: the Python of that path or name, wherever it is started."""
+    if (found := shutil.which(name)) is None:
+        raise argparse.ArgumentTypeError(f"{name!r} is no program: give the path of a Python")
+    return str(Path(found).absolute())
 
 
 class Result(NamedTuple):

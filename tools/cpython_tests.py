@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.comparing import Result, judge, keep_log, outcomes, plain, told
+from tools.comparing import Result, interpreter, judge, keep_log, outcomes, plain, told
 
 MODULES = (
     "test_queue", "test_subprocess", "test_os", "test_io", "test_threading",
@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the modules; 0 where nothing differs but what differs by itself."""
     parser = argparse.ArgumentParser(prog="cpython-tests", description=__doc__)
     parser.add_argument("modules", nargs="*", default=MODULES, help="as `python -m test` has them")
-    parser.add_argument("--python", default=sys.executable, help="an interpreter that has kobs")
+    parser.add_argument(
+        "--python", type=interpreter, default=sys.executable, help="an interpreter that has kobs"
+    )
     parser.add_argument("--only", help="watch these subsystems alone, as `kobs run --only`")
     parser.add_argument("--logs", type=Path, help="keep the output of every run in this folder")
     given = parser.parse_args(arguments)

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.comparing import Result, judge, keep_log, outcomes, plain, told
+from tools.comparing import Result, interpreter, judge, keep_log, outcomes, plain, told
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 1800
@@ -53,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the suites; 0 where nothing differs but what differs by itself."""
     parser = argparse.ArgumentParser(prog="project-suites", description=__doc__)
     parser.add_argument("projects", nargs="*", help=f"of {', '.join(SUITES)}; all of them if none")
-    parser.add_argument("--python", default=sys.executable, help="the Python that runs them")
+    parser.add_argument(
+        "--python", type=interpreter, default=sys.executable, help="the Python that runs them"
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "suites")
     parser.add_argument("--logs", type=Path, help="keep the output of every run in this folder")
     given = parser.parse_args(arguments)

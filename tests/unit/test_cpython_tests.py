@@ -55,3 +55,9 @@ def test_an_interpreter_without_the_suite_is_refused(tmp_path, capsys) -> None:
     python.chmod(0o755)
     assert cpython_tests.main(["--python", str(python)]) == 2
     assert "comes without its test suite" in capsys.readouterr().err
+
+
+def test_a_python_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cpython_tests.main(["--python", "no/such/python", "test_ours"])
+    assert "'no/such/python' is no program: give the path of a Python" in capsys.readouterr().err
