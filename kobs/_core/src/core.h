@@ -48,6 +48,19 @@ kobs_list_item(PyObject *list, Py_ssize_t index)
 #endif
 }
 
+/* What an object refers to and another thread may exchange, a new reference; or NULL. */
+static inline void *
+kobs_held(void *owner, void *at)
+{
+    PyObject *found;
+
+    (void)owner;
+    KOBS_LOCK((PyObject *)owner)
+    found = Py_XNewRef(*(PyObject **)at);
+    KOBS_UNLOCK()
+    return found;
+}
+
 /* Whether a list of one bool, which others may set meanwhile, says so: True until it says False. */
 static inline bool
 kobs_is_up(PyObject *list)

@@ -119,23 +119,10 @@ goes_on(PyObject *callback)
 
 /* -- telling ------------------------------------------------------------------------------------ */
 
-/* One of the emitters that `aim` exchanges, a new reference; or NULL. */
-static emitter_object *
-aimed(step_object *self, emitter_object **at)
-{
-    emitter_object *found;
-
-    (void)self;
-    KOBS_LOCK(self)
-    found = (emitter_object *)Py_XNewRef(*at);
-    KOBS_UNLOCK()
-    return found;
-}
-
 static void
 leave_out(step_object *self, emitter_object **at)
 {
-    emitter_object *emitter = aimed(self, at);
+    emitter_object *emitter = kobs_held(self, at);
 
     kobs_count_left_out(emitter);
     Py_XDECREF(emitter);
@@ -146,7 +133,7 @@ static int
 emit_in(step_object *self, PyObject *handle, emitter_object **by, PyObject *const *fields)
 {
     PyObject *context = PyObject_GetAttr(handle, self->context_name);
-    emitter_object *emitter = aimed(self, by);
+    emitter_object *emitter = kobs_held(self, by);
     kobs_given given = {0};
     uint64_t event;
     int64_t entry;
@@ -202,7 +189,8 @@ begin(step_object *self, step *now)
     if (number == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (__atomic_load_n(&self->some, __ATOMIC_RELAXED) && !late && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
+    if (__atomic_load_n(&self->some, __ATOMIC_RELAXED) && !late
+        && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
         Py_DECREF(number);
         if (now->ready != 0) {
             leave_out(self, &self->latency);

@@ -152,23 +152,10 @@ kobs_queue_said(queue_watch *self, PyObject *type)
     return PySet_GET_SIZE(self->said) > 0 && PySet_Contains(self->said, type) != 0;
 }
 
-/* One of the things that `aim` exchanges, a new reference; or NULL. */
-static void *
-aimed(queue_watch *self, void *at)
-{
-    PyObject *found;
-
-    (void)self;
-    KOBS_LOCK(self)
-    found = Py_XNewRef(*(PyObject **)at);
-    KOBS_UNLOCK()
-    return found;
-}
-
 emitter_object *
 kobs_queue_emitter(queue_watch *self, emitter_object **at)
 {
-    emitter_object *emitter = aimed(self, at);
+    emitter_object *emitter = kobs_held(self, at);
 
     if (emitter != NULL
         && atomic_load_explicit(&emitter->ring->ring.closed, memory_order_relaxed)) {
@@ -428,7 +415,7 @@ begin(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue)
 {
     queue_watch *self = site->watch;
 
-    PyObject *ask = aimed(self, &self->ask);
+    PyObject *ask = kobs_held(self, &self->ask);
     if (ask != NULL) {
         PyObject *asked = PyObject_CallNoArgs(ask);
         Py_DECREF(ask);
