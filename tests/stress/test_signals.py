@@ -74,7 +74,9 @@ while time.monotonic() < end or handled < 50 or (raises and not raised):
     may_raise = False
 over = True
 signal.setitimer(signal.ITIMER_REAL, 0)
-seen.extend(subscriber)
+# An event of a handler in the midst of making a segment is lost, and counted: its slot is waited
+# for a moment before readers go on, so what is there now need not be all.
+seen.extend(subscriber.follow(timeout=0.1))
 checked = [event for event in seen if event.type_name == "Stressed"]
 values = [value_of(event) for event in checked]
 assert len(set(values)) == len(values), "twice"
