@@ -9,7 +9,6 @@ These are of the events that were recorded. What sampling and filters left out i
 `events.filtered.<category>` say how much it was.
 """
 
-
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple

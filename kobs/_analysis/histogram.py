@@ -80,9 +80,9 @@ class HistogramSnapshot(NamedTuple):
 
     def downscaled(self, most: int) -> "HistogramSnapshot":
         """The same values in buckets so wide that, of each sign, the lowest and the highest that
-        holds any are less than `most` apart. Buckets are merged in pairs: every value stays in
-        a bucket that holds it."""
-        by = 0
+        holds any are less than `most` (2 or more: 1 has an edge at any scale) apart. Buckets are
+        merged in pairs: every value stays in a bucket that holds it."""
+        by, most = 0, max(2, most)
         for each in (self.buckets, self.negative):
             while each and (each[-1][0] >> by) - (each[0][0] >> by) >= most:
                 by += 1

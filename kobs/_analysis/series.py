@@ -1,6 +1,7 @@
 """Time series from events: values by metric and attributes, in bounded memory."""
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from kobs._analysis.exemplars import Reservoir
@@ -40,6 +41,15 @@ class Traced(NamedTuple):
 
     trace_id: int
     sampled: bool
+
+
+class ExemplarFilter(StrEnum):
+    """Which events exemplars are taken of, as `OTEL_METRICS_EXEMPLAR_FILTER` names them."""
+
+    TRACE_BASED = "trace_based"
+    """Those in a span that is exported."""
+    ALWAYS_ON = "always_on"
+    ALWAYS_OFF = "always_off"
 
 
 Record = Callable[[Key, float, Event], None]
@@ -82,8 +92,8 @@ class Series:
 
     `own_rules`: the rules of a payload type that `rules` does not have, by the type. `most`: how
     many series there are at most. `sums`: keep one of all beside those of `Rule.each`.
-    `microsecond`: what a microsecond is in the histograms' unit. `bounds`: as `Histogram`'s.
-    `exemplars`: keep some, of events with a span.
+    `microseconds`: how many of them are the histograms' unit. `bounds`: as `Histogram`'s.
+    `exemplars`: of which events some are kept.
     """
 
     def __init__(
@@ -93,9 +103,9 @@ class Series:
         *,
         most: int,
         sums: bool = True,
-        microsecond: float = 1.0,
+        microseconds: float = 1.0,
         bounds: tuple[float, ...] = (),
-        exemplars: bool = False,
+        exemplars: ExemplarFilter = ExemplarFilter.ALWAYS_OFF,
     ) -> None:
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ConfigError(f"max_series={most!r}: expected an int, 1 or more")
@@ -104,7 +114,7 @@ class Series:
         self._named = {rule.metric for each in rules.values() for rule in each}
         self._most = most
         self._sums = sums
-        self._microsecond = microsecond
+        self._microseconds = microseconds
         self._bounds = bounds
         self._exemplars = exemplars
         self._applies: dict[type, tuple[Apply, ...]] = {}
@@ -161,6 +171,13 @@ class Series:
         for apply in applies:
             apply(event)
 
+    def wants(self, causality_id: int, span_id: int) -> bool:
+        """Exemplars may be of this span."""
+        if self._exemplars is not ExemplarFilter.TRACE_BASED:
+            return self._exemplars is ExemplarFilter.ALWAYS_ON
+        traced = self.traces.get(causality_id)
+        return bool(causality_id and span_id) and (traced is None or traced.sampled)
+
     # -- below: how -------------------------------------------------------------------------
 
     def _applies_of(self, cls: type[PayloadType]) -> tuple[Apply, ...]:
@@ -177,8 +194,8 @@ class Series:
         record: Record = records[rule.kind]
         metric, field, each, when = rule.metric, rule.field, rule.each, rule.when
         factor = 1000.0 if field is not None and field.endswith("_ms") else 1
-        if rule.kind == "histogram" and self._microsecond != 1.0:
-            factor *= self._microsecond
+        # Divided, since 1e-6 is no binary fraction: 10 us are 1e-5 s to the last bit.
+        unit = self._microseconds if rule.kind == "histogram" else None
         of_all: Key = (metric, ())
         summed = each is None or self._sums
 
@@ -186,6 +203,8 @@ class Series:
             if when is not None and not when(event.payload):
                 return
             value = 1 if field is None else getattr(event.payload, field) * factor
+            if unit is not None:
+                value /= unit
             if summed:
                 record(of_all, value, event)
             if each is not None:
@@ -233,7 +252,7 @@ class Series:
                 key = key[0], OVERFLOW
             histogram = counts.histograms.setdefault(key, Histogram(self._bounds))
         histogram.observe(value)
-        if self._exemplars and event.span_id:
+        if self.wants(event.causality_id, event.span_id):
             reservoir = counts.exemplars.get(key)
             if reservoir is None:
                 reservoir = counts.exemplars[key] = Reservoir()
