@@ -101,7 +101,7 @@ class OtlpMetricsExporter:
         self._settings = MetricSettings.from_environment()
         self._transport = Transport("metrics", endpoint=endpoint)
         self._given_resource = resource
-        self._resource = self._make_resource()
+        self._made_resource: Mapping[str, Any] | None = None
         self.source = MetricSource(collector, delta=self._settings.delta)
         self._disabled = disabled()
         self._lock = threading.Lock()
@@ -193,7 +193,7 @@ class OtlpMetricsExporter:
     def _export(self) -> Outcome:
         metrics = self.source.collect()
         try:
-            body = encode(metrics, self._resource, exponential=self._settings.exponential)
+            body = encode(metrics, self._resource(), exponential=self._settings.exponential)
             with quietly():
                 outcome = self._transport.send(body, self._settings.timeout_s)
         except BaseException:
@@ -214,12 +214,14 @@ class OtlpMetricsExporter:
         self.total = total._replace(reason=outcome.reason or total.reason)
         return outcome
 
-    def _make_resource(self) -> Mapping[str, Any]:
+    def _resource(self) -> Mapping[str, Any]:
         if self._given_resource is not None:
             return self._given_resource
-        from kobs.export.otlp_convert import process_resource
+        if self._made_resource is None:
+            from kobs.export.otlp_convert import process_resource
 
-        return process_resource().attributes
+            self._made_resource = process_resource().attributes
+        return self._made_resource
 
     def _after_fork(self) -> None:
         """In a forked child: what was counted is the parent's to send, and there is no thread."""
@@ -227,7 +229,9 @@ class OtlpMetricsExporter:
         self._stop = threading.Event()
         self._thread = None
         self._transport.forget()
-        self._resource = self._make_resource()
+        # Made when it is needed: OpenTelemetry does so with a thread pool, whose locks are held
+        # until all hooks like this one have run.
+        self._made_resource = None
         self.total = MetricReport()
 
 
