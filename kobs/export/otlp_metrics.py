@@ -261,8 +261,12 @@ def export_recorded_metrics(
         return MetricReport()
     about = resource if resource is not None else _recorded_resource(recording)
     body, points = b"", 0
+    pids = [process.pid for process in recording.processes]
     for process, metrics in recorded_metrics(recording):
-        body += encode(metrics, about(process), exponential=settings.exponential)
+        attributes = about(process)
+        if pids.count(process.pid) > 1:  # else the series of both would be the same
+            attributes = {**attributes, "kobs.recording": process.recording}
+        body += encode(metrics, attributes, exponential=settings.exponential)
         points += _count(metrics)
     with quietly():
         outcome = transport.send(body, settings.timeout_s)

@@ -165,10 +165,10 @@ def serve(
 
 
 def export_prometheus(recording: "Recording", file: BinaryIO) -> int:
-    """Write the metrics of a recording or session in Prometheus' text format, those of each
-    process with its `process_pid`; how many series there are."""
-    found = [
-        ((("process.pid", process.pid),), metrics)
+    """Write the metrics of a recording or session in Prometheus' text format; how many series
+    there are. Those of each process have its `process_pid` and the number of its `recording`."""
+    found: list[tuple[Attributes, Metrics]] = [
+        ((("process.pid", process.pid), ("kobs.recording", process.recording)), metrics)
         for process, metrics in recorded_metrics(recording)
     ]
     registry = CollectorRegistry()

@@ -27,6 +27,7 @@ from kobs.export.otlp_metrics_encode import MOST_BUCKETS, encode
 from kobs.levels import SyscallResult
 from kobs.payloads import SyscallExit
 from kobs.recording import open_recording
+from kobs.session import Session
 from kobs.tracing import span_operation
 from tests.otlp_receivers import GrpcReceiver, HttpReceiver, Receiver, Reply
 
@@ -416,6 +417,22 @@ class TestRecordings:
         assert report == MetricReport(points=sum(1 for _ in points(both.got[0].message)))
         (group,) = both.got[0].message.resource_metrics
         assert attributes(group.resource)["process.pid"] == os.getpid()
+
+    def test_of_one_process_are_told_apart(
+        self, http: Receiver, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        session = Session.create("shop", ["python", "shop.py"])
+        for _ in range(2):
+            with Collector(session=session, size=64) as collector:
+                read(collector)
+        with open_recording(session.path) as recording:
+            export_recorded_metrics(recording)
+        first, second = [
+            attributes(group.resource)["kobs.recording"]
+            for group in http.got[0].message.resource_metrics
+        ]
+        assert first != second
 
     def test_that_nobody_takes_have_failed(self, http: Receiver, tmp_path: Any) -> None:
         http.always = Reply(503)
