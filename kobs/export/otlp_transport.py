@@ -90,12 +90,15 @@ class Transport:
         self._failures = 0
         self.not_before = 0.0
         """Away: when the next try is due, by `time.monotonic()`; 0 for at once."""
+        self.told_to_wait = False
+        """It was the receiver that said so."""
 
     def send(self, body: bytes, timeout_s: float | None = None) -> Outcome:
         """One try, of at most `timeout_s` seconds (and at most what the settings say)."""
         most = self.settings.timeout_s
         answer = self._wire.post(body, most if timeout_s is None else min(timeout_s, most))
         if answer.verdict == "away":
+            self.told_to_wait = answer.wait_s is not None
             wait_s = answer.wait_s if answer.wait_s is not None else _backoff(self._failures)
             self._failures += 1
             self.not_before = time.monotonic() + wait_s
