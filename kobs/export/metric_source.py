@@ -22,7 +22,8 @@ from kobs.export.metric_points import Apart, Metric, Metrics, Point, make_series
 from kobs.export.otlp_send import ORIGIN
 
 if TYPE_CHECKING:
-    from kobs.recording import ProcessRecord, Recording
+    from kobs._core.contract import AttachedRing
+    from kobs.recording import Recording
 
 _NONE_LEFT_OUT = LeftOut((), ())
 
@@ -41,7 +42,7 @@ class MetricSource:
                 "metrics have no collector: give one, or call kobs.init_collector first"
             )
         self.delta = delta
-        self._collector = collector
+        self.collector = collector
         self._series = make_series()
         self._subscriber = collector.subscribe(oldest=True)
         self._lock = threading.Lock()
@@ -68,7 +69,7 @@ class MetricSource:
             counts = self._series.take() if self.delta else self._series.counts
             metrics = points_of(
                 self._series, counts, _since(apart, self._given),
-                trace_high=lambda recording: self._collector.ring.trace_high,
+                trace_high=lambda recording: self.collector.ring.trace_high,
                 offset_ns=_wall_minus_monotonic,
             )  # fmt: skip
             metrics += _garbage_collector(collections, self._given_gc)
@@ -96,7 +97,7 @@ class MetricSource:
     # -- below: how -------------------------------------------------------------------------
 
     def _read(self) -> None:
-        begun = self._collector.counts_from
+        begun = self.collector.counts_from
         if begun is not self._from:  # it was reset, or this is a forked child
             self._begin_anew(begun)
         if not self._subscriber.closed:
@@ -118,15 +119,15 @@ class MetricSource:
         return sum(self._subscriber.position) - sum(began)
 
     def _apart(self) -> Apart:
-        losses = self._collector.losses()
+        losses = self.collector.losses()
         return Apart(
-            self._collector.left_out(), _lost(losses, self._skipped + self._subscriber.lost)
+            self.collector.left_out(), _lost(losses, self._skipped + self._subscriber.lost)
         )
 
     def _after_fork(self) -> None:
         """In a forked child: the parent exports what was counted so far."""
         self._lock = threading.Lock()
-        self._begin_anew(self._collector.counts_from)
+        self._begin_anew(self.collector.counts_from)
 
 
 class _Taken:
@@ -152,7 +153,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def recorded_metrics(recording: "Recording") -> Iterator[tuple["ProcessRecord", Metrics]]:
+def recorded_metrics(recording: "Recording") -> Iterator[tuple["AttachedRing", Metrics]]:
     """The metrics of each process of a recording or session, up to its last event."""
     series: dict[int, Series] = {}
     traces: dict[int, Traced] = {}  # what one process adopted another may go on with
@@ -164,21 +165,20 @@ def recorded_metrics(recording: "Recording") -> Iterator[tuple["ProcessRecord", 
             series[number].traces = traces
         series[number].observe(event)
         last_ns[number] = max(last_ns.get(number, 0), event.timestamp_ns)
-    for process in recording.processes:
-        number = process.recording
-        attached = recording.parts[process.path].attached
+    for part in recording.parts.values():
+        attached = part.attached
+        number = attached.recording
         own = series.get(number) or make_series()
-        offset_ns = process.started_wall_ns - process.started_monotonic_ns
-        losses = attached.losses()
-        seen = attached.produced() - own.events
+        start_ns = attached.started_wall_ns
+        offset_ns = start_ns - attached.started_monotonic_ns
+        unread = max(0, attached.produced() - own.events)
         metrics = points_of(
-            own, own.counts, Apart(attached.left_out(), _lost(losses, max(0, seen))),
+            own, own.counts, Apart(attached.left_out(), _lost(attached.losses(), unread)),
             trace_high=lambda _, high=attached.trace_high: high,  # type: ignore[misc]
             offset_ns=lambda _, offset=offset_ns: offset,  # type: ignore[misc]
         )  # fmt: skip
         end_ns = max(last_ns.get(number, 0), attached.refreshed_monotonic_ns) + offset_ns
-        start_ns = process.started_wall_ns
-        yield process, Metrics(start_ns, max(start_ns, end_ns), False, metrics)
+        yield attached, Metrics(start_ns, max(start_ns, end_ns), False, metrics)
 
 
 def _lost(losses: LossCounts, unread: int) -> dict[str, int]:

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs.collector import Collector
@@ -24,12 +25,14 @@ from kobs.errors import ConfigError
 from kobs.export.metric_points import Metrics
 from kobs.export.metric_source import MetricSource, recorded_metrics
 from kobs.export.otlp_metrics_encode import encode
+from kobs.export.otlp_resource import Given, process_resource, recorded_resource
 from kobs.export.otlp_send import quietly
 from kobs.export.otlp_settings import disabled
 from kobs.export.otlp_transport import Outcome, Transport
 
 if TYPE_CHECKING:
-    from kobs.recording import ProcessRecord, Recording
+    from kobs._core.contract import AttachedRing
+    from kobs.recording import Recording
 
 READ_EVERY_S = 1.0
 """How often the ring is read while nothing is to be sent: it holds only so much."""
@@ -84,8 +87,8 @@ class OtlpMetricsExporter:
     """Sends a collector's metrics to an OTLP receiver.
 
     `collector` None: the process-wide one. `endpoint`: a base URL in place of
-    `OTEL_EXPORTER_OTLP_ENDPOINT`. `resource`: the attributes of what this process is; None:
-    OpenTelemetry's own. Any thread may call.
+    `OTEL_EXPORTER_OTLP_ENDPOINT`. `resource`: the attributes of what this process is (those that
+    its spans are sent with); None: found out. Any thread may call.
 
     Raises `ConfigError` for a bad variable or without a collector, `MissingExtraError` where what
     the protocol needs is not installed.
@@ -100,8 +103,8 @@ class OtlpMetricsExporter:
     ) -> None:
         self._settings = MetricSettings.from_environment()
         self._transport = Transport("metrics", endpoint=endpoint)
-        self._given_resource = resource
-        self._made_resource: Mapping[str, Any] | None = None
+        self._given = Given.read()
+        self._resource = resource
         self.source = MetricSource(collector, delta=self._settings.delta)
         self._disabled = disabled()
         self._lock = threading.Lock()
@@ -126,14 +129,16 @@ class OtlpMetricsExporter:
 
     def start(self) -> None:
         """Export every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds from a thread, and at exit.
-        Twice is once."""
+        Twice is once. A forked child has a thread of its own."""
         if self._thread is not None or self._closed or self._disabled:
             return
         import atexit
+        from multiprocessing import util
 
         atexit.register(self.shutdown)
-        self._thread = threading.Thread(target=self._run, name="kobs-otlp-metrics", daemon=True)
-        self._thread.start()
+        # Its children leave without their exit handlers, but with its own.
+        util.register_after_fork(self, _at_end_of_multiprocessing)
+        self._begin()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Export until the receiver took the metrics; False if it did not within `timeout`
@@ -193,7 +198,7 @@ class OtlpMetricsExporter:
     def _export(self) -> Outcome:
         metrics = self.source.collect()
         try:
-            body = encode(metrics, self._resource(), exponential=self._settings.exponential)
+            body = encode(metrics, self._about(), exponential=self._settings.exponential)
             with quietly():
                 outcome = self._transport.send(body, self._settings.timeout_s)
         except BaseException:
@@ -214,25 +219,35 @@ class OtlpMetricsExporter:
         self.total = total._replace(reason=outcome.reason or total.reason)
         return outcome
 
-    def _resource(self) -> Mapping[str, Any]:
-        if self._given_resource is not None:
-            return self._given_resource
-        if self._made_resource is None:
-            from kobs.export.otlp_convert import process_resource
+    def _about(self) -> Mapping[str, Any]:
+        if self._resource is None:
+            collector = self.source.collector
+            session = collector.session.id if collector.session is not None else ""
+            self._resource = process_resource(self._given, session, collector.recording)
+        return self._resource
 
-            self._made_resource = process_resource().attributes
-        return self._made_resource
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="kobs-otlp-metrics", daemon=True)
+        self._thread.start()
 
     def _after_fork(self) -> None:
-        """In a forked child: what was counted is the parent's to send, and there is no thread."""
+        """In a forked child: what was counted is the parent's to send. Most children will exec:
+        what takes time waits for the first export."""
+        if self._closed:
+            return
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = None
         self._transport.forget()
-        # Made when it is needed: OpenTelemetry does so with a thread pool, whose locks are held
-        # until all hooks like this one have run.
-        self._made_resource = None
+        self._resource = None
         self.total = MetricReport()
+        if self._thread is not None:
+            self._begin()
+
+
+def _at_end_of_multiprocessing(exporter: OtlpMetricsExporter) -> None:
+    from multiprocessing import util
+
+    util.Finalize(None, exporter.shutdown, exitpriority=0)
 
 
 _live: weakref.WeakSet[OtlpMetricsExporter] = weakref.WeakSet()
@@ -250,23 +265,22 @@ def export_recorded_metrics(
     recording: "Recording",
     *,
     endpoint: str | None = None,
-    resource: "Callable[[ProcessRecord], Mapping[str, Any]] | None" = None,
+    resource: "Callable[[AttachedRing], Mapping[str, Any]] | None" = None,
 ) -> MetricReport:
     """Send the metrics of a recording or session, cumulative up to the end of each process, and
-    say what became of it. `resource` gives the attributes of what a process was; None:
-    OpenTelemetry's own with the process's. Raises as `OtlpMetricsExporter` does."""
+    say what became of it. `resource` gives the attributes of what a process was (those that its
+    spans are sent with); None: found out. Raises as `OtlpMetricsExporter` does."""
     settings = MetricSettings.from_environment()
     transport = Transport("metrics", endpoint=endpoint)
     if disabled():
         return MetricReport()
-    about = resource if resource is not None else _recorded_resource(recording)
+    about = resource
+    if about is None:
+        given = Given.read()
+        about = partial(recorded_resource, given)
     body, points = b"", 0
-    pids = [process.pid for process in recording.processes]
-    for process, metrics in recorded_metrics(recording):
-        attributes = about(process)
-        if pids.count(process.pid) > 1:  # else the series of both would be the same
-            attributes = {**attributes, "kobs.recording": process.recording}
-        body += encode(metrics, attributes, exponential=settings.exponential)
+    for attached, metrics in recorded_metrics(recording):
+        body += encode(metrics, about(attached), exponential=settings.exponential)
         points += _count(metrics)
     with quietly():
         outcome = transport.send(body, settings.timeout_s)
@@ -275,18 +289,6 @@ def export_recorded_metrics(
         failed = min(points, outcome.rejected)
         return MetricReport(points - failed, failed, 0, outcome.reason)
     return MetricReport(0, points, int(outcome.verdict == "away"), outcome.reason)
-
-
-def _recorded_resource(recording: "Recording") -> "Callable[[ProcessRecord], Mapping[str, Any]]":
-    from kobs.export.otlp_convert import recorded_resource
-
-    def about(process: "ProcessRecord") -> Mapping[str, Any]:
-        session = recording.parts[process.path].attached.session
-        return recorded_resource(
-            pid=process.pid, ppid=process.ppid, command=process.command, session=session
-        ).attributes
-
-    return about
 
 
 def _count(metrics: Metrics) -> int:

@@ -1,20 +1,20 @@
 """Metrics as OTLP, encoded by kobs itself. Field numbers are those of
 `opentelemetry/proto/metrics/v1/metrics.proto`; each function names the message it writes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from struct import pack
 from typing import Any
 
-from kobs import __version__
 from kobs._analysis.histogram import Buckets, HistogramSnapshot
 from kobs.export.metric_points import Metric, Metrics, Point, PointExemplar
+from kobs.export.otlp_encode import encode_attributes, encode_resource, encode_scope
+from kobs.export.otlp_spans import OWN_SCOPE
 from kobs.export.protobuf import double, fixed64, integer, message, string, varint
 
 MOST_BUCKETS = 160
 """Buckets of an exponential histogram at most, of each sign: OpenTelemetry's SDK's default."""
 
 _DELTA, _CUMULATIVE = 1, 2
-_SCOPE = message(1, string(1, "kobs") + string(2, __version__))
 _INT64 = (1 << 63) - 1
 
 
@@ -28,8 +28,8 @@ def encode(metrics: Metrics, resource: Mapping[str, Any], *, exponential: bool =
     data = b"".join(
         _metric(metric, times, metrics.delta, exponential) for metric in metrics.metrics
     )
-    about = message(1, b"".join(_attributes(1, resource.items())))
-    return message(1, about + message(2, _SCOPE + data))
+    scope, schema_url = encode_scope(OWN_SCOPE)
+    return message(1, encode_resource(resource) + message(2, scope + data + schema_url))
 
 
 def _metric(metric: Metric, times: bytes, delta: bool, exponential: bool) -> bytes:
@@ -59,7 +59,7 @@ def _number(point: Point, times: bytes) -> bytes:
         number = fixed64(6, value)
     else:
         number = double(4, float(value))
-    return message(1, times + number + b"".join(_attributes(7, point.attributes)))
+    return message(1, times + number + encode_attributes(7, dict(point.attributes)))
 
 
 def _explicit_point(point: Point, times: bytes) -> bytes:
@@ -71,7 +71,7 @@ def _explicit_point(point: Point, times: bytes) -> bytes:
     return message(
         1,
         times + _total(found) + counts + bounds + _exemplars(8, point.exemplars)
-        + b"".join(_attributes(9, point.attributes)) + (ends if found.count else b""),
+        + encode_attributes(9, dict(point.attributes)) + (ends if found.count else b""),
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def _exponential_point(point: Point, times: bytes) -> bytes:
     ends = double(12, found.minimum) + double(13, found.maximum)
     return message(
         1,
-        b"".join(_attributes(1, point.attributes)) + times + _total(found)
+        encode_attributes(1, dict(point.attributes)) + times + _total(found)
         + integer(6, _zigzag(found.scale)) + fixed64(7, found.zero_count)
         + _buckets(8, found.buckets) + _buckets(9, found.negative)
         + _exemplars(11, point.exemplars) + (ends if found.count else b""),
@@ -128,24 +128,3 @@ def _exemplar(exemplar: PointExemplar) -> bytes:
     if exemplar.trace_id:
         data += message(5, exemplar.trace_id.to_bytes(16, "big"))
     return data
-
-
-def _attributes(field: int, attributes: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
-    """`KeyValue`s."""
-    for key, value in attributes:
-        yield message(field, string(1, key) + message(2, _value(value)))
-
-
-def _value(value: Any) -> bytes:
-    """An `AnyValue`."""
-    if isinstance(value, bool):
-        return integer(2, value)
-    if isinstance(value, int) and -_INT64 <= value <= _INT64:
-        return integer(3, value)
-    if isinstance(value, float):
-        return double(4, value)
-    if isinstance(value, bytes):
-        return message(7, value)
-    if isinstance(value, list | tuple):
-        return message(5, b"".join(message(1, _value(one)) for one in value))
-    return string(1, str(value))

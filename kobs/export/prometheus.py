@@ -168,8 +168,8 @@ def export_prometheus(recording: "Recording", file: BinaryIO) -> int:
     """Write the metrics of a recording or session in Prometheus' text format; how many series
     there are. Those of each process have its `process_pid` and the number of its `recording`."""
     found: list[tuple[Attributes, Metrics]] = [
-        ((("process.pid", process.pid), ("kobs.recording", process.recording)), metrics)
-        for process, metrics in recorded_metrics(recording)
+        ((("process.pid", attached.pid), ("kobs.recording", attached.recording)), metrics)
+        for attached, metrics in recorded_metrics(recording)
     ]
     registry = CollectorRegistry()
     registry.register(_Given(list(_families(found))))

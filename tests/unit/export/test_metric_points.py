@@ -194,7 +194,7 @@ class TestPoints:
 
     def test_are_not_of_what_exporting_sets_off(self, collector: Collector) -> None:
         read(collector)
-        with quietly():
+        with quietly(foreign=True):
             read(collector)
         assert collector.snapshot()[1].origin == ORIGIN
         assert value(MetricSource(collector).collect(), "kobs.syscall.calls") == 1

@@ -429,7 +429,7 @@ class TestRecordings:
         with open_recording(session.path) as recording:
             export_recorded_metrics(recording)
         first, second = [
-            attributes(group.resource)["kobs.recording"]
+            attributes(group.resource)["service.instance.id"]
             for group in http.got[0].message.resource_metrics
         ]
         assert first != second
