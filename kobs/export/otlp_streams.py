@@ -202,9 +202,7 @@ class SpanStream(Stream):
         """Tell the encoders in C what the assembler knows of a trace that another tracer made."""
         trace = self.assembler.trace_of(event.causality_id, event.recording)
         adopted = self._adopted
-        if trace is None or (
-            event.type_name == "SpanAttributes" and event.causality_id not in adopted
-        ):
+        if trace is None or (event.type_name == "SpanAttributes" and event.causality_id not in adopted):
             return
         while len(adopted) >= MOST_OPEN:
             del adopted[next(iter(adopted))]
