@@ -18,7 +18,7 @@ from typing import NamedTuple
 import kobs
 from kobs.payloads import FileOpened, MessageReceived, MessageSent, SpanBegan, SpanEnded
 
-KILLS = int(os.environ.get("KOBS_PROGRAM_KILLS", "80"))
+KILLS = int(os.environ.get("KOBS_PROGRAM_KILLS", "32"))
 NAMES = 512
 """So many spans of a thread have different names: a recording has no room for all of them."""
 AT_ONCE = 2
