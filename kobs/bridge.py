@@ -67,9 +67,13 @@ def is_foreign(cause: Cause, trace_high: int) -> bool:
 
 def remember_trace(causality_id: int, trace_high: int, flags: int, state: str = "") -> None:
     """Keep the trace flags and the tracestate that another tracer gave its trace."""
+    if (flags, state) != (SAMPLED, "") or (causality_id, trace_high) in _told:
+        keep_trace(causality_id, trace_high, flags, state)
+
+
+def keep_trace(causality_id: int, trace_high: int, flags: int, state: str) -> None:
+    """As `remember_trace`, also where that is the usual."""
     key = (causality_id, trace_high)
-    if (flags, state) == (SAMPLED, "") and key not in _told:
-        return
     _told.pop(key, None)
     while len(_told) >= _REMEMBERED:
         _told.pop(next(iter(_told)), None)

@@ -126,8 +126,8 @@ def scope_text(
     name: str, version: str | None, schema_url: str | None, attributes: Mapping[str, object] | None
 ) -> str:
     """An instrumentation scope as `SpanDetailed.scope` has it."""
-    known = {key: plain(value) for key, value in (attributes or {}).items()}
-    return encode([name, version or "", schema_url or "", known])
+    known = {text_of(key): plain(value) for key, value in (attributes or {}).items()}
+    return encode([text_of(name), text_of(version or ""), text_of(schema_url or ""), known])
 
 
 def certainly_fits(attributes: Mapping[str, Any]) -> bool:

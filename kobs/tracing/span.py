@@ -223,12 +223,10 @@ class Span:
         *,
         span_id: int = 0,
         trace_id: int = 0,
-        began_ns: int = 0,
     ) -> Cause:
         """Begin below `outer`, without becoming the current span; the cause inside of it.
 
-        `span_id` and `trace_id` (of a new trace) are minted unless given. `began_ns`: when it
-        began, where that is not now.
+        `span_id` and `trace_id` (of a new trace) are minted unless given.
         """
         if self._began_ns:
             raise SpanError(
@@ -249,8 +247,7 @@ class Span:
                 causality_id, high = bridge.split_trace_id(trace_id)
         else:
             causality_id, parent, parent_span, sampled, high, _ = outer
-        now = monotonic_ns()
-        self._began_ns = began_ns or now
+        now = self._began_ns = monotonic_ns()
         if collector is None:
             high = high or bridge.own_trace_high
         else:
@@ -316,19 +313,18 @@ class Span:
         self._previous = self._token = None
         self._leave(own)
 
-    def _finish(self, error: BaseException | None, ended_ns: int = 0) -> None:
-        """End it, and leave the ambient cause alone. `ended_ns`: when it ended, where that is not
-        now."""
+    def _finish(self, error: BaseException | None) -> None:
+        """End it, and leave the ambient cause alone."""
         own = self._cause
         if not self._began_ns or own is None:
             return
         now = monotonic_ns()
-        duration_us = self.duration_us = ((ended_ns or now) - self._began_ns) / 1000.0
+        duration_us = self.duration_us = (now - self._began_ns) / 1000.0
         if error is not None and is_failure(error):
             self.record_error(error)
         view = self._view
         if view is not None:
-            view._ending(ended_ns or now)
+            view._ending(now)
         collector = self._collector
         if collector is not None:
             try:
@@ -395,12 +391,12 @@ class Span:
 
     def _tell_root(self, collector: Collector, own: Cause) -> None:
         """Record what cannot be told from the causality id of a trace that begins here."""
-        foreign = bridge.is_foreign(own, collector.ring.trace_high)
-        exported = bridge.sampler.exports(own.causality_id)
-        if not exported or foreign:
-            high = own.trace_high or collector.ring.trace_high
-            trace_id = bridge.whole_trace_id(own.causality_id, high)
-            tell(collector, own, trace_id, bridge.RANDOM | exported)
+        ring_high = collector.ring.trace_high
+        whole = own._replace(trace_high=own.trace_high or ring_high)
+        flags = bridge.trace_flags(whole)
+        if not flags & bridge.SAMPLED or bridge.is_foreign(own, ring_high):
+            trace_id = bridge.whole_trace_id(own.causality_id, whole.trace_high)
+            tell(collector, own, trace_id, flags, bridge.trace_state(whole))
 
     def _unexported(self, causality_id: int) -> None:
         """The sampler leaves out the trace that begins here."""

@@ -92,29 +92,25 @@ def ended_span(cause: Cause) -> api.Span:
 class SpanView(api.Span):
     """A span of kobs as OpenTelemetry has it."""
 
-    __slots__ = (
-        "_base", "_context", "_description", "_dropped", "_end_ns", "_limits", "_linked", "_made",
-        "_noted", "_parent", "_room", "_span", "_start_ns",
-    )  # fmt: skip
-
-    _limits: Limits
-    _room: int
-    """How many attributes may be set before they need to be counted."""
-    _context: api.SpanContext | None
-    _parent: api.SpanContext | None
-    _noted: Latest | None
-    _linked: Latest | None
-    _description: str | None
+    _context: api.SpanContext | None = None
+    _parent: api.SpanContext | None = None
+    _noted: Latest | None = None
+    _linked: Latest | None = None
+    _description: str | None = None
+    _dropped = 0
+    _given_start: int | None = None
+    """When it began, as the program said: wall time in nanoseconds."""
+    _given_end: int | None = None
+    _base: Context | None = None
+    _made: Context | None = None
 
     def __init__(self, span: "Span", limits: Limits | None = None) -> None:
         self._span = span
         self._limits = limits = _environment_limits() if limits is None else limits
-        self._room = _room(limits) - len(span._attributes or ())
-        self._context = self._parent = self._noted = self._linked = self._description = None
-        self._dropped = self._end_ns = 0
+        self._room = room(limits) - len(span._attributes or ())
+        """How many attributes may be set before they need to be counted."""
         self._start_ns = span._began_ns
-        self._base: Context | None = None
-        self._made: Context | None = None
+        self._outer = span._previous
 
     # -- OpenTelemetry's API ----------------------------------------------------------------
 
@@ -264,12 +260,8 @@ class SpanView(api.Span):
         if not span._began_ns:
             self._refuse("end")
             return
-        if end_time is None:
-            span._finish(None)
-        else:
-            self._end_ns = end_time
-            span._plain = False
-            span._finish(None, end_time - wall_offset_ns())
+        self._given_end = end_time
+        span._finish(None)
 
     # -- what can be read of it -------------------------------------------------------------
 
@@ -291,18 +283,22 @@ class SpanView(api.Span):
     @property
     def parent(self) -> api.SpanContext | None:
         """The context of the span that it is a child of."""
-        return self._parent or _parent_of(self)
+        outer = self._outer
+        if self._parent is None and outer is not None and outer.span_id:
+            self._parent = span_context(outer)
+        return self._parent
 
     @property
     def start_time(self) -> int | None:
         """When it began: wall time in nanoseconds."""
-        return self._start_ns + wall_offset_ns()
+        given = self._given_start
+        return self._start_ns + wall_offset_ns() if given is None else given
 
     @property
     def end_time(self) -> int | None:
         """When it ended: wall time in nanoseconds; None while it is open."""
-        if self._end_ns or self._span._began_ns:
-            return self._end_ns or None
+        if self._given_end is not None or self._span._began_ns:
+            return self._given_end
         ended_ns = self._start_ns + round((self._span.duration_us or 0.0) * 1000)
         return ended_ns + wall_offset_ns()
 
@@ -379,8 +375,8 @@ class SpanView(api.Span):
         dropped = [self._dropped, self.dropped_events, self.dropped_links]
         if any(dropped):
             details["dropped"] = dropped
-        if self._end_ns:
-            details["ended_ns"] = ended_ns
+        if self._given_end is not None:
+            details["ended_ns"] = self._given_end - wall_offset_ns()
         if details:
             self._emit(SpanDetailed, ("-", 0, 255), details)
 
@@ -435,7 +431,7 @@ class SpanView(api.Span):
         _logger.warning("%s was called on the span %r, which has ended", what, self.name)
 
 
-def _room(limits: Limits) -> int:
+def room(limits: Limits) -> int:
     """Attributes that may be set without a look at the limits."""
     if limits.span_attribute_length is not None:
         return 0
@@ -447,15 +443,6 @@ def _plainly(attributes: Mapping[str, Any], dropped: int = 0) -> dict[str, Any]:
     if dropped:
         made[DROPPED] = dropped
     return made
-
-
-def _parent_of(view: SpanView) -> api.SpanContext | None:
-    """The parent, as far as it can still be told."""
-    previous = view._span._previous
-    if previous is None or not previous.span_id:
-        return None
-    view._parent = span_context(previous)
-    return view._parent
 
 
 def _environment_limits() -> Limits:
