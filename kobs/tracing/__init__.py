@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from kobs.tracing.logs import LogSetup
+    from kobs.tracing.provider import TracerProvider
 
 __all__ = [
     "Span",
     "SpanError",
+    "TracerProvider",
     "current_span",
     "emit_from_span",
     "generate_trace_id",
@@ -68,3 +70,12 @@ def init_tracing(
         slow_syscall_ms=slow_syscall_ms,
         slow_operation_ms=slow_operation_ms,
     )
+
+
+def __getattr__(name: str) -> object:
+    """`TracerProvider` is made of OpenTelemetry's SDK, which nothing else here needs."""
+    if name == "TracerProvider":
+        from kobs.tracing.provider import TracerProvider
+
+        return TracerProvider
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
