@@ -114,3 +114,15 @@ def opentelemetry_cause() -> Cause | None:
         return None
     causality_id, trace_high = split_trace_id(context.trace_id)
     return Cause(causality_id, 0, context.span_id, True, trace_high)
+
+
+def is_suppressed() -> bool:
+    """OpenTelemetry's context says that what is done here shall not be traced: it exports."""
+    api = sys.modules.get("opentelemetry.context")
+    key = getattr(api, "_SUPPRESS_INSTRUMENTATION_KEY", None)
+    if api is None or key is None:
+        return False
+    try:
+        return bool(api.get_value(key))
+    except Exception:  # as above
+        return False

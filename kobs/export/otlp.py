@@ -8,9 +8,10 @@
     with open_recording(path) as recording:
         report = export_recording(recording)
 
-Spans become OTLP spans, other events from INFO up OTLP log records with an event name. Where to
-is said by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`,
-`OTEL_SERVICE_NAME`, ...). No global provider is touched.
+Spans become OTLP spans, what the program logged OTLP log records, other events OTLP log records
+with an event name; log records from INFO up. Where to is said by OpenTelemetry's own variables
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`, `OTEL_SERVICE_NAME`, ...). No global provider is
+touched.
 """
 
 import os
@@ -21,12 +22,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs.collector import Collector, global_collector
+from kobs.context import EXPORT_ORIGIN
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.export import otlp_convert as convert
-from kobs.export.otlp_send import BATCH, ORIGIN, Sender, Sent, quietly
+from kobs.export.otlp_send import BATCH, Sender, Sent, quietly
 from kobs.export.otlp_spans import SPAN_TYPES, FinishedSpan, SpanAssembler
 from kobs.levels import Severity
+from kobs.tracing.log_records import LogAssembler
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
     from kobs.export.otlp_convert import LogRecordExporter
     from kobs.recording import OpenRecord, Recording
+
+_PARTS = SPAN_TYPES | {"LogAttributes"}
+"""Types that are part of something else, and no log records of their own."""
 
 
 class ExportReport(NamedTuple):
@@ -93,6 +99,7 @@ class OtlpExporter:
         self._collector = collector
         self._subscriber = collector.subscribe(oldest=True)
         self._assembler = SpanAssembler(lambda recording: collector.ring.trace_high)
+        self._logged = LogAssembler()
         self._resource = convert.process_resource()
         self._offset_ns = _wall_minus_monotonic()
         self._lost_told = 0
@@ -177,8 +184,9 @@ class OtlpExporter:
             while room > 0 and sender.waiting < most and (event := subscriber.next()) is not None:
                 room -= 1
                 unsampled += _take(
-                    event, self._assembler, sender, self._severity, self._offset_ns, self._resource
-                )
+                    event, self._assembler, self._logged, sender, self._severity,
+                    self._offset_ns, self._resource,
+                )  # fmt: skip
             sent = sender.send()
             report = report.plus(sent)
             if event is None or (sender.waiting and not (sent.spans or sent.logs)):
@@ -202,6 +210,7 @@ class OtlpExporter:
         self._thread = None
         self._sender.forget()
         self._assembler = SpanAssembler(lambda recording: self._collector.ring.trace_high)
+        self._logged = LogAssembler()
         self._resource = convert.process_resource()
         self._lost_told = 0
         self.total = ExportReport()
@@ -241,7 +250,7 @@ def export_recording(
     def source_of(number: int) -> _Source:
         return sources.get(number, unknown)
 
-    assembler = SpanAssembler(lambda number: source_of(number).trace_high)
+    assembler, logged = SpanAssembler(lambda number: source_of(number).trace_high), LogAssembler()
     report = ExportReport(lost=sum(_unseen(recording.losses())))
     unsampled = failed = 0
     with quietly():
@@ -249,7 +258,7 @@ def export_recording(
             source = source_of(event.recording)
             source.last_ns = max(source.last_ns, event.timestamp_ns)
             unsampled += _take(
-                event, assembler, sender, severity,
+                event, assembler, logged, sender, severity,
                 source.offset_ns(event.timestamp_ns), source.resource,
             )  # fmt: skip
             if sender.waiting >= BATCH and not failed:
@@ -342,23 +351,25 @@ def _unseen(losses: Any) -> Iterator[int]:
 def _take(
     event: Event,
     assembler: SpanAssembler,
+    assembled: LogAssembler,
     sender: "Sender",
     severity: Severity,
     offset_ns: int,
     resource: "Resource",
 ) -> int:
     """Turn an event into what is sent of it; how much is not, by another tracer's decision."""
-    if event.origin == ORIGIN:
+    if event.origin == EXPORT_ORIGIN:
         return 0
     span = assembler.observe(event)
     if span is not None:
         return _take_span(span, sender, offset_ns, resource)
-    if event.severity < severity or event.type_name in SPAN_TYPES or sender.logs is None:
+    logged = assembled.observe(event)
+    if event.severity < severity or event.type_name in _PARTS or sender.logs is None:
         return 0
     trace = assembler.trace_of(event.causality_id, event.recording)
     if trace is not None and not trace.exported:
         return 1
-    sender.logs.append(convert.to_log_record(event, trace, offset_ns, resource))
+    sender.logs.append(convert.to_log_record(event, trace, offset_ns, resource, logged))
     return 0
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from kobs import __version__
 from kobs.errors import MissingExtraError
 from kobs.events import Event
+from kobs.export.log_records import log_fields
 from kobs.export.otlp_spans import FinishedSpan, Trace
 from kobs.levels import Category, Severity
+from kobs.tracing.log_records import Logged
 
 try:
     from opentelemetry._logs import LogRecord, SeverityNumber
@@ -146,26 +148,37 @@ def to_span(span: FinishedSpan, offset_ns: int, resource: Resource) -> ReadableS
 
 
 def to_log_record(
-    event: Event, trace: Trace | None, offset_ns: int, resource: Resource
+    event: Event, trace: Trace | None, offset_ns: int, resource: Resource, logged: Logged | None
 ) -> ReadableLogRecord:
-    """A log record for the SDK's exporters; `offset_ns` is wall time minus monotonic time."""
+    """A log record for the SDK's exporters; `offset_ns` is wall time minus monotonic time,
+    `logged` what the event is where it is a program's log record."""
     wall_ns = event.timestamp_ns + offset_ns
     context = INVALID_SPAN_CONTEXT
     if trace is not None:
         context = _context(trace, event.span_id)
     # An empty context would be replaced by the exporting code's own.
     around = set_span_in_context(NonRecordingSpan(context), Context())
+    if logged is not None:
+        number, level, body, attributes, name, scope = log_fields(event, logged)
+        if event.pid != resource.attributes.get("process.pid"):
+            attributes.setdefault("process.pid", event.pid)
+    else:
+        number, level = _SEVERITIES[event.severity].value, event.severity.name
+        body, attributes = repr(event.payload), _log_attributes(event)
+        name, scope = event_name(event.type_name), ""
     record = LogRecord(
         timestamp=wall_ns,
         observed_timestamp=wall_ns,
         context=around,
-        severity_number=_SEVERITIES[event.severity],
-        severity_text=event.severity.name,
-        body=text(repr(event.payload)),
-        attributes=clean(_log_attributes(event)),
-        event_name=event_name(event.type_name),
+        severity_number=SeverityNumber(number),
+        severity_text=text(level),
+        body=text(body),
+        attributes=clean(attributes),
+        event_name=name or None,
     )
-    return ReadableLogRecord(record, resource, SCOPE)
+    return ReadableLogRecord(
+        record, resource, InstrumentationScope(text(scope)) if scope else SCOPE
+    )
 
 
 def event_name(type_name: str) -> str:

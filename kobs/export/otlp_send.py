@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from kobs.context import origin
+from kobs.context import EXPORT_ORIGIN, origin
 from kobs.errors import ConfigError, MissingExtraError
-
-ORIGIN = "kobs.export"
-"""Origin of what an exporter itself sets off; it is not exported."""
 
 BATCH = 512
 _TRIES = 3
@@ -179,7 +176,7 @@ def quietly() -> Iterator[None]:
     instrumentors."""
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-    token = origin.set(ORIGIN)
+    token = origin.set(EXPORT_ORIGIN)
     try:
         with suppress_instrumentation():
             yield
