@@ -119,10 +119,9 @@ def opentelemetry_cause() -> Cause | None:
 def is_suppressed() -> bool:
     """OpenTelemetry's context says that what is done here shall not be traced: it exports."""
     api = sys.modules.get("opentelemetry.context")
-    key = getattr(api, "_SUPPRESS_INSTRUMENTATION_KEY", None)
-    if api is None or key is None:
+    if api is None:
         return False
     try:
-        return bool(api.get_value(key))
+        return bool(api.get_value(api._SUPPRESS_INSTRUMENTATION_KEY))
     except Exception:  # as above
         return False

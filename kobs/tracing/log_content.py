@@ -39,8 +39,9 @@ def content(record: logging.LogRecord) -> Content:
     if not values.keys() <= STANDARD:
         fields = {k: v for k, v in values.items() if k not in STANDARD and k[:1] != "_"}
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(record.msg, Mapping) and not record.args:
-        fields.update((text_of(key), value) for key, value in record.msg.items())
+    said = record.msg
+    if said.__class__ is not str and isinstance(said, Mapping) and not record.args:
+        fields.update((text_of(key), value) for key, value in said.items())
         error = error or _exception(fields.get("exc_info"))
         for key in (*_OF_STRUCTLOG, "_record"):
             fields.pop(key, None)
@@ -57,7 +58,7 @@ def level_name(record: logging.LogRecord) -> str:
 def ambient() -> Cause | None:
     """The ambient cause, else what OpenTelemetry's current span is; None where there is none."""
     known = cause.get()
-    if known is None or not known[5]:
+    if (known is None or not known[5]) and "opentelemetry.trace" in sys.modules:
         known = bridge.opentelemetry_cause() or known
     return known
 

@@ -4,6 +4,7 @@ logging.getLogger().addHandler(KobsLogHandler())
 """
 
 import logging
+import sys
 from typing import Any
 
 from kobs import bridge, collector as collectors
@@ -33,6 +34,7 @@ from kobs.tracing.log_records import (
 from kobs.tracing.records import plain, text_of
 from kobs.tracing.span import adopt
 
+_modules = sys.modules
 _OWN = ("kobs", "opentelemetry")
 _MOST_NAMES = 512
 """Loggers and threads whose names become strings of the recording: a program may make new ones
@@ -74,11 +76,13 @@ class KobsLogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Record a record."""
         collector = self._collector or collectors._global
-        if collector is None or collector.closed or busy.inside or _is_own(record.name):
+        if collector is None or collector.closed or busy.inside:
+            return
+        if record.name not in self._names and _is_own(record.name):
             return
         if origin.used[0] and origin.get() == EXPORT_ORIGIN:
             return
-        if bridge.is_suppressed():
+        if "opentelemetry.context" in _modules and bridge.is_suppressed():
             return
         try:
             self._record(collector, record)
@@ -162,7 +166,7 @@ class KobsLogHandler(logging.Handler):
         if record.process.__class__ is int:
             header["pid"] = record.process
         known = ambient()
-        if known is None:
+        if known is None and "trace_id" in record.__dict__:
             known = ids_of(record)
         if known is not None and known is not cause.get():
             header.update(

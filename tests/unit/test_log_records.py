@@ -144,6 +144,16 @@ class TestARecord:
         assert (event.pid, event.payload.logger, event.payload.line) == (4242, "far", 0)
         assert event.severity is Severity.TRACE
 
+    def test_of_a_class_of_its_own_says_its_own_message(
+        self, collector: Collector, handler: KobsLogHandler
+    ) -> None:
+        class Braces(logging.LogRecord):
+            def getMessage(self) -> str:
+                return str(self.msg).format(*self.args)  # type: ignore[misc]
+
+        handler.handle(Braces("test", 20, __file__, 1, "{} of {}", (1, 2), None))
+        assert events(collector)[0].payload.message == "1 of 2"
+
     def test_can_be_hidden_by_its_logger(self, log: logging.Logger) -> None:
         with Collector(size=64, hide=["LogRecorded:test.*"]) as picky:
             init_collector(picky)

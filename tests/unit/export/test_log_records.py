@@ -238,3 +238,4 @@ def test_what_exporting_logs_is_not_exported(collector: Collector, receiver: Rec
         root.removeHandler(handler)
         handler.close()
     assert [scope for scope, _ in receiver.records()] == ["test.shop"]
+    assert [event.payload.logger for event in collector.snapshot()] == ["test.shop"]
