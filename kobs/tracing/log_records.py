@@ -35,7 +35,8 @@ _NO_NAME = "?"
 _DATA = 115
 _MOST_PARTS = 4096
 """Overflow records of one log record: a sixteenth of a ring."""
-_MOST_WAITING = 65_536
+_MOST_WAITING = 8192
+"""Overflow records whose log record did not come yet; those of lost ones are forgotten."""
 
 _SEVERITIES = (Severity.TRACE, Severity.DEBUG, Severity.INFO, Severity.WARN, Severity.ERROR,
                Severity.CRITICAL)  # fmt: skip
@@ -114,14 +115,15 @@ class LogAssembler:
     """Takes events by time and gives log records with all that belongs to them."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, list[Any]] = {}
+        self._waiting: dict[int, list[tuple[int, int, str]]] = {}
         self._count = 0
 
     def observe(self, event: Event) -> Logged | None:
         """Take an event; the log record that it is, if it is one."""
         kind = event.type_name
         if kind == "LogAttributes":
-            self._waiting.setdefault(event.payload.record, []).append(event.payload)
+            part = event.payload
+            self._waiting.setdefault(part.record, []).append((part.index, part.count, part.data))
             self._count += 1
             while self._count > _MOST_WAITING:
                 self._take(next(iter(self._waiting)))
@@ -132,9 +134,9 @@ class LogAssembler:
         fields: dict[str, Any] = {}
         if payload.overflow:
             parts = self._take(payload.overflow)
-            expected = parts[0].count if parts else 1
+            expected = parts[0][1] if parts else 1
             fields = join_attributes(
-                {OVERFLOW: expected}, [(part.index, part.data) for part in parts]
+                {OVERFLOW: expected}, [(index, data) for index, _, data in parts]
             )
         message = fields.pop(MESSAGE, payload.message)
         logger = fields.pop(LOGGER, payload.logger)
@@ -145,7 +147,7 @@ class LogAssembler:
                 place[key] = fields.pop(key)
         return Logged(logger, message, payload.level, level_name, {**place, **fields}, fields)
 
-    def _take(self, record: int) -> list[Any]:
+    def _take(self, record: int) -> list[tuple[int, int, str]]:
         parts = self._waiting.pop(record, [])
         self._count -= len(parts)
         return parts

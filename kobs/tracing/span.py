@@ -399,12 +399,14 @@ def adopt(collector: Collector, outer: Cause, timestamp_ns: int | None = None) -
     """Record that a chain is another tracer's: its whole trace id and its sampled flag."""
     trace_id = bridge.whole_trace_id(outer.causality_id, outer.trace_high)
     exported, state = outer.sampled, ""
+    flags = int(exported is not False)
     context = bridge.opentelemetry_context()
     if context is not None and context.trace_id == trace_id:
-        exported = bool(context.trace_flags & 1)
+        flags = int(context.trace_flags)
+        exported = bool(flags & 1)
         state = ",".join(f"{key}={value}" for key, value in context.trace_state.items())
     collector.emitter(TraceAdopted)(
-        trace_id >> 64, trace_id & (1 << 64) - 1, exported, state,
+        trace_id >> 64, trace_id & (1 << 64) - 1, exported is not False, state, flags,
         causality_id=outer.causality_id, parent=outer.parent, span_id=outer.span_id,
         timestamp_ns=timestamp_ns,
     )  # fmt: skip
