@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -132,6 +133,7 @@ def test_a_record(collector: Collector, log: logging.Logger, receiver: Receiver)
     attributes = values(record)
     assert attributes.pop("code.line.number") > 0
     assert attributes.pop("thread.id") > 0
+    assert attributes.pop("process.pid") == os.getpid()
     assert len(attributes.pop("kobs.event.id")) == 16
     assert attributes == {
         "code.file.path": __file__,
