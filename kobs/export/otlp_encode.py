@@ -47,7 +47,7 @@ def encode_span(span: FinishedSpan, offset_ns: int, resource_pid: object) -> byt
     if span.parent_span:
         parts.append(message(4, span.parent_span.to_bytes(8, "big")))
     parts += (
-        string(5, span.name),
+        string(5, str(span.name)),
         integer(6, KINDS.get(span.kind, 1)),
         fixed64(7, span.began_ns + offset_ns),
         fixed64(8, span.ended_ns + offset_ns),

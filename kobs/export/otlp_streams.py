@@ -194,14 +194,13 @@ class SpanStream(Stream):
             return
         try:
             span = self.assembler.observe(event)
+            if span is not None:
+                if slot.ticket >= before[slot.lane]:
+                    self.add(span, source)
+            elif event.type_name in _OF_TRACES:
+                self._adopt(event)
         except Exception:  # Bytes of a damaged file may be anything.
             self.undecoded += 1
-            return
-        if span is not None:
-            if slot.ticket >= before[slot.lane]:
-                self.add(span, source)
-        elif event.type_name in _OF_TRACES:
-            self._adopt(event)
 
     def _adopt(self, event: Event) -> None:
         """Tell the encoders in C what the assembler knows of a trace that another tracer made."""

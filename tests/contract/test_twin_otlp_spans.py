@@ -102,7 +102,9 @@ values = st.one_of(
 )  # fmt: skip
 keys = st.one_of(
     st.text(min_size=1, max_size=8),
-    st.sampled_from(["kobs.x", "error.type", "thread.id", "process.pid", "rpc.method", "k", "a.b"]),
+    st.sampled_from(["kobs.x", "error.type", "rpc.method", "k", "a.b", "error.message"]),
+    st.sampled_from(["exception.type", "exception.message", "kobs.span.name", "thread.id"]),
+    st.sampled_from(["process.pid", "kobs.origin", "kobs.syscall", "kobs.attributes.incomplete"]),
 )
 makers: list[Callable[..., Any]] = [
     lambda name, collector: span_operation(name, collector=collector),

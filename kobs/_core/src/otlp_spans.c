@@ -188,12 +188,12 @@ number_of(PyObject *numbers, const char *text, size_t length)
     return number;
 }
 
-/* Keys that conventions look at. */
+/* Keys that conventions look at, where a span has no error and is no call of gRPC. */
 static bool
 is_reserved(const char *key, size_t length)
 {
     static const char *const begins[] = {
-        "kobs.", "exception.", "error.", "thread.", "process.", "rpc.",
+        "exception.", "thread.id", "process.pid", "kobs.span.name", "kobs.origin", "kobs.syscall",
     };
 
     for (size_t each = 0; each < sizeof(begins) / sizeof(begins[0]); each++) {
