@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import hooking
 from kobs_instrumentation import others, propagate
-from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS, choose
+from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS as SUBSYSTEMS, WATCHED, choose
 from kobs_instrumentation.watch import _watch
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-_CARRIERS = ("process", "queue", "scheduler", "shm", "pipe")
+_CARRIERS = ("process", "queue", "scheduler", "shm", "pipe", "grpc")
 """Those that also carry cause on: they are installed in any case, if need be without events."""
 
 
@@ -33,14 +33,14 @@ def enable(
     replaces the first. `watches` of other packages are found by themselves, unless they are
     given. One that cannot be installed is left out, counted as an error and told.
     """
-    found = others.find(SUBSYSTEMS) if watches is None else others.told(watches)
+    found = others.find(WATCHED) if watches is None else others.told(watches)
     wanted = choose(only, exclude, found)
     disable(collector)
     get = _watch.Always(collector)
     undos = [_watch.errors_go_to(get)]
     says: set[str] = set()
     installed = []
-    for name in (*SUBSYSTEMS, *found):
+    for name in (*WATCHED, *found):
         if name not in wanted and name not in _CARRIERS:
             continue
         try:
@@ -93,7 +93,7 @@ def enabled() -> bool:
 def unreachable() -> dict[str, tuple[str, ...]]:
     """What the watches cannot see with the core that runs and the packages that are installed,
     by subsystem."""
-    return {name: _unseen(_module(name)) for name in SUBSYSTEMS}
+    return {name: _unseen(_module(name)) for name in WATCHED}
 
 
 class Subsystem(NamedTuple):
@@ -111,9 +111,9 @@ class Subsystem(NamedTuple):
 
 def survey() -> dict[str, Subsystem]:
     """Every subsystem there is, each tried out for a moment."""
-    found = others.find(SUBSYSTEMS)
+    found = others.find(WATCHED)
     made = {}
-    for name in (*SUBSYSTEMS, *found):
+    for name in (*WATCHED, *found):
         package = found[name].where or "a plug-in" if name in found else "kobs"
         says: tuple[str, ...] = ()
         unseen: tuple[str, ...] = ()
