@@ -28,6 +28,13 @@ class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """Nothing beyond the standard library."""
         return ()
 
+    def instrument(self, **kwargs: Any) -> None:
+        """Switch it on. Where `opentelemetry-instrument` does that, only with `KOBS_ENABLE=1`."""
+        from kobs_instrumentation import zero_code
+
+        if not zero_code.is_loading() or zero_code.may_instrument():
+            super().instrument(**kwargs)
+
     def _instrument(self, **kwargs: Any) -> None:
         collector = kwargs.get("collector")
         where = self.watch if "." in self.watch else f"kobs_instrumentation.watch.{self.watch}"

@@ -38,7 +38,7 @@ def enable(
     disable(collector)
     get = _watch.Always(collector)
     undos = [_watch.errors_go_to(get)]
-    says: set[str] = set()
+    says: dict[str, tuple[str, ...]] = {}
     installed = []
     for name in (*WATCHED, *found):
         if name not in wanted and name not in _CARRIERS:
@@ -49,7 +49,7 @@ def enable(
             if name in wanted:
                 if name not in found:
                     installed.append(module)
-                says.update(_says(name, module))
+                says[name] = _says(name, module)
         except (Exception, SystemExit) as error:
             _watch.tell_error(f"installing the watch of {name}", error)
     session = collector.session
@@ -81,8 +81,24 @@ def disable(collector: "Collector | None" = None) -> None:
 
 
 def said() -> set[str]:
-    """Names of the payload types that the watches which are on tell."""
-    return {name for entry in _enabled for name in entry[2]}
+    """Names of the payload types that the watches which are on tell; not those of a watch that
+    another package took a patch of away."""
+    blind = taken_away()
+    return {
+        type_name
+        for _, _, says in _enabled
+        for name, types in says.items()
+        if name not in blind
+        for type_name in types
+    }
+
+
+def taken_away() -> dict[str, list[str]]:
+    """By subsystem, the functions and methods that are not seen any more, since another package
+    undid what kobs had put in their place."""
+    names = dict.fromkeys(name for _, _, says in _enabled for name in says if name in WATCHED)
+    found = {name: _module(name)._watch.taken_away() for name in names}
+    return {name: away for name, away in found.items() if away}
 
 
 def enabled() -> bool:
@@ -148,7 +164,7 @@ def _unseen(module: Any) -> tuple[str, ...]:
     )
 
 
-_enabled: list[tuple["Collector", list[_watch.Undo], set[str]]] = []
+_enabled: list[tuple["Collector", list[_watch.Undo], dict[str, tuple[str, ...]]]] = []
 
 
 def _module(name: str) -> Any:

@@ -109,7 +109,7 @@ async def outcomes_in_loop(target: str) -> list[Any]:
 
 
 def _plain(text: str) -> str:
-    """Without what differs from run to run: addresses, and which of two ways a call is broken off."""
+    """Without what differs from run to run: addresses, and how a deadline is put in words."""
     text = text.replace("Stream removed (Deadline Exceeded)", "Deadline Exceeded")
     return re.sub(r"0x[0-9a-f]+|127\.0\.0\.1:\d+", "", text)
 
