@@ -8,6 +8,7 @@ of links, under the id of the span, for a server that records into the same sess
 
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs import bridge, handover
@@ -40,10 +41,8 @@ def outgoing(own: Cause) -> dict[str, str]:
     trace = _api()
     if trace is None:
         return {_TRACEPARENT: bridge.format_traceparent(own)}
-    from opentelemetry import propagate
-
     carrier: dict[str, str] = {}
-    propagate.inject(carrier, _with_span(trace, own))
+    _propagate().inject(carrier, _with_span(trace, own))
     return {
         key.lower(): value
         for key, value in carrier.items()
@@ -96,35 +95,29 @@ def incoming(collector: "Collector", metadata: Iterable[Any] | None) -> Incoming
         remote = bridge.parse_traceparent(carrier.get(_TRACEPARENT, ""))
         sent = _sent(collector, remote.span_id) if remote is not None else None
         return _continued(collector, sent) if sent is not None else Incoming(remote)
-    from opentelemetry import context as contexts, propagate
-
-    context = propagate.extract(carrier, contexts.Context())
+    context = _propagate().extract(carrier, _contexts().Context())
     there = trace.get_current_span(context).get_span_context()
     sent = _sent(collector, there.span_id) if there.is_valid else None
     if sent is not None:
-        return _continued(collector, sent)._replace(context=context)
+        return _continued(collector, sent, context)
     return Incoming(context=context)  # the span that begins adopts what is current there
 
 
-def _continued(collector: "Collector", sent: Sent) -> Incoming:
+def _continued(collector: "Collector", sent: Sent, context: Any = None) -> Incoming:
     sender = sent.cause
     if bridge.is_foreign(sender, collector.ring.trace_high):
         adopt(collector, sender)
-    return Incoming(sender._replace(in_scope=True), sent.origin)
+    return Incoming(sender._replace(in_scope=True), sent.origin, context)
 
 
 def attach(context: Any) -> Any:
     """Have a context of OpenTelemetry be current; what `detach` takes."""
-    from opentelemetry import context as contexts
-
-    return contexts.attach(context)
+    return _contexts().attach(context)
 
 
 def detach(token: Any) -> None:
     """Undo `attach`."""
-    from opentelemetry import context as contexts
-
-    contexts.detach(token)
+    _contexts().detach(token)
 
 
 def with_own_span(context: Any, own: Cause) -> Any:
@@ -149,6 +142,15 @@ def _api() -> Any:
     return (
         sys.modules.get("opentelemetry.trace") if "opentelemetry.context" in sys.modules else None
     )
+
+
+def _contexts() -> Any:
+    return sys.modules["opentelemetry.context"]
+
+
+def _propagate() -> Any:
+    found = sys.modules.get("opentelemetry.propagate")
+    return found if found is not None else import_module("opentelemetry.propagate")
 
 
 def _with_span(trace: Any, own: Cause, context: Any = None) -> Any:

@@ -5,11 +5,13 @@ name, and which codes are errors. `rpc.system.name` and `rpc.method` follow from
 and name: they are added where it is exported.
 """
 
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from kobs import bridge
+from kobs.collector import global_collector
 from kobs.context import Cause, cause, origin
 from kobs.muted import busy
 from kobs.tracing.exceptions import exception_type
@@ -53,8 +55,6 @@ class Collectors:
 
     def for_spans(self) -> "Collector | None":
         """None: no span is made."""
-        from kobs.collector import global_collector
-
         collector = self._given if self._given is not None else global_collector()
         return None if collector is None or collector.closed else collector
 
@@ -78,7 +78,8 @@ def method_name(method: Any) -> str:
     return text.removeprefix("/")
 
 
-def server_of(target: Any) -> dict[str, Any]:
+@lru_cache(256)
+def server_of(target: str | bytes | None) -> dict[str, Any]:
     """`server.address` and `server.port` of a channel's target."""
     text = target.decode("utf-8", "replace") if isinstance(target, bytes) else str(target or "")
     scheme, colon, rest = text.partition(":")
@@ -90,6 +91,7 @@ def server_of(target: Any) -> dict[str, Any]:
     return _address(text.partition(",")[0], "server")
 
 
+@lru_cache(256)
 def peer_of(peer: str) -> dict[str, Any]:
     """`network.peer.address` and `.port` of what a server's context says of its peer."""
     kind, _, rest = peer.partition(":")
@@ -211,8 +213,7 @@ class ClientCall(Call):
             return None
         span = None
         if collector is not None:
-            slow_ms = inf if streams.requests or streams.responses else None
-            span = span_grpc(name, kind="client", collector=collector, slow_ms=slow_ms)
+            span = _span(name, "client", streams, collector)
             span.__enter__()
         call = cls(span, streams, collector or carrier, outside)
         call.metadata = metadata
@@ -268,6 +269,13 @@ class ClientCall(Call):
             mistake("grpc: end of a call", own, self.collector)
 
 
+def _span(name: str, kind: str, streams: Streams, collector: "Collector") -> "Span":
+    """A span that is not begun. A stream is not slow because it lasts."""
+    if collector is global_collector():  # those are recorded in C
+        return span_grpc(name, kind=kind, slow_ms=inf if any(streams) else None)
+    return span_grpc(name, kind=kind, slow_ms=inf if any(streams) else None, collector=collector)
+
+
 def _is_begun(ambient: Cause, name: str, metadata: Any) -> bool:
     span = open_span(ambient.span_id)
     if span is None or span.kind != "client" or span.name != name:
@@ -310,8 +318,7 @@ class ServerCall(Call):
         try:
             span = None
             if collector is not None:
-                slow_ms = inf if streams.requests or streams.responses else None
-                span = span_grpc(method_name(method), collector=collector, slow_ms=slow_ms)
+                span = _span(method_name(method), "server", streams, collector)
                 span.__enter__()
                 for key, value in peer_of(peer).items():
                     span.record(key, value)
