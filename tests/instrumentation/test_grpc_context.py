@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from opentelemetry import baggage, context, trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
@@ -131,6 +133,36 @@ class Test_with_opentelemetry:
                 answer(channel, "unary_unary", b"ok")
             (seen,) = spans(collector, 1)
         assert (seen.kind, seen.began.parent) == ("server", 0)
+
+
+def test_an_exporter_s_own_calls_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of OpenTelemetry's SDK and of kobs's: each export would be the next one's span."""
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+    with ThreadPoolExecutor(2) as pool, kobs.Collector(size=256) as collector:
+        server = grpc.server(pool)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {"Export": handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        GrpcInstrumentor().instrument(collector=collector)
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(insecure=True)))
+        provider.get_tracer("test").start_span("theirs").end()
+        with kobs.span_operation("ours", collector=collector):
+            pass
+        exporter = OtlpExporter(collector, logs=False)
+        assert provider.force_flush()
+        assert exporter.export_pending().spans == 1
+        provider.shutdown()
+        exporter.shutdown()
+        GrpcInstrumentor().uninstrument()
+        server.stop(None).wait()
+        names = [e.payload.name for e in collector.snapshot() if isinstance(e.payload, SpanBegan)]
+        assert names == ["ours"]
 
 
 def test_a_caller_that_is_not_recorded_here_is_continued(collector: kobs.Collector) -> None:
