@@ -54,7 +54,7 @@ def outcomes(target: str, service: Any) -> list[Any]:
         except Exception as error:
             seen.append((type(error), _plain(repr(error)), error.__cause__, error.__context__))
             if isinstance(error, grpc.Call):
-                seen.append((error.code(), error.details(), error.trailing_metadata()))
+                seen.append((error.code(), _plain(error.details()), error.trailing_metadata()))
         else:
             seen.append((type(found), _plain(repr(found))))
 

@@ -357,7 +357,7 @@ def _leads_to(value: Any, wanted: Any) -> bool:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        for name in ("__wrapped__", "__func__", "func"):
+        for name in ("__wrapped__", "__func__", "func", "original"):  # the last one is ours
             try:
                 waiting.append(getattr(one, name, None))
             except Exception:  # a wrapper's own
