@@ -112,7 +112,7 @@ class TestOtlp:
     ) -> None:
         import kobs.export.otlp
 
-        def missing(recording: object) -> None:
+        def missing(recording: object, *, again: bool) -> None:
             raise MissingExtraError("OTLP needs an exporter: pip install 'kobs[otlp]'")
 
         monkeypatch.setattr(kobs.export.otlp, "export_recording", missing)
@@ -126,7 +126,7 @@ class TestOtlp:
         import kobs.export.otlp as otlp
 
         monkeypatch.setattr(
-            otlp, "export_recording", lambda recording: otlp.ExportReport(spans=3, logs=2)
+            otlp, "export_recording", lambda recording, *, again: otlp.ExportReport(spans=3, logs=2)
         )
         said = command("export", session.path, "--to", "otlp")
         assert (said.code, said.out) == (0, "sent 3 spans and 2 log records\n")
@@ -137,7 +137,9 @@ class TestOtlp:
         import kobs.export.otlp as otlp
 
         monkeypatch.setattr(
-            otlp, "export_recording", lambda recording: otlp.ExportReport(spans=3, failed=2)
+            otlp,
+            "export_recording",
+            lambda recording, *, again: otlp.ExportReport(spans=3, failed=2),
         )
         said = command("export", session.path, "--to", "otlp")
         assert said.code == 1
