@@ -21,6 +21,7 @@ def span_type(
     modules: dict[str, Any],
     /,
 ) -> type[Any]: ...
+def look_elsewhere(variable: ContextVar[Any] | None, nothing: object, upto: int) -> None: ...
 def wire_spans(
     collector: object,
     began: Emitter = ...,

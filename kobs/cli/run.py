@@ -180,7 +180,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from kobs_instrumentation import others, subsystems
 
-        watches = others.find(subsystems.SUBSYSTEMS)
+        watches = others.find(subsystems.WATCHED)
         chosen = subsystems.choose(args.only, args.exclude, watches)
         args.policy = _policy(args.policy, chosen)
         program = _program(args.program)

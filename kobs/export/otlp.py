@@ -8,9 +8,10 @@
     with open_recording(path) as recording:
         report = export_recording(recording)
 
-Spans become OTLP spans, other events from INFO up OTLP log records with an event name. Where to
-is said by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`,
-`OTEL_SERVICE_NAME`, ...). No global provider is touched.
+Spans become OTLP spans, what the program logged OTLP log records, other events OTLP log records
+with an event name; log records from INFO up. Where to is said by OpenTelemetry's own variables
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`, `OTEL_SERVICE_NAME`, ...). No global provider is
+touched.
 """
 
 import logging

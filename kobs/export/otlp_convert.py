@@ -6,7 +6,7 @@ not have it is refused with a message.
 
 from kobs.errors import MissingExtraError
 from kobs.events import Event
-from kobs.export.otlp_logs import log_data
+from kobs.export.otlp_logs import LogData
 from kobs.export.otlp_spans import Trace
 
 try:
@@ -15,6 +15,7 @@ try:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter as LogRecordExporter
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, set_span_in_context
 
     from kobs.export.readable import SCOPE, clean, span_context, to_span as to_span
@@ -26,11 +27,11 @@ except ImportError as error:
 
 
 def to_log_record(
-    event: Event, trace: Trace | None, offset_ns: int, resource: Resource
+    event: Event, data: LogData, trace: Trace | None, offset_ns: int, resource: Resource
 ) -> ReadableLogRecord:
-    """A log record for the SDK's exporters; `offset_ns` is wall time minus monotonic time."""
+    """A log record for the SDK's exporters, of an event of which it has `data`; `offset_ns` is
+    wall time minus monotonic time."""
     wall_ns = event.timestamp_ns + offset_ns
-    data = log_data(event)
     context = INVALID_SPAN_CONTEXT
     if trace is not None:
         context = span_context(trace, event.span_id)
@@ -46,4 +47,5 @@ def to_log_record(
         attributes=clean(data.attributes),
         event_name=data.event_name or None,
     )
-    return ReadableLogRecord(record, resource, SCOPE)
+    scope = InstrumentationScope(clean({"": data.scope})[""]) if data.scope else SCOPE
+    return ReadableLogRecord(record, resource, scope)

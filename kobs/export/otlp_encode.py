@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kobs.events import Event
-from kobs.export.otlp_logs import log_data
+from kobs.export.otlp_logs import LogData
 from kobs.export.otlp_spans import (
     OWN_SCOPE,
     FinishedSpan,
@@ -69,10 +69,9 @@ def encode_span(span: FinishedSpan, offset_ns: int, resource_pid: object) -> byt
     return message(_SCOPE_ITEMS, b"".join(parts))
 
 
-def encode_log(event: Event, trace: Trace | None, offset_ns: int) -> bytes:
-    """An event as a log record, as a field of `ScopeLogs`."""
+def encode_log(event: Event, data: LogData, trace: Trace | None, offset_ns: int) -> bytes:
+    """An event, of which a log record has `data`, as a field of `ScopeLogs`."""
     wall_ns = event.timestamp_ns + offset_ns
-    data = log_data(event)
     parts = [
         fixed64(1, wall_ns),
         integer(2, data.severity_number),

@@ -1,27 +1,29 @@
 """Events as log records, in OpenTelemetry's terms but without its SDK.
 
 `log_data` is the one place that says what a log record has of an event; both the encoder of OTLP
-and the objects for the SDK's exporters are made of it. A payload type that is more than an event (a
-record of the program's own logging, say) has its own function in `_OWN`.
+and the objects for the SDK's exporters are made of it. What the program logged is a log record as
+OpenTelemetry's data model of logs has it; any other event is one with an event name.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kobs.events import Event
 from kobs.levels import Severity
+from kobs.tracing.log_records import Logged, severity_number
 
 
 class LogData(NamedTuple):
     """What a log record has beside its time, trace and resource."""
 
     severity_number: int
-    """1 to 24, as OpenTelemetry has it."""
+    """1 to 24, as OpenTelemetry has it; 0 where a level of `logging` has none."""
     severity_text: str
     body: Any
     attributes: dict[str, Any]
     event_name: str = ""
     """Empty: it is a log record, and no event."""
+    scope: str = ""
+    """Name of its instrumentation scope: the logger. Empty: kobs's own."""
 
 
 SEVERITY_NUMBERS = {
@@ -53,9 +55,24 @@ _CONVENTIONS = {
 `kobs.` and their own name."""
 
 
-def log_data(event: Event) -> LogData:
-    """What a log record has of an event."""
-    return _OWN.get(event.type_name, _of_event)(event)
+def log_data(event: Event, logged: Logged | None = None) -> LogData:
+    """What a log record has of an event; `logged` is what a `LogAssembler` made of it where it is
+    a program's log record."""
+    return _of_event(event) if logged is None else _of_record(event, logged)
+
+
+def _of_record(event: Event, logged: Logged) -> LogData:
+    attributes = {
+        "kobs.event.id": f"{event.id:016x}",
+        "process.pid": event.pid,
+        "thread.id": event.tid,
+        **_marks(event),
+        **logged.attributes,
+    }
+    return LogData(
+        severity_number(logged.level), logged.level_name, logged.message, attributes,
+        scope=logged.logger,
+    )  # fmt: skip
 
 
 def _of_event(event: Event) -> LogData:
@@ -70,12 +87,8 @@ def _of_event(event: Event) -> LogData:
     )  # fmt: skip
 
 
-_OWN: dict[str, Callable[[Event], LogData]] = {}
-"""Payload types, by name, that are not told as events are."""
-
-
 def common_attributes(event: Event) -> dict[str, Any]:
-    """The attributes that every log record of an event has, whatever its type."""
+    """The attributes that the log record of every event has, whatever its type."""
     attributes: dict[str, Any] = {
         "kobs.type": event.type_name,
         "kobs.category": event.category.name,
@@ -86,12 +99,15 @@ def common_attributes(event: Event) -> dict[str, Any]:
     for key, number in (("kobs.event.parent", event.parent), ("kobs.link", event.link)):
         if number:
             attributes[key] = f"{number:016x}"
-    if event.origin:
-        attributes["kobs.origin"] = event.origin
-    for key, flag in (("kobs.truncated", event.truncated), ("kobs.partial", event.partial)):
-        if flag:
-            attributes[key] = True
+    attributes.update(_marks(event))
+    if event.truncated:
+        attributes["kobs.truncated"] = True
     return attributes
+
+
+def _marks(event: Event) -> dict[str, Any]:
+    marks: dict[str, Any] = {"kobs.origin": event.origin} if event.origin else {}
+    return {**marks, "kobs.partial": True} if event.partial else marks
 
 
 def event_name(type_name: str) -> str:

@@ -7,13 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from kobs.context import origin
+from kobs.context import EXPORT_ORIGIN, origin
 from kobs.export.otlp_encode import Item, encode_request
 from kobs.export.otlp_transport import Transport
 from kobs.muted import muted
-
-ORIGIN = "kobs.export"
-"""Origin of what an exporter itself sets off; it is not exported."""
 
 BATCH = 512
 """Spans or log records that are sent together, or a few more."""
@@ -266,7 +263,7 @@ def quietly(*, foreign: bool = False) -> Iterator[None]:
         if not foreign:
             yield
             return
-        token = origin.set(ORIGIN)
+        token = origin.set(EXPORT_ORIGIN)
         try:
             yield
         finally:

@@ -249,7 +249,8 @@ class SpanAssembler:
         if trace_flags != span.flags:
             span = span._replace(flags=trace_flags)
         for event in known.details:
-            span = self._detailed(span, event)
+            if event.span_id == span.span_id:  # else of a span inside whose begin was lost
+                span = self._detailed(span, event)
         return span if span.provider else _with_error(span)
 
     def _detailed(self, span: FinishedSpan, event: Event) -> FinishedSpan:

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kobs._core.contract import RawSlot
+from kobs.context import EXPORT_ORIGIN
 from kobs.events import Event
 from kobs.export.otlp_encode import KINDS, Item, encode_log, encode_span
 from kobs.export.otlp_feeds import Feed, Progress, Run, Source
 from kobs.export.otlp_limits import Limits
-from kobs.export.otlp_send import BATCH, ORIGIN, ObjectOutbox, Sent, WireOutbox
-from kobs.export.otlp_spans import OWN_SCOPE, SPAN_TYPES, FinishedSpan, SpanAssembler
+from kobs.export.otlp_logs import LogData, log_data
+from kobs.export.otlp_send import BATCH, ObjectOutbox, Sent, WireOutbox
+from kobs.export.otlp_spans import OWN_SCOPE, SPAN_TYPES, FinishedSpan, Scope, SpanAssembler
 from kobs.levels import Category, Severity
 from kobs.payloads import SpanBegan, SpanEnded
 from kobs.schema import registered_types
+from kobs.tracing.log_records import LogAssembler, LogAttributes
 from kobs.tracing.records import TraceAdopted
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ MOST_OPEN = 65_536
 """Open spans, and traces that another tracer made, that are remembered."""
 
 _ADOPTED = TraceAdopted.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
+_PART = LogAttributes.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
 _OF_TYPE, _OF_SEVERITY = slice(56, 58), 58
 _OF_SPANS = [registered_types()[name] for name in sorted(SPAN_TYPES)]
 _SPAN_IDS = {kind.__kobs_schema__.type_id.to_bytes(2, sys.byteorder) for kind in _OF_SPANS}
@@ -200,7 +204,7 @@ class SpanStream(Stream):
         if event is None:
             return
         source.last_ns = max(source.last_ns, event.timestamp_ns)
-        if event.origin == ORIGIN:
+        if event.origin == EXPORT_ORIGIN:
             return
         try:
             span = self.assembler.observe(event)
@@ -265,7 +269,7 @@ class SpanStream(Stream):
 
 
 class LogStream(Stream):
-    """All other events from a severity up."""
+    """Log records, and all other events, from a severity up."""
 
     signal = "logs"
 
@@ -273,21 +277,27 @@ class LogStream(Stream):
         super().__init__(*args)
         self._make: Make = _log_item if isinstance(self.outbox, WireOutbox) else _log_object()
         self._severity = severity
+        self._records = LogAssembler()
 
     def _take(self, run: Run) -> None:
         source, slots = run
         before = self._before(source)
-        least, adopted = int(self._severity), _ADOPTED
+        least = int(self._severity)
         for slot in slots:
             data = slot.data
-            adopts = data[_OF_TYPE] == adopted
-            if not adopts and (data[_OF_SEVERITY] & 15 < least or slot.ticket < before[slot.lane]):
+            # What tells of others is looked at whatever its severity, and once more.
+            adopts, is_part = data[_OF_TYPE] == _ADOPTED, data[_OF_TYPE] == _PART
+            if not (adopts or is_part) and (
+                data[_OF_SEVERITY] & 15 < least or slot.ticket < before[slot.lane]
+            ):
                 continue
             event = source.decode(slot)
-            if event is None or event.origin == ORIGIN:
+            if event is None or event.origin == EXPORT_ORIGIN:
                 continue
             if adopts:
                 self.assembler.observe(event)
+            elif is_part:
+                self._records.observe(event)
             elif event.type_name not in SPAN_TYPES:
                 try:
                     self._add_event(event, source)
@@ -308,15 +318,18 @@ class LogStream(Stream):
         if trace is not None and not trace.exported:
             self.unsampled += 1
             return
-        self.outbox.add(self._make(event, trace, source, source.offset_ns(event.timestamp_ns)))
+        data = log_data(event, self._records.observe(event))
+        offset_ns = source.offset_ns(event.timestamp_ns)
+        self.outbox.add(self._make(event, data, trace, source, offset_ns))
 
 
 def _span_item(span: FinishedSpan, source: Source, offset_ns: int) -> Item:
     return Item(source.resource, span.scope, encode_span(span, offset_ns, source.pid), 1)
 
 
-def _log_item(event: Event, trace: Any, source: Source, offset_ns: int) -> Item:
-    return Item(source.resource, OWN_SCOPE, encode_log(event, trace, offset_ns), 1)
+def _log_item(event: Event, data: LogData, trace: Any, source: Source, offset_ns: int) -> Item:
+    scope = Scope(data.scope, version="") if data.scope else OWN_SCOPE
+    return Item(source.resource, scope, encode_log(event, data, trace, offset_ns), 1)
 
 
 def _span_object() -> Make:
@@ -328,6 +341,6 @@ def _span_object() -> Make:
 def _log_object() -> Make:
     from kobs.export.otlp_convert import to_log_record
 
-    return lambda event, trace, source, offset_ns: to_log_record(
-        event, trace, offset_ns, source.sdk_resource
+    return lambda event, data, trace, source, offset_ns: to_log_record(
+        event, data, trace, offset_ns, source.sdk_resource
     )

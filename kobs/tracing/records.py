@@ -126,8 +126,8 @@ def scope_text(
     name: str, version: str | None, schema_url: str | None, attributes: Mapping[str, object] | None
 ) -> str:
     """An instrumentation scope as `SpanDetailed.scope` has it."""
-    known = {key: plain(value) for key, value in (attributes or {}).items()}
-    return encode([name, version or "", schema_url or "", known])
+    known = {text_of(key): plain(value) for key, value in (attributes or {}).items()}
+    return encode([text_of(name), text_of(version or ""), text_of(schema_url or ""), known])
 
 
 def certainly_fits(attributes: Mapping[str, Any]) -> bool:
@@ -196,7 +196,7 @@ def join_attributes(
 ) -> dict[str, Any]:
     """A span's attributes from `SpanEnded.attributes` and the (index, data) of its overflow
     records; `INCOMPLETE` is among them if records are missing."""
-    attributes = {key: _restore(value) for key, value in inline.items() if key != OVERFLOW}
+    attributes = {key: restore(value) for key, value in inline.items() if key != OVERFLOW}
     expected = inline.get(OVERFLOW, 0)
     if not expected:
         return attributes
@@ -207,7 +207,7 @@ def join_attributes(
 
         try:
             rest = json.loads("".join(parts[index] for index in sorted(parts)))
-            attributes.update((key, _restore(value)) for key, value in rest.items())
+            attributes.update((key, restore(value)) for key, value in rest.items())
         except (ValueError, AttributeError, RecursionError):
             complete = False
     if not complete:
@@ -258,11 +258,12 @@ def text_of(value: object) -> str:
         return f"<{type(value).__name__}: no text, {type(error).__name__}>"
 
 
-def _restore(value: Any) -> Any:
+def restore(value: Any) -> Any:
+    """A value that was recorded as it was before `plain`."""
     if isinstance(value, dict):
         if value.keys() == {"$bytes"}:
             from base64 import b64decode
 
             return b64decode(value["$bytes"])
-        return {key: _restore(one) for key, one in value.items()}
-    return [_restore(one) for one in value] if isinstance(value, list) else value
+        return {key: restore(one) for key, one in value.items()}
+    return [restore(one) for one in value] if isinstance(value, list) else value

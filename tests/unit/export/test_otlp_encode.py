@@ -21,6 +21,7 @@ from kobs.export.otlp_encode import (
     encode_span,
 )
 from kobs.export.otlp_limits import Limits
+from kobs.export.otlp_logs import log_data
 from kobs.export.otlp_spans import (
     OWN_SCOPE,
     FinishedSpan,
@@ -213,7 +214,12 @@ def test_a_log_record() -> None:
 
 
 def log_record(event: Event, trace: Trace | None) -> Any:
-    item = Item(encode_resource(RESOURCE), OWN_SCOPE, encode_log(event, trace, OFFSET_NS), 1)
+    item = Item(
+        encode_resource(RESOURCE),
+        OWN_SCOPE,
+        encode_log(event, log_data(event), trace, OFFSET_NS),
+        1,
+    )
     (group,) = ExportLogsServiceRequest.FromString(encode_request([item])).resource_logs
     return group.scope_logs[0].log_records[0]
 
