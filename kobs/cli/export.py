@@ -3,7 +3,9 @@
     kobs export --to perfetto -o trace.pftrace     open it at ui.perfetto.dev
     kobs export --to jsonl | jq 'select(.category == "IPC")'
     kobs export --to prometheus -o shop.prom       its metrics, in Prometheus' text format
-    kobs export --to otlp                          to OTEL_EXPORTER_OTLP_ENDPOINT
+    kobs export --to otlp                          to OTEL_EXPORTER_OTLP_ENDPOINT; what was sent
+                                                   before is sent once more only with --again
+>>>>>>> export
 
 `perfetto` writes SESSION.pftrace in the current folder unless -o names another file; `jsonl`
 and `prometheus` write to stdout; -o - is stdout. A file is there whole or not at all. Plug-ins
@@ -37,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
     targets.add_argument(parser)
     parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
     parser.add_argument("-o", "--output", metavar="FILE", help="where to; - is stdout")
+    parser.add_argument("--again", action="store_true", help="otlp: also what was exported before")
     parser.add_argument("--json", action="store_true", help="tell what was written as JSON")
     parser.set_defaults(handler=run)
 
@@ -51,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--to {arguments.to!r} is not known; it is one of {known}")
     if to == "otlp" and arguments.output:
         raise ConfigError("--to otlp sends to OTEL_EXPORTER_OTLP_ENDPOINT; -o has no meaning there")
+    if arguments.again and to != "otlp":
+        raise ConfigError(f"--again has no meaning with --to {to}: it always writes everything")
     with targets.opened(arguments.session) as recording:
         if to == "perfetto":
             told = _to_file(recording, arguments, _perfetto, f"{_name(recording)}.pftrace")
@@ -59,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         elif to == "prometheus":
             told = _to_file(recording, arguments, _prometheus, "-")
         elif to == "otlp":
-            told = _otlp(recording)
+            told = _otlp(recording, again=arguments.again)
         else:
             plugins[to](recording, arguments.output, {})
             told = {"to": to, "path": arguments.output}
@@ -92,11 +97,11 @@ def _prometheus(recording: "Recording", file: BinaryIO) -> dict[str, Any]:
     return {"to": "prometheus", "series": export_prometheus(recording, file)}
 
 
-def _otlp(recording: "Recording") -> dict[str, Any]:
+def _otlp(recording: "Recording", *, again: bool) -> dict[str, Any]:
     from kobs.export.otlp import export_recording
     from kobs.export.otlp_metrics import export_recorded_metrics
 
-    told = {"to": "otlp", **export_recording(recording)._asdict()}
+    told = {"to": "otlp", **export_recording(recording, again=again)._asdict()}
     told.pop("lost", None)  # told of every format in the same words
     metrics = export_recorded_metrics(recording)
     told["points"] = metrics.points

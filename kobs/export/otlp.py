@@ -278,11 +278,12 @@ class OtlpExporter:
                 self.flush(max(0.0, until - time.monotonic()))
             with quietly(foreign=self._streams.foreign):
                 self._closed = True
-                given_up = self._streams.close()
+                given_up = sum(stream.count_rest() for stream in self._streams.all)
+                self._streams.close()
             self.total = self.total._replace(failed=self.total.failed + given_up, pending=0)
             if given_up:
                 _log().warning(
-                    "OTLP export: %d spans and log records were not taken until the end", given_up
+                    "OTLP export: %d spans and log records were not sent until the end", given_up
                 )
             if self._interval_s:
                 import atexit
