@@ -174,6 +174,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "span.duration_us": _kobs(
         "span.duration", "s", "Duration of spans", attributes={"name": "span.name"}
     ),
+    "log.total": _kobs("log.records", "{record}", "Log records"),
+    "log.errors": _kobs("log.errors", "{record}", "Log records of level ERROR and above"),
     "anomaly.total": _kobs("anomaly.detected", "{anomaly}", "Durations out of the ordinary"),
 }  # fmt: skip
 """By the names of `kobs.metrics`. A metric that the program keeps itself (`MetricUpdate`) and

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from kobs._analysis.series import Counts, Series, Traced
 from kobs._core.contract import LeftOut, LossCounts
 from kobs.collector import Collector, CountsFrom, global_collector
+from kobs.context import EXPORT_ORIGIN
 from kobs.errors import ConfigError
 from kobs.export import metric_names as names
 from kobs.export.metric_points import Apart, Metric, Metrics, Point, make_series, points_of
-from kobs.export.otlp_send import ORIGIN
 
 if TYPE_CHECKING:
     from kobs._core.contract import AttachedRing
@@ -102,7 +102,7 @@ class MetricSource:
             self._begin_anew(begun)
         if not self._subscriber.closed:
             for event in self._subscriber:
-                if event.origin != ORIGIN:
+                if event.origin != EXPORT_ORIGIN:
                     self._series.observe(event)
 
     def _begin_anew(self, begun: CountsFrom) -> None:

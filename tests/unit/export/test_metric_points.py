@@ -15,12 +15,12 @@ from opentelemetry.semconv._incubating.metrics import cpython_metrics, process_m
 from kobs import bridge
 from kobs._analysis.histogram import HistogramSnapshot
 from kobs.collector import Collector
-from kobs.context import cause
+from kobs.context import EXPORT_ORIGIN, cause
 from kobs.errors import ConfigError
 from kobs.export import metric_names as names
 from kobs.export.metric_points import Metric, Metrics, Point
 from kobs.export.metric_source import MetricSource, recorded_metrics
-from kobs.export.otlp_send import ORIGIN, quietly
+from kobs.export.otlp_send import quietly
 from kobs.levels import Category, SyscallResult
 from kobs.metrics import RULES
 from kobs.payloads import (
@@ -196,7 +196,7 @@ class TestPoints:
         read(collector)
         with quietly(foreign=True):
             read(collector)
-        assert collector.snapshot()[1].origin == ORIGIN
+        assert collector.snapshot()[1].origin == EXPORT_ORIGIN
         assert value(MetricSource(collector).collect(), "kobs.syscall.calls") == 1
 
 
