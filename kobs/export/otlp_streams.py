@@ -57,6 +57,8 @@ class Stream:
         self.assembler = assembler
         self.unsampled = 0
         """Objects of traces that another tracer decided not to export."""
+        self.looked_at = 0
+        """Slots that were read."""
         self.undecoded = 0
         """Events whose payload makes no sense."""
         self._feed = feed
@@ -124,6 +126,7 @@ class Stream:
             if self._progress is not None:
                 self._progress.passed(run)
         self.seal()
+        self.looked_at += read
         return read
 
     def _take(self, run: Run) -> None:
