@@ -353,23 +353,21 @@ class ServerCall(Call):
 
 
 def _enter(ambient: Cause | None, scope: str, context: Any) -> tuple[Any, ...]:
-    return (
-        cause.set(ambient),
-        origin.set(scope) if scope else None,
-        carried.attach(context) if context is not None else None,
-    )
+    # The context first: what is set after it is newer, and within its span.
+    attached = carried.attach(context) if context is not None else None
+    return attached, cause.set(ambient), origin.set(scope) if scope else None
 
 
 def _leave(tokens: tuple[Any, ...]) -> None:
     if not tokens:
         return
-    ambient, scope, context = tokens
+    attached, ambient, scope = tokens
     try:
         cause.reset(ambient)
     except ValueError:  # in another context: an async generator that another task closes
         return
-    if context is not None:
-        carried.detach(context)
+    if attached is not None:
+        carried.detach(attached)
     if scope is not None:
         origin.reset(scope)
 
