@@ -234,9 +234,11 @@ class ClientCall(Call):
         if cause.get() is self._inside:
             cause.set(self._outside)
 
-    def end(self, code: Any, details: Any = "") -> None:
-        """The call is over. Twice is once."""
+    def end(self, code: Any, details: Any = "", *, at_once: bool = False) -> None:
+        """The call is over. Twice is once. `at_once`: and nothing may be waited for."""
         name = code_name(code)
+        if at_once:
+            self._key = b""
         self._over(name, text_of(details), None, name != "OK")
 
     def over(self, code: Any, details: Any) -> None:
