@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kobs.cli import figures, report_page, targets
-from kobs.cli.lines import event_line, times
+from kobs.cli.lines import Lines
 from kobs.cli.render import Cell, Screen, print_json, screen
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def show(
             "every recorded process ended in order; nothing is left to recover (--all shows all)"
         )
         return
-    time_text = times(recording)
+    lines = Lines(recording)
     for row in rows:
         out.heading(
             f"process {row['pid']}",
@@ -104,5 +104,4 @@ def show(
         events = last.get(row["recording"], ())
         if events:
             out.line(Cell(f"  last {figures.count(len(events), 'event')}", "bold"))
-        for event in events:
-            out.line("  ", *event_line(event, time_text))
+        lines.show(out, events, indent="  ")

@@ -116,7 +116,7 @@ class TestTwoEvents:
             assert int(span.trace_id, 16) >> 64 == collector.ring.trace_high
             assert int(span.trace_id[16:], 16) == span.causality_id
             assert len(span.span_id) == 16
-            assert span.traceparent == f"00-{span.trace_id}-{span.span_id}-01"
+            assert span.traceparent == f"00-{span.trace_id}-{span.span_id}-03"
 
     def test_a_span_records_where_it_was_told_to(self, collector: Collector) -> None:
         with Collector(size=64) as other:
@@ -541,7 +541,7 @@ class TestSampling:
             with span_operation("outer") as outer, span_operation("inner") as inner:
                 assert not outer.is_recording
                 assert inner.trace_id == outer.trace_id
-                assert outer.traceparent.endswith("-00")
+                assert outer.traceparent.endswith("-02")
             assert none.snapshot() == []
             assert none.losses().sampled_out == 4
 

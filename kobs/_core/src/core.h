@@ -61,6 +61,20 @@ kobs_held(void *owner, void *at)
     return found;
 }
 
+/* Count an event of a category that is left out on purpose. Two atomic additions would cost as much as
+ * half of an event does: where the interpreter keeps threads apart, they are not needed. */
+static inline void
+kobs_leave_out(kobs_count *count, _Atomic uint64_t *by_category, unsigned category)
+{
+#if KOBS_FREE_THREADED
+    kobs_add(count, 1);
+    atomic_fetch_add_explicit(&by_category[category], 1, memory_order_relaxed);
+#else
+    kobs_add_alone(&count->value);
+    kobs_add_alone(&by_category[category]);
+#endif
+}
+
 /* Whether a list of one bool, which others may set meanwhile, says so: True until it says False. */
 static inline bool
 kobs_is_up(PyObject *list)
@@ -368,6 +382,7 @@ int kobs_add_carried_type(PyObject *module);
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
+int kobs_add_span_encoder(PyObject *module); /* otlp_spans.c */
 
 /* -- Sample (sample_type.c), Condition and Found (scan_type.c, scan_found.c, scan_merge.c) ----- */
 
@@ -417,10 +432,14 @@ typedef struct {
     PyObject *duration; /* a float that is used again and again; or NULL */
 #endif
     span_wires wired; /* exchanged at any time */
+    PyObject *other_var;     /* another tracer's context variable, or NULL; set once */
+    PyObject *other_nothing; /* what is in it where there is no context */
+    uint64_t exported_upto;  /* traces that begin here with a higher id are not exported */
 } span_state;
 
 PyObject *kobs_span_type(PyObject *module, PyObject *args);
 PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
+PyObject *kobs_look_elsewhere(PyObject *module, PyObject *args);
 PyObject *kobs_find_open_span(PyObject *module, PyObject *span_id);
 PyObject *kobs_list_open_spans(PyObject *module, PyObject *none);
 int kobs_add_span_maker(PyObject *module);
