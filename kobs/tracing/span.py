@@ -492,6 +492,12 @@ def open_span(span_id: int) -> Span | None:
     return open_spans.get(span_id) or _native_open_span(span_id)
 
 
+def open_views() -> list[Any]:
+    """What OpenTelemetry sees of the spans of this process that are open."""
+    every = (*list(open_spans.values()), *_native_open_spans())
+    return [span._view for span in every if span._view is not None]
+
+
 def look_elsewhere(variable: Any = None, nothing: object = None) -> None:
     """Tell the C core where another tracer keeps its context, and what is there where it has
     none; and what the sampler says now."""
