@@ -117,6 +117,8 @@ class FinishedSpan(NamedTuple):
     dropped_links: int = 0
     provider: int = 0
     """Which provider of its process made it; 0: none, it is kobs's own."""
+    parent_trace: Trace | None = None
+    """The flags and state of its parent's context, where they are not its own."""
 
 
 class _Open:
@@ -262,11 +264,17 @@ class SpanAssembler:
             trace = trace._replace(exported=bool(flags & SAMPLED), flags=flags)
         if "trace_state" in details:
             trace = trace._replace(state=str(details["trace_state"]))
+        above = details.get("parent")
+        if above:
+            known = trace._replace(flags=above[0], state=above[1])
+            span = span._replace(parent_trace=known)
         dropped = details.get("dropped", (span.dropped_attributes, 0, 0))
         return span._replace(
             trace=trace,
             flags=flags,
-            scope=span.scope if payload.scope in _NO_SCOPE else read_scope(payload.scope),
+            scope=span.scope
+            if payload.instrumentation in _NO_SCOPE
+            else read_scope(payload.instrumentation),
             provider=payload.provider or span.provider,
             parent_is_remote=bool(details.get("remote", span.parent_is_remote)),
             began_ns=details.get("began_ns", span.began_ns),

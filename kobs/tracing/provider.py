@@ -104,6 +104,12 @@ class TracerProvider(api.TracerProvider):
         collector: Collector | None = None,
         **private: Any,
     ) -> None:
+        self._configurator = private.pop("_tracer_configurator", None)
+        if private:
+            raise TypeError(
+                f"TracerProvider() got unexpected arguments: {', '.join(private)}; it takes what "
+                "the SDK's takes, and collector"
+            )
         self.number = next(_numbers)
         """What its spans are known by in the recording."""
         self._own_collector: Collector | None = None
@@ -123,9 +129,6 @@ class TracerProvider(api.TracerProvider):
         self.limits = Limits.of(self._span_limits)
         self._room = room(self.limits)
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        self._configurator = private.pop("_tracer_configurator", None)
-        if private:
-            raise TypeError(f"TracerProvider() got unexpected arguments: {', '.join(private)}")
         self._plain = (
             not self._custom_ids
             and self._random_ids

@@ -109,7 +109,7 @@ class SpanNoted(PayloadType):
 class SpanDetailed(PayloadType):
     """What few spans have; its parent is the begin event. What is said later counts."""
 
-    scope: Name = "-"
+    instrumentation: Name = "-"
     """The instrumentation scope as JSON: a list of name, version, schema URL and attributes; "-":
     not said here"""
     provider: U32 = 0
@@ -117,7 +117,8 @@ class SpanDetailed(PayloadType):
     trace_flags: U8 = 255
     """W3C trace flags; 255: those of its trace"""
     details: Annotated[Mapping[str, object], Json(116)] = {}
-    """trace_state, remote (its parent is another process's), began_ns and ended_ns (as they were
+    """trace_state, remote (its parent is another process's), parent (trace flags and tracestate of
+    its parent's context, where they are not its own), began_ns and ended_ns (as they were
     given, monotonic), status (its description), dropped (attributes, events and links that limits
     left out)"""
 
@@ -125,7 +126,7 @@ class SpanDetailed(PayloadType):
 def scope_text(
     name: str, version: str | None, schema_url: str | None, attributes: Mapping[str, object] | None
 ) -> str:
-    """An instrumentation scope as `SpanDetailed.scope` has it."""
+    """An instrumentation scope as `SpanDetailed.instrumentation` has it."""
     known = {text_of(key): plain(value) for key, value in (attributes or {}).items()}
     return encode([text_of(name), text_of(version or ""), text_of(schema_url or ""), known])
 
