@@ -36,7 +36,8 @@ LINK_REMOTE = "kobs.link.remote"
 """Attribute of a `SpanLinked`: the other span is another process's."""
 
 MAX_VALUE = 64 * 1024
-"""Characters of one value; what is longer is cut and counted in `CUT`."""
+"""Characters of one value (of a text itself, of all else as JSON); what is longer is cut and
+counted in `CUT`. A multiple of 4, so that base64 stays whole."""
 _LONG = 1 << 63
 _DATA = 120
 _MAX_RECORDS = 65_535
@@ -163,8 +164,8 @@ def split_attributes(
     room -= 2 + _MARK
     cut = 0
     for key, value in attributes.items():
-        if isinstance(value, str) and len(value) > MAX_VALUE:
-            value = value[:MAX_VALUE]
+        if _may_be_long(value) and (shorter := _cut(value)) is not value:
+            value = shorter
             cut += 1
         size = len(encode({key: value})) - 1
         if size <= room:
@@ -179,6 +180,40 @@ def split_attributes(
         parts = []
     inline[OVERFLOW] = len(parts) or _MAX_RECORDS
     return inline, parts
+
+
+def _may_be_long(value: object) -> bool:
+    return isinstance(value, str | list | dict) and (
+        not isinstance(value, str) or len(value) > MAX_VALUE
+    )
+
+
+def _cut(value: object) -> object:
+    """The value itself, or the first `MAX_VALUE` characters of it: of a text, of bytes as base64,
+    of the elements of a list or mapping."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_VALUE else value[:MAX_VALUE]
+    if isinstance(value, dict) and value.keys() == {"$bytes"}:
+        text = str(value["$bytes"])
+        return value if len(text) <= MAX_VALUE else {"$bytes": text[:MAX_VALUE]}
+    if isinstance(value, list):
+        kept: list[object] = []
+        room = MAX_VALUE
+        for one in value:
+            room -= len(encode(one)) + 1
+            if room < 0:
+                return kept
+            kept.append(one)
+        return value
+    if isinstance(value, dict):
+        some: dict[str, object] = {}
+        room = MAX_VALUE
+        for key, one in value.items():
+            room -= len(encode({key: one}))
+            if room < 0:
+                return some
+            some[key] = one
+    return value
 
 
 def cut_up(text: str) -> list[str]:

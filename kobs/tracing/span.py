@@ -28,7 +28,7 @@ from kobs.tracing.records import (
     split_attributes,
     text_of,
 )
-from kobs.tracing.slow import slow_ms as _slow_ms
+from kobs.tracing.slow import slow_ms as _slow_ms, warn_slow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -428,6 +428,7 @@ class Span:
             self.name, took_ms, slow_ms, pid=self._pid, causality_id=own[0],
             parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
         )  # fmt: skip
+        warn_slow(self.name, self._category == _SYSCALL, took_ms, slow_ms)
 
 
 class WrittenSpan(Span):
