@@ -99,6 +99,15 @@ ROWS = (
         },
     ),
     Row(
+        "traced", 5, '`tracer.start_as_current_span("x")` of the provider, one attribute',
+        {"traced": 1}, {"c": 0.1}, {"otel_span": 1},
+        "the OpenTelemetry SDK's span, batch processor",
+        floors={
+            "c": {"call_c_0": 4, "change_context": 1, **times(3, EVENT)},
+            "python": {"pack_and_clock": 3, "call_python": 2 * 2 + 5},
+        },
+    ),
+    Row(
         "check", 6, "anomaly check of one value, inside the core",
         {"check": 1}, {"c": 15}, floors={"c": {"compare_exchange": 1}},
     ),
