@@ -215,7 +215,7 @@ class OtlpMetricsExporter:
             self.source.give_back()
             total = total._replace(away=total.away + 1)
         if outcome.reason and outcome.reason != total.reason:
-            _log.warning("metrics: the receiver says: %s", outcome.reason)
+            _log.warning("OTLP export of metrics: the receiver says: %s", outcome.reason)
         self.total = total._replace(reason=outcome.reason or total.reason)
         return outcome
 
