@@ -28,7 +28,7 @@ class Row:
     key: str
     figure: int
     """Which line of the design's table it belongs to, from 1; 16: whole programs, 17: a call
-    in a flood, 18: a flood."""
+    in a flood, 18: a flood, 19: export."""
     what: str
     measured: Terms
     targets: Mapping[str, float]
@@ -98,6 +98,19 @@ ROWS = (
             "c": {"call_c_0": 4, "change_context": 1, **times(2, EVENT)},
             "python": {"pack_and_clock": 2, "call_python": 2 * 2 + 5},
         },
+    ),
+    Row(
+        "export", 19, "export: a span of one attribute, from the ring to encoded OTLP",
+        {"export": 1}, {"c": 0.333}, {"otel_export": 1},
+        "the OpenTelemetry SDK's batch processor and encoder",
+    ),
+    Row(
+        "span_exporting", 19, "a span without pause while an exporter sends, its CPU time in it",
+        {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
+    ),
+    Row(
+        "span_away", 19, "the same while the receiver is down",
+        {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
     Row(
         "check", 6, "anomaly check of one value, inside the core",

@@ -28,6 +28,12 @@ class Cause(NamedTuple):
     """Inside a span or begin event: a receive adds a link here and does not move the parent."""
 
 
+class OtherCause(Cause):
+    """Inside a span that another tracer made: what is recorded here is part of it."""
+
+    __slots__ = ()
+
+
 cause: ContextVar[Cause | None] = ContextVar("kobs.cause", default=None)
 
 
@@ -54,6 +60,10 @@ class Origin:
 
 
 origin = Origin()
+
+EXPORT_ORIGIN = "kobs.export"
+"""Origin of what an exporter itself sets off; it is neither exported nor, where it logs,
+recorded."""
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from inspect import cleandoc
 from pathlib import Path
 
 import kobs.payloads
+import kobs.tracing.log_records
 import kobs.tracing.records
 from kobs.schema import Field, PayloadType, Schema, registered_types
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference" / "events"
-MODULES = (kobs.payloads, kobs.tracing.records)
+MODULES = (kobs.payloads, kobs.tracing.records, kobs.tracing.log_records)
 
 
 def pages() -> dict[str, str]:

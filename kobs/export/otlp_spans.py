@@ -3,16 +3,40 @@
 Nothing here knows OpenTelemetry; times are monotonic nanoseconds.
 """
 
+import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from kobs import __version__
 from kobs.events import Event
 from kobs.ids import split_id
 from kobs.levels import Category
-from kobs.tracing.records import INCOMPLETE, NAME, join_attributes
+from kobs.tracing.limits import Limits, limited
+from kobs.tracing.records import (
+    DROPPED,
+    INCOMPLETE,
+    LINK_FLAGS,
+    LINK_REMOTE,
+    LINK_STATE,
+    NAME,
+    join_attributes,
+)
 
-SPAN_TYPES = frozenset({"SpanBegan", "SpanEnded", "SpanAttributes", "SpanLinked", "TraceAdopted"})
+SPAN_TYPES = frozenset({
+    "SpanBegan", "SpanEnded", "SpanAttributes", "SpanLinked", "SpanNoted", "SpanDetailed",
+    "TraceAdopted",
+})  # fmt: skip
 """Types that spans are made of; they are not log records of their own."""
+
+SAMPLED = 0x01
+"""W3C trace flag: the trace is exported."""
+RANDOM = 0x02
+"""W3C trace flag: the low 56 bits of the trace id are random."""
+
+_EXCEPTION = ("exception.type", "exception.message", "exception.stacktrace")
+
+_NO_SCOPE = ("-", "?")  # the latter: the recording's table of strings is full
 
 _MOST = 65_536
 """Open spans, adopted traces and sends that are remembered; the oldest are forgotten."""
@@ -24,6 +48,31 @@ class Trace(NamedTuple):
     trace_id: int
     exported: bool = True
     state: str = ""
+    flags: int = SAMPLED
+    """W3C trace flags."""
+
+
+class Scope(NamedTuple):
+    """The instrumentation scope that a span is of."""
+
+    name: str = "kobs"
+    version: str = __version__
+    schema_url: str = ""
+    attributes: dict[str, Any] = {}
+
+
+OWN_SCOPE = Scope()
+"""The scope of spans that `span_operation` and its like made."""
+
+
+class SpanEvent(NamedTuple):
+    """Something that happened at a moment of a span."""
+
+    name: str
+    time_ns: int
+    """Monotonic nanoseconds."""
+    attributes: dict[str, Any]
+    dropped_attributes: int = 0
 
 
 class SpanLink(NamedTuple):
@@ -32,6 +81,10 @@ class SpanLink(NamedTuple):
     trace_id: int
     span_id: int
     attributes: dict[str, Any]
+    trace_state: str = ""
+    flags: int = SAMPLED
+    remote: bool = False
+    dropped_attributes: int = 0
 
 
 class FinishedSpan(NamedTuple):
@@ -39,6 +92,7 @@ class FinishedSpan(NamedTuple):
 
     name: str
     trace: Trace
+    """Its trace; `exported` and `state` are the span's own, where it has some."""
     span_id: int
     parent_span: int
     parent_is_remote: bool
@@ -53,30 +107,49 @@ class FinishedSpan(NamedTuple):
     tid: int
     recording: int
     origin: str
+    status_description: str = ""
+    events: list[SpanEvent] = []
+    """What happened in it, in the order in which it was told."""
+    scope: Scope = OWN_SCOPE
+    flags: int = SAMPLED
+    """W3C trace flags of its context."""
+    dropped_attributes: int = 0
+    dropped_events: int = 0
+    dropped_links: int = 0
+    provider: int = 0
+    """Which provider of its process made it; 0: none, it is kobs's own."""
+    parent_trace: Trace | None = None
+    """The flags and state of its parent's context, where they are not its own."""
 
 
 class _Open:
     """What is known so far of a span that has not ended."""
 
-    __slots__ = ("began", "links", "parts")
+    __slots__ = ("began", "details", "events", "links")
 
     def __init__(self, began: Event | None = None) -> None:
         self.began = began
-        self.parts: list[tuple[int, str]] = []
-        self.links: list[SpanLink] = []
+        self.links: list[Event | SpanLink] = []
+        self.events: list[Event] = []
+        self.details: list[Event] = []
 
 
 class SpanAssembler:
-    """Takes events by time and gives spans as they end.
+    """Takes events by time and gives spans as they end, within OpenTelemetry's limits.
 
-    `trace_high`: the high half of the trace ids that a recording (by number) mints.
+    `trace_high`: the high half of the trace ids that a recording (by number) mints. Raises
+    `ConfigError` for a limit in the environment that is no number.
     """
 
     def __init__(self, trace_high: Callable[[int], int]) -> None:
         self._trace_high = trace_high
+        self._limits = Limits.from_environment()
         self._open: dict[int, _Open] = {}
         self._by_span: dict[int, int] = {}
         self._traces: dict[int, Trace] = {}
+        self._remote: dict[int, int] = {}
+        self._parts: dict[int, list[tuple[int, str]]] = {}
+        self._adopted: dict[int, Event] = {}
         self._sends: dict[int, tuple[int, int]] = {}
 
     def trace_of(self, causality_id: int, recording: int) -> Trace | None:
@@ -95,18 +168,15 @@ class SpanAssembler:
             self._entry(event.id).began = event
             _remember(self._by_span, event.span_id, event.id)
         elif kind == "SpanAttributes":
-            self._entry(event.parent).parts.append((event.payload.index, event.payload.data))
+            self._part(event)
         elif kind == "SpanLinked":
-            payload = event.payload
-            trace_id = payload.trace_high << 64 | payload.trace_low
-            link = SpanLink(trace_id, payload.linked_span, dict(payload.attributes))
-            self._entry(event.parent).links.append(link)
+            self._entry(event.parent).links.append(event)
+        elif kind == "SpanNoted":
+            self._entry(event.parent).events.append(event)
+        elif kind == "SpanDetailed":
+            self._entry(event.parent).details.append(event)
         elif kind == "TraceAdopted":
-            payload = event.payload
-            adopted = Trace(
-                payload.trace_high << 64 | payload.trace_low, payload.sampled, payload.trace_state
-            )
-            _remember(self._traces, event.causality_id, adopted)
+            self._adopt(event)
         elif event.link:
             self._join(event)
         return None
@@ -137,23 +207,25 @@ class SpanAssembler:
         parent_span = outer.began.span_id if outer is not None and outer.began is not None else 0
         if began is not None:
             parent_span = began.payload.parent_span
-        return FinishedSpan(
-            name, trace, span_id, parent_span, _is_remote(parent, recording),
+        span = FinishedSpan(
+            name, trace, span_id, parent_span, self._is_remote(parent, parent_span, recording),
             began.payload.kind if began is not None else "internal",
             began.category if began is not None else Category.PERFORMANCE,
             "error", began_ns, max(began_ns, ended_ns),
-            {**join_attributes({}, known.parts), **attributes},
-            known.links, pid, tid, recording, origin,
+            {**join_attributes({}, self._parts.get(began_id, ())), **attributes},
+            [], pid, tid, recording, origin,
         )  # fmt: skip
+        return self._whole(span, known)
 
     def _end(self, event: Event) -> FinishedSpan | None:
         known = self._open.pop(event.parent, None) or _Open()
+        parts = self._parts.pop(event.parent, ())
         self._by_span.pop(event.span_id, None)
         trace = self.trace_of(event.causality_id, event.recording)
         if trace is None:
             return None
         payload, began = event.payload, known.began
-        attributes = join_attributes(payload.attributes, known.parts)
+        attributes = join_attributes(payload.attributes, parts)
         if event.truncated:
             attributes[INCOMPLETE] = True
         began_ns = event.timestamp_ns - round(payload.duration_us * 1000)
@@ -161,15 +233,117 @@ class SpanAssembler:
         if began is not None:
             began_ns = began.timestamp_ns
             parent_span, kind = began.payload.parent_span, began.payload.kind
-            remote = _is_remote(began.parent, event.recording)
+            remote = self._is_remote(began.parent, parent_span, event.recording)
         else:
             attributes["kobs.begin.lost"] = True
-        return FinishedSpan(
+        span = FinishedSpan(
             attributes.pop(NAME, payload.name), trace, event.span_id,
             parent_span, remote, kind, event.category,
-            payload.status, began_ns, event.timestamp_ns, attributes, known.links,
+            payload.status, began_ns, event.timestamp_ns, attributes, [],
             event.pid, event.tid, event.recording, event.origin,
         )  # fmt: skip
+        return self._whole(span, known)
+
+    def _whole(self, span: FinishedSpan, known: _Open) -> FinishedSpan:
+        """The span with its events, links and details, and its error by the conventions."""
+        if known.links:
+            span = span._replace(links=[self._link(link) for link in known.links])
+        if known.events:
+            span = span._replace(events=[self._noted(event) for event in known.events])
+        trace_flags = span.trace.flags
+        if trace_flags != span.flags:
+            span = span._replace(flags=trace_flags)
+        for event in known.details:
+            if event.span_id == span.span_id:  # else of a span inside whose begin was lost
+                span = self._detailed(span, event)
+        # What a tracer made had its limits when it was made.
+        return span if span.provider else _limited(_with_error(span), self._limits)
+
+    def _detailed(self, span: FinishedSpan, event: Event) -> FinishedSpan:
+        payload = event.payload
+        details = self._joined(event.id, payload.details)
+        trace, flags = span.trace, span.flags
+        if payload.trace_flags != 255:
+            flags = payload.trace_flags
+            trace = trace._replace(exported=bool(flags & SAMPLED), flags=flags)
+        if "trace_state" in details:
+            trace = trace._replace(state=str(details["trace_state"]))
+        above = details.get("parent")
+        if above:
+            known = trace._replace(flags=above[0], state=above[1])
+            span = span._replace(parent_trace=known)
+        dropped = details.get("dropped", (span.dropped_attributes, 0, 0))
+        return span._replace(
+            trace=trace,
+            flags=flags,
+            scope=span.scope
+            if payload.instrumentation in _NO_SCOPE
+            else read_scope(payload.instrumentation),
+            provider=payload.provider or span.provider,
+            parent_is_remote=bool(details.get("remote", span.parent_is_remote)),
+            began_ns=details.get("began_ns", span.began_ns),
+            ended_ns=details.get("ended_ns", span.ended_ns),
+            status_description=details.get("status", span.status_description),
+            events=span.events[dropped[1] :],
+            links=span.links[dropped[2] :],
+            dropped_attributes=dropped[0],
+            dropped_events=span.dropped_events + dropped[1],
+            dropped_links=span.dropped_links + dropped[2],
+        )
+
+    def _noted(self, event: Event) -> SpanEvent:
+        attributes = self._joined(event.id, event.payload.attributes)
+        dropped = attributes.pop(DROPPED, 0)
+        name = attributes.pop(NAME, event.payload.name)
+        if event.truncated:
+            attributes[INCOMPLETE] = True
+        return SpanEvent(name, event.payload.time_ns, attributes, dropped)
+
+    def _link(self, link: Event | SpanLink) -> SpanLink:
+        if isinstance(link, SpanLink):
+            return link
+        payload = link.payload
+        attributes = self._joined(link.id, payload.attributes)
+        if link.truncated:
+            attributes[INCOMPLETE] = True
+        return SpanLink(
+            payload.trace_high << 64 | payload.trace_low, payload.linked_span, attributes,
+            trace_state=attributes.pop(LINK_STATE, ""),
+            flags=attributes.pop(LINK_FLAGS, SAMPLED),
+            remote=attributes.pop(LINK_REMOTE, False),
+            dropped_attributes=attributes.pop(DROPPED, 0),
+        )  # fmt: skip
+
+    def _joined(self, record: int, inline: Any) -> dict[str, Any]:
+        return join_attributes(inline, self._parts.pop(record, ()))
+
+    def _part(self, event: Event) -> None:
+        parts = self._parts.get(event.parent)
+        if parts is None:
+            _remember(self._parts, event.parent, parts := [])
+        parts.append((event.payload.index, event.payload.data))
+        adopted = self._adopted.get(event.parent)
+        if adopted is not None and len(parts) == adopted.payload.parts:
+            del self._adopted[event.parent], self._parts[event.parent]
+            self._adopt(adopted, "".join(data for _, data in sorted(parts)))
+
+    def _adopt(self, event: Event, state: str = "") -> None:
+        payload = event.payload
+        if payload.parts and not state:
+            _remember(self._adopted, event.id, event)
+        trace = Trace(
+            payload.trace_high << 64 | payload.trace_low, payload.sampled,
+            state or payload.trace_state, payload.trace_flags,
+        )  # fmt: skip
+        _remember(self._traces, event.causality_id, trace)
+        if payload.remote:
+            _remember(self._remote, event.span_id, event.causality_id)
+
+    def _is_remote(self, parent: int, parent_span: int, recording: int) -> bool:
+        """The parent span is another process's."""
+        if parent and split_id(parent)[0] != recording:
+            return True
+        return parent_span in self._remote
 
     def _join(self, event: Event) -> None:
         """A send and its receive share a link token: the receiving span links to the sending
@@ -193,9 +367,78 @@ class SpanAssembler:
         return known
 
 
-def _is_remote(parent: int, recording: int) -> bool:
-    """The parent event is another process's."""
-    return bool(parent) and split_id(parent)[0] != recording
+def attributes_by_convention(span: FinishedSpan, resource_pid: object) -> dict[str, Any]:
+    """The span's attributes and what OpenTelemetry's conventions have for the rest that is known
+    of it. `resource_pid`: the `process.pid` of the resource that it is exported with. What a
+    tracer made has what its program gave it, and nothing else."""
+    if span.provider:
+        return span.attributes
+    attributes = dict(span.attributes)
+    attributes["thread.id"] = span.tid
+    if span.pid != resource_pid:
+        attributes["process.pid"] = span.pid
+    if span.origin:
+        attributes["kobs.origin"] = span.origin
+    if span.category is Category.NETWORK:
+        attributes.setdefault("rpc.system.name", "grpc")
+        attributes.setdefault("rpc.method", span.name)
+    elif span.category is Category.SYSCALL:
+        attributes.setdefault("kobs.syscall", span.name)
+    return attributes
+
+
+def _limited(span: FinishedSpan, limits: Limits) -> FinishedSpan:
+    """The span with no more than the limits let it have: the latest of each."""
+    attributes, lost = limited(
+        span.attributes, limits.span_attributes, limits.span_attribute_length
+    )
+    events, links = span.events, span.links
+    lost_events = max(0, len(events) - limits.events) if limits.events is not None else 0
+    lost_links = max(0, len(links) - limits.links) if limits.links is not None else 0
+    length = limits.attribute_length
+    events = [
+        event._replace(attributes=known, dropped_attributes=event.dropped_attributes + fewer)
+        for event in events[lost_events:]
+        for known, fewer in [limited(event.attributes, limits.event_attributes, length)]
+    ]
+    links = [
+        link._replace(attributes=known, dropped_attributes=link.dropped_attributes + fewer)
+        for link in links[lost_links:]
+        for known, fewer in [limited(link.attributes, limits.link_attributes, length)]
+    ]
+    return span._replace(
+        attributes=attributes,
+        events=events,
+        links=links,
+        dropped_attributes=span.dropped_attributes + lost,
+        dropped_events=span.dropped_events + lost_events,
+        dropped_links=span.dropped_links + lost_links,
+    )
+
+
+def _with_error(span: FinishedSpan) -> FinishedSpan:
+    """The exception that left the span as a span event, and why its status is error."""
+    attributes = dict(span.attributes)
+    failed = {key: attributes.pop(key) for key in _EXCEPTION if key in attributes}
+    if not failed and span.status != "error":
+        return span
+    events, description = span.events, span.status_description
+    if failed:
+        events = [*events, SpanEvent("exception", span.ended_ns, failed)]
+    attributes.setdefault("error.type", failed.get("exception.type", "_OTHER"))
+    if span.status == "error" and not description:
+        description = str(failed.get("exception.message") or attributes.get("error.message") or "")
+    return span._replace(attributes=attributes, events=events, status_description=description)
+
+
+@lru_cache(maxsize=1024)
+def read_scope(text: str) -> Scope:
+    """The scope that a `SpanDetailed` says."""
+    try:
+        name, version, schema_url, attributes = json.loads(text)
+        return Scope(str(name), str(version), str(schema_url), dict(attributes))
+    except (ValueError, TypeError, RecursionError):  # another version wrote it
+        return OWN_SCOPE
 
 
 def _remember(table: dict[int, Any], key: int, value: Any) -> None:

@@ -2,7 +2,9 @@
 
 `SpanEnded.attributes` holds what fits in a slot. The rest is one JSON text, cut into
 `SpanAttributes` records whose parent is the span's begin event; `SpanEnded.attributes` then says
-under `OVERFLOW` how many records there are, so that a lost one is noticed.
+under `OVERFLOW` how many records there are, so that a lost one is noticed. The attributes of a
+span's events and links, and its details, overflow in the same way, into records whose parent is
+the record that they belong to.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +13,7 @@ from typing import Annotated, Any
 
 from kobs.levels import Category, Severity
 from kobs.payloads import SpanEnded, _declare
-from kobs.schema import U16, U64, Bool, Json, PayloadType, Text
+from kobs.schema import I64, U8, U16, U32, U64, Bool, Json, Name, PayloadType, Text
 
 OVERFLOW = ""
 """Key in `SpanEnded.attributes`: how many overflow records belong to the begin event. (An
@@ -24,8 +26,18 @@ INCOMPLETE = "kobs.attributes.incomplete"
 NAME = "kobs.span.name"
 """Attribute: the span's name, where the recording's table of names is full."""
 
+DROPPED = "kobs.attributes.dropped"
+"""Attribute of a `SpanNoted` or `SpanLinked`: how many attributes a limit left out."""
+LINK_STATE = "kobs.link.trace_state"
+"""Attribute of a `SpanLinked`: the W3C tracestate of the other span."""
+LINK_FLAGS = "kobs.link.flags"
+"""Attribute of a `SpanLinked`: the W3C trace flags of the other span, where they are not 1."""
+LINK_REMOTE = "kobs.link.remote"
+"""Attribute of a `SpanLinked`: the other span is another process's."""
+
 MAX_VALUE = 64 * 1024
-"""Characters of one value; what is longer is cut and counted in `CUT`."""
+"""Characters of one value (of a text itself, of all else as JSON); what is longer is cut and
+counted in `CUT`. A multiple of 4, so that base64 stays whole."""
 _LONG = 1 << 63
 _DATA = 120
 _MAX_RECORDS = 65_535
@@ -36,8 +48,8 @@ _MARK = 10
 
 @_declare(102, Category.PERFORMANCE, Severity.DEBUG)
 class SpanAttributes(PayloadType):
-    """Part of the attributes of a span that do not fit in `SpanEnded`; its parent is the begin
-    event."""
+    """Part of what does not fit in a record of a span; its parent is that record, for `SpanEnded`
+    the begin event."""
 
     index: U16
     """Which part, from 0"""
@@ -73,6 +85,51 @@ class TraceAdopted(PayloadType):
     """The other tracer's sampled flag; where false nothing of the trace is exported"""
     trace_state: Annotated[str, Text(100)] = ""
     """W3C tracestate"""
+    trace_flags: U8 = 1
+    """W3C trace flags"""
+    remote: Bool = False
+    """The span that is the parent here is another process's"""
+    parts: U16 = 0
+    """How many `SpanAttributes` hold the tracestate, where it does not fit here"""
+
+
+@_declare(105, Category.PERFORMANCE, Severity.DEBUG)
+class SpanNoted(PayloadType):
+    """Something happened at a moment of a span (OpenTelemetry's span events); its parent is the
+    begin event."""
+
+    name: Name
+    """What happened"""
+    time_ns: I64
+    """When, in monotonic nanoseconds"""
+    attributes: Annotated[Mapping[str, object], Json(110)] = {}
+    """Attributes of it"""
+
+
+@_declare(106, Category.PERFORMANCE, Severity.DEBUG)
+class SpanDetailed(PayloadType):
+    """What few spans have; its parent is the begin event. What is said later counts."""
+
+    instrumentation: Name = "-"
+    """The instrumentation scope as JSON: a list of name, version, schema URL and attributes; "-":
+    not said here"""
+    provider: U32 = 0
+    """Which provider of this process made it; 0: none, it is kobs's own"""
+    trace_flags: U8 = 255
+    """W3C trace flags; 255: those of its trace"""
+    details: Annotated[Mapping[str, object], Json(116)] = {}
+    """trace_state, remote (its parent is another process's), parent (trace flags and tracestate of
+    its parent's context, where they are not its own), began_ns and ended_ns (as they were
+    given, monotonic), status (its description), dropped (attributes, events and links that limits
+    left out)"""
+
+
+def scope_text(
+    name: str, version: str | None, schema_url: str | None, attributes: Mapping[str, object] | None
+) -> str:
+    """An instrumentation scope as `SpanDetailed.instrumentation` has it."""
+    known = {text_of(key): plain(value) for key, value in (attributes or {}).items()}
+    return encode([text_of(name), text_of(version or ""), text_of(schema_url or ""), known])
 
 
 def certainly_fits(attributes: Mapping[str, Any]) -> bool:
@@ -94,18 +151,21 @@ def _escapes_nothing(text: str) -> bool:
     return text.isascii() and text.replace(".", "_").isidentifier()
 
 
-def split_attributes(attributes: Mapping[str, object]) -> tuple[Mapping[str, object], list[str]]:
-    """(what goes into `SpanEnded.attributes`, the texts of the overflow records)."""
+def split_attributes(
+    attributes: Mapping[str, object], room: int = _INLINE
+) -> tuple[Mapping[str, object], list[str]]:
+    """(what goes into `SpanEnded.attributes`, or another field of `room` bytes; the texts of the
+    overflow records)."""
     text = encode(attributes)
-    if len(text) <= _INLINE:
+    if len(text) <= room:
         return attributes, []
     inline: dict[str, object] = {}
     rest: dict[str, object] = {}
-    room = _INLINE - 2 - _MARK
+    room -= 2 + _MARK
     cut = 0
     for key, value in attributes.items():
-        if isinstance(value, str) and len(value) > MAX_VALUE:
-            value = value[:MAX_VALUE]
+        if _may_be_long(value) and (shorter := _cut(value)) is not value:
+            value = shorter
             cut += 1
         size = len(encode({key: value})) - 1
         if size <= room:
@@ -115,12 +175,56 @@ def split_attributes(attributes: Mapping[str, object]) -> tuple[Mapping[str, obj
             rest[key] = value
     if cut:
         rest[CUT] = cut
-    text = encode(rest)
-    parts = [text[at : at + _DATA] for at in range(0, len(text), _DATA)]
+    parts = cut_up(encode(rest))
     if len(parts) > _MAX_RECORDS:
         parts = []
     inline[OVERFLOW] = len(parts) or _MAX_RECORDS
     return inline, parts
+
+
+def _may_be_long(value: object) -> bool:
+    return isinstance(value, str | list | dict) and (
+        not isinstance(value, str) or len(value) > MAX_VALUE
+    )
+
+
+def _cut(value: object) -> object:
+    """The value itself, or the first `MAX_VALUE` characters of it: of a text, of bytes as base64,
+    of the elements of a list or mapping."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_VALUE else value[:MAX_VALUE]
+    if isinstance(value, dict) and value.keys() == {"$bytes"}:
+        text = str(value["$bytes"])
+        return value if len(text) <= MAX_VALUE else {"$bytes": text[:MAX_VALUE]}
+    if isinstance(value, list):
+        kept: list[object] = []
+        room = MAX_VALUE
+        for one in value:
+            room -= len(encode(one)) + 1
+            if room < 0:
+                return kept
+            kept.append(one)
+        return value
+    if isinstance(value, dict):
+        some: dict[str, object] = {}
+        room = MAX_VALUE
+        for key, one in value.items():
+            room -= len(encode({key: one}))
+            if room < 0:
+                return some
+            some[key] = one
+    return value
+
+
+def cut_up(text: str) -> list[str]:
+    """ASCII text as the overflow records hold it."""
+    return [text[at : at + _DATA] for at in range(0, len(text), _DATA)]
+
+
+def room_of(payload: type[PayloadType], field: str) -> int:
+    """Bytes of JSON that a field takes."""
+    size: int = payload.__kobs_schema__.field(field).kind.size  # type: ignore[attr-defined]
+    return size
 
 
 def join_attributes(
@@ -128,7 +232,7 @@ def join_attributes(
 ) -> dict[str, Any]:
     """A span's attributes from `SpanEnded.attributes` and the (index, data) of its overflow
     records; `INCOMPLETE` is among them if records are missing."""
-    attributes = {key: _restore(value) for key, value in inline.items() if key != OVERFLOW}
+    attributes = {key: restore(value) for key, value in inline.items() if key != OVERFLOW}
     expected = inline.get(OVERFLOW, 0)
     if not expected:
         return attributes
@@ -139,7 +243,7 @@ def join_attributes(
 
         try:
             rest = json.loads("".join(parts[index] for index in sorted(parts)))
-            attributes.update((key, _restore(value)) for key, value in rest.items())
+            attributes.update((key, restore(value)) for key, value in rest.items())
         except (ValueError, AttributeError, RecursionError):
             complete = False
     if not complete:
@@ -147,7 +251,7 @@ def join_attributes(
     return attributes
 
 
-def encode(attributes: Mapping[str, object]) -> str:
+def encode(attributes: object) -> str:
     """Plain attributes as compact JSON in ASCII."""
     global _encode
     if _encode is None:
@@ -190,11 +294,12 @@ def text_of(value: object) -> str:
         return f"<{type(value).__name__}: no text, {type(error).__name__}>"
 
 
-def _restore(value: Any) -> Any:
+def restore(value: Any) -> Any:
+    """A value that was recorded as it was before `plain`."""
     if isinstance(value, dict):
         if value.keys() == {"$bytes"}:
             from base64 import b64decode
 
             return b64decode(value["$bytes"])
-        return {key: _restore(one) for key, one in value.items()}
-    return [_restore(one) for one in value] if isinstance(value, list) else value
+        return {key: restore(one) for key, one in value.items()}
+    return [restore(one) for one in value] if isinstance(value, list) else value

@@ -10,25 +10,25 @@ from kobs import bridge, collector as collectors
 from kobs._core import select
 from kobs._core.layout import FLAG_BEGIN, FLAG_END
 from kobs.collector import Collector
-from kobs.context import Cause, cause
+from kobs.context import Cause, OtherCause, cause
 from kobs.errors import KobsError
 from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.levels import Category, SyscallResult
 from kobs.payloads import OperationSlow, SpanBegan, SpanEnded, SyscallSlow
 from kobs.schema import PayloadType
+from kobs.tracing.adopting import adopt, tell
 from kobs.tracing.exceptions import describe_exception, is_failure
 from kobs.tracing.records import (
     NAME,
     SpanAttributes,
     SpanLinked,
-    TraceAdopted,
     certainly_fits,
     plain,
     split_attributes,
     text_of,
 )
-from kobs.tracing.slow import slow_ms as _slow_ms
+from kobs.tracing.slow import slow_ms as _slow_ms, warn_slow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +83,10 @@ class Span:
     _began_ns: int
     _event: int
     _entry: int
+    _view: Any
+    """What OpenTelemetry sees of it; None as long as nobody looked."""
+    _plain: bool
+    """Its view has nothing to say when it ends."""
 
     # -- what it is -------------------------------------------------------------------------
 
@@ -204,6 +208,26 @@ class Span:
         self._exit(kind, error, traceback)
 
     def _enter(self) -> "Span":
+        outer = _cause_get()
+        if (outer is None or not outer[5]) and "opentelemetry.context" in _modules:
+            bridge.place_context()
+            outer = bridge.opentelemetry_cause() or outer
+        own = self._begin(outer)
+        self._previous = _cause_get()
+        self._token = _cause_set(own)
+        return self
+
+    def _begin(
+        self,
+        outer: Cause | None,
+        *,
+        span_id: int = 0,
+        trace_id: int = 0,
+    ) -> Cause:
+        """Begin below `outer`, without becoming the current span; the cause inside of it.
+
+        `span_id` and `trace_id` (of a new trace) are minted unless given.
+        """
         if self._began_ns:
             raise SpanError(
                 f"span {self.name!r} is open already; make another one with "
@@ -212,25 +236,30 @@ class Span:
         if self._cause is not None:
             self._forget()
         collector = self._collector = self._given or collectors._global
-        outer = self._previous = _cause_get()
-        if (outer is None or not outer[5]) and "opentelemetry.trace" in _modules:
-            outer = bridge.opentelemetry_cause() or outer
-        span_id = mint_id()
+        span_id = span_id or mint_id()
         sampled: bool | None
-        if outer is None:
-            causality_id, parent, parent_span, sampled, high = mint_id(), 0, 0, True, 0
+        if outer is None or not outer[0]:
+            parent = 0 if outer is None else outer[1]
+            parent_span, high = 0, 0
+            sampled = True if outer is None else outer[3]
+            causality_id = mint_id()
+            if trace_id:
+                causality_id, high = bridge.split_trace_id(trace_id)
         else:
             causality_id, parent, parent_span, sampled, high, _ = outer
-            if not causality_id:
-                causality_id, parent_span, high = mint_id(), 0, 0
         now = self._began_ns = monotonic_ns()
         if collector is None:
             high = high or bridge.own_trace_high
         else:
             try:
                 ring = collector.ring
-                if outer is not None and not outer[5] and bridge.is_foreign(outer, ring.trace_high):
-                    adopt(collector, outer, now)
+                if outer is None or not outer[0]:
+                    self._tell_root(collector, Cause(causality_id, parent, span_id, None, high))
+                elif bridge.is_foreign(outer, ring.trace_high):
+                    if outer.__class__ is OtherCause or not outer[5]:
+                        adopt(collector, outer, now)
+                elif not parent_span:
+                    self._tell_root(collector, outer)
                 high = high or ring.trace_high
                 gate = collector.gate
                 kept = True
@@ -264,18 +293,38 @@ class Span:
         own = self._cause = _make_cause(
             Cause, (causality_id, parent, span_id, sampled, high or bridge.own_trace_high, True)
         )
-        self._token = _cause_set(own)
         open_spans[span_id] = self
-        return self
+        return own
 
     def _exit(self, kind: object, error: BaseException | None, traceback: object) -> None:
         own = self._cause
+        if own is None:
+            return
+        token = self._token
+        self._finish(error)
+        if token is None:
+            return
+        current = _cause_get()
+        if current is own or (current is not None and current[2] == own[2]):
+            try:
+                _cause_reset(token)
+            except (RuntimeError, ValueError, TypeError):  # in another context than it began in
+                _cause_set(self._previous)
+        self._previous = self._token = None
+        self._leave(own)
+
+    def _finish(self, error: BaseException | None) -> None:
+        """End it, and leave the ambient cause alone."""
+        own = self._cause
         if not self._began_ns or own is None:
             return
-        ended_ns = monotonic_ns()
-        duration_us = self.duration_us = (ended_ns - self._began_ns) / 1000.0
+        now = monotonic_ns()
+        duration_us = self.duration_us = (now - self._began_ns) / 1000.0
         if error is not None and is_failure(error):
             self.record_error(error)
+        view = self._view
+        if view is not None:
+            view._ending(now)
         collector = self._collector
         if collector is not None:
             try:
@@ -286,28 +335,29 @@ class Span:
                     if attributes is None:
                         attributes = _NOTHING
                     elif not certainly_fits(attributes := attributes.copy()):  # others may add
-                        attributes = self._overflow(collector, own, ended_ns, attributes)
+                        attributes = self._overflow(collector, own, now, attributes)
                     (collector.emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
                         self.name, duration_us, self.status, attributes,
                         pid=self._pid, category=self._category, causality_id=own[0],
-                        parent=self._event, span_id=own[2], timestamp_ns=ended_ns, flags=FLAG_END,
+                        parent=self._event, span_id=own[2], timestamp_ns=now, flags=FLAG_END,
                     )  # fmt: skip
                 else:
                     collector.ring.leave_out("sampled_out", self._category)
                 slow_ms = _slow_ms[self._category] if self._slow_ms is None else self._slow_ms
                 if duration_us >= slow_ms * 1000.0:
-                    self._tell_slow(collector, own, ended_ns, duration_us / 1000.0, slow_ms)
+                    self._tell_slow(collector, own, now, duration_us / 1000.0, slow_ms)
             except Exception as mistake:
                 _count_error(collector, mistake)
         self._began_ns = 0
+        if self._token is None:
+            self._leave(own)
+        if view is not None:
+            view._ended()
+
+    def _leave(self, own: Cause) -> None:
+        """It has ended, and is the current span no more."""
         open_spans.pop(own[2], None)
-        current = _cause_get()
-        if current is own or (current is not None and current[2] == own[2]):
-            try:
-                _cause_reset(self._token)
-            except (RuntimeError, ValueError):  # in another context than it began in
-                _cause_set(self._previous)
-        self._previous = self._token = None
+        self._view = None
 
     async def __aenter__(self) -> "Span":
         return self.__enter__()
@@ -337,6 +387,22 @@ class Span:
         self._attributes = self.duration_us = None
         self.status = "unset"
         self._event, self._entry = 0, -1
+        self._view = None
+
+    def _tell_root(self, collector: Collector, own: Cause) -> None:
+        """Record what cannot be told from the causality id of a trace that begins here."""
+        ring_high = collector.ring.trace_high
+        whole = own._replace(trace_high=own.trace_high or ring_high)
+        flags = bridge.trace_flags(whole)
+        if not flags & bridge.SAMPLED or bridge.is_foreign(own, ring_high):
+            trace_id = bridge.whole_trace_id(own.causality_id, whole.trace_high)
+            tell(collector, own, trace_id, flags, bridge.trace_state(whole))
+
+    def _unexported(self, causality_id: int) -> None:
+        """The sampler leaves out the trace that begins here."""
+        collector = self._collector
+        if collector is not None:
+            self._tell_root(collector, Cause(causality_id, 0))
 
     def _overflow(
         self, collector: Collector, own: Cause, ended_ns: int, attributes: dict[str, Any]
@@ -362,6 +428,7 @@ class Span:
             self.name, took_ms, slow_ms, pid=self._pid, causality_id=own[0],
             parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
         )  # fmt: skip
+        warn_slow(self.name, self._category == _SYSCALL, took_ms, slow_ms)
 
 
 class WrittenSpan(Span):
@@ -369,8 +436,8 @@ class WrittenSpan(Span):
 
     __slots__ = (
         "_attributes", "_began_ns", "_category", "_cause", "_collector", "_entry", "_event",
-        "_given", "_pid", "_previous", "_slow_ms", "_token", "duration_us", "kind", "name",
-        "status",
+        "_given", "_pid", "_plain", "_previous", "_slow_ms", "_token", "_view", "duration_us",
+        "kind", "name", "status",
     )  # fmt: skip
 
     def __init__(
@@ -391,23 +458,10 @@ class WrittenSpan(Span):
         self._collector = self._previous = self._token = self._cause = self._attributes = None
         self._began_ns = self._event = 0
         self._entry = -1
+        self._view = None
+        self._plain = False
         self.status = "unset"
         self.duration_us = None
-
-
-def adopt(collector: Collector, outer: Cause, timestamp_ns: int | None = None) -> None:
-    """Record that a chain is another tracer's: its whole trace id and its sampled flag."""
-    trace_id = bridge.whole_trace_id(outer.causality_id, outer.trace_high)
-    exported, state = outer.sampled, ""
-    context = bridge.opentelemetry_context()
-    if context is not None and context.trace_id == trace_id:
-        exported = bool(context.trace_flags & 1)
-        state = ",".join(f"{key}={value}" for key, value in context.trace_state.items())
-    collector.emitter(TraceAdopted)(
-        trace_id >> 64, trace_id & (1 << 64) - 1, exported, state,
-        causality_id=outer.causality_id, parent=outer.parent, span_id=outer.span_id,
-        timestamp_ns=timestamp_ns,
-    )  # fmt: skip
 
 
 def _native_type() -> type[Span] | None:
@@ -439,8 +493,25 @@ def open_span(span_id: int) -> Span | None:
     return open_spans.get(span_id) or _native_open_span(span_id)
 
 
+def open_views() -> list[Any]:
+    """What OpenTelemetry sees of the spans of this process that are open."""
+    every = (*list(open_spans.values()), *_native_open_spans())
+    return [span._view for span in every if span._view is not None]
+
+
+def look_elsewhere(variable: Any = None, nothing: object = None) -> None:
+    """Tell the C core where another tracer keeps its context, and what is there where it has
+    none; and what the sampler says now."""
+    if make_span is not WrittenSpan:
+        from kobs._core import _native
+
+        _native.look_elsewhere(variable, nothing, max(0, bridge.sampler.bound - 1))
+
+
 def _wire(collector: Collector | None) -> None:
     """Have the spans of the process-wide collector recorded without Python, where they can be."""
+    bridge.sampler = bridge.RootSampler.from_environment()
+    look_elsewhere()
     if make_span is WrittenSpan:
         return
     from kobs._core import _native

@@ -11,7 +11,8 @@ from kobs.events import Event
 from kobs.ids import mint_id
 from kobs.levels import Category
 from kobs.schema import PayloadType
-from kobs.tracing.span import Span, WrittenSpan, adopt, make_span, open_span
+from kobs.tracing.adopting import adopt
+from kobs.tracing.span import Span, WrittenSpan, make_span, open_span
 
 F = TypeVar("F", bound=Callable[..., Span])
 

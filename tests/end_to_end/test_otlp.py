@@ -46,9 +46,9 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
     after_ns = time.time_ns()
     expected = json.loads(done.stdout)
     assert expected["report"] == {
-        "spans": 5, "logs": 1, "failed": 0, "lost": 0, "unsampled": 0, "pending": 0,
+        "spans": 5, "logs": 2, "failed": 0, "lost": 0, "unsampled": 0, "pending": 0,
     }, done.stderr  # fmt: skip
-    receiver.wait_for(spans=5, logs=1)
+    receiver.wait_for(spans=5, logs=2)
 
     # Every span, by its id: name, trace, parent, kind, status, duration, resource.
     assert {span["span_id"] for span in receiver.spans} == set(expected["spans"])
@@ -92,8 +92,21 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
     assert deliver["links"] == [(call["trace_id"], call["span_id"])]
     assert deliver["trace_id"] != call["trace_id"]
 
+    # What it logged, with the types of its fields.
+    said = one(receiver.logs, "scope", "shop.orders")
+    assert said["body"] == "order 2 failed"
+    assert (said["severity"], said["severity_text"]) == (17, "ERROR")
+    assert (said["trace_id"], said["span_id"]) == (expected["trace_id"], expected["span_id"])
+    assert said["event_name"] == ""
+    assert int(said["attributes"]["left"]) == 0
+    assert said["attributes"]["items"] == ["a"]
+    assert said["attributes"]["vip"] is False
+    assert said["attributes"]["code.function.name"] == "run"
+    assert said["attributes"]["exception.type"] == "LookupError"
+    assert said["attributes"]["exception.message"] == expected["failed"]
+
     # The event, joined to its span.
-    (log,) = receiver.logs
+    log = one(receiver.logs, "scope", "kobs")
     assert log["event_name"] == ("kobs.resource_exhausted" if receiver.knows_event_names else "")
     assert log["attributes"]["kobs.type"] == "ResourceExhausted"
     assert (log["trace_id"], log["span_id"]) == (expected["trace_id"], expected["span_id"])

@@ -4,6 +4,8 @@ import asyncio
 import contextvars
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -116,7 +118,7 @@ class TestTwoEvents:
             assert int(span.trace_id, 16) >> 64 == collector.ring.trace_high
             assert int(span.trace_id[16:], 16) == span.causality_id
             assert len(span.span_id) == 16
-            assert span.traceparent == f"00-{span.trace_id}-{span.span_id}-01"
+            assert span.traceparent == f"00-{span.trace_id}-{span.span_id}-03"
 
     def test_a_span_records_where_it_was_told_to(self, collector: Collector) -> None:
         with Collector(size=64) as other:
@@ -204,6 +206,22 @@ class TestAttributes:
             span.record("long", "x" * (MAX_VALUE + 1))
         kept = attributes_of(collector, ended(collector))
         assert kept == {"long": "x" * MAX_VALUE, "kobs.attributes.cut": 1}
+
+    @pytest.mark.parametrize(
+        ("value", "kept"),
+        [
+            (b"x" * MAX_VALUE, b"x" * (MAX_VALUE // 4 * 3)),
+            (["y" * 60_000, "z" * 60_000], ["y" * 60_000]),
+            ({"a": "y" * 60_000, "b": "z" * 60_000}, {"a": "y" * 60_000}),
+        ],
+    )
+    def test_so_is_one_that_is_no_text(
+        self, collector: Collector, value: object, kept: object
+    ) -> None:
+        with span_operation("load") as span:
+            span.record("long", value)
+        known = attributes_of(collector, ended(collector))
+        assert known == {"long": kept, "kobs.attributes.cut": 1}
 
     def test_the_last_value_of_a_key_stays(self, collector: Collector) -> None:
         with span_operation("load") as span:
@@ -319,6 +337,24 @@ class TestSlow:
         assert slow.parent == began.id
         assert slow.payload.operation == "load"
         assert slow.payload.duration_ms == pytest.approx((span.duration_us or 0) / 1000)
+
+    def test_a_warning_is_logged_where_the_program_has_a_log(
+        self, collector: Collector, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level("WARNING", "kobs.tracing"), span_operation("load", slow_ms=0):
+            pass
+        (record,) = caplog.records
+        assert record.getMessage().startswith("operation load took ")
+        assert record.levelname == "WARNING"
+
+    def test_no_warning_goes_to_standard_error_by_itself(self) -> None:
+        code = (
+            "from kobs import Collector, init_collector, span_syscall\n"
+            "init_collector(Collector(size=16))\n"
+            "with span_syscall('read', slow_ms=0): pass\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert (done.stdout, done.stderr) == (b"", b"")
 
     def test_a_slow_system_call_is_told(self, collector: Collector) -> None:
         with span_syscall("read", 42, slow_ms=0):
@@ -541,7 +577,7 @@ class TestSampling:
             with span_operation("outer") as outer, span_operation("inner") as inner:
                 assert not outer.is_recording
                 assert inner.trace_id == outer.trace_id
-                assert outer.traceparent.endswith("-00")
+                assert outer.traceparent.endswith("-02")
             assert none.snapshot() == []
             assert none.losses().sampled_out == 4
 

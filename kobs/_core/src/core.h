@@ -382,6 +382,7 @@ int kobs_add_carried_type(PyObject *module);
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
+int kobs_add_span_encoder(PyObject *module); /* otlp_spans.c */
 
 /* -- Sample (sample_type.c), Condition and Found (scan_type.c, scan_found.c, scan_merge.c) ----- */
 
@@ -431,10 +432,14 @@ typedef struct {
     PyObject *duration; /* a float that is used again and again; or NULL */
 #endif
     span_wires wired; /* exchanged at any time */
+    PyObject *other_var;     /* another tracer's context variable, or NULL; set once */
+    PyObject *other_nothing; /* what is in it where there is no context */
+    uint64_t exported_upto;  /* traces that begin here with a higher id are not exported */
 } span_state;
 
 PyObject *kobs_span_type(PyObject *module, PyObject *args);
 PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
+PyObject *kobs_look_elsewhere(PyObject *module, PyObject *args);
 PyObject *kobs_find_open_span(PyObject *module, PyObject *span_id);
 PyObject *kobs_list_open_spans(PyObject *module, PyObject *none);
 int kobs_add_span_maker(PyObject *module);

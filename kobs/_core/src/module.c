@@ -29,6 +29,10 @@ static PyMethodDef functions[] = {
     {"span_type", kobs_span_type, METH_VARARGS,
      PyDoc_STR("span_type(base, cause, cause_type, slow_ms, modules) -> type\n\n"
                "The type of spans, derived from `base`.")},
+    {"look_elsewhere", kobs_look_elsewhere, METH_VARARGS,
+     PyDoc_STR("look_elsewhere(variable, nothing, upto)\n\n"
+               "Where another tracer keeps its context, and what is there where it has none. Traces "
+               "that begin here are exported whose causality id is at most `upto`.")},
     {"wire_spans", kobs_wire_spans, METH_VARARGS,
      PyDoc_STR("wire_spans(collector, began, ended, gate, trace_high)\n\n"
                "The collector whose spans are recorded without Python; None: no one's.")},
@@ -97,7 +101,8 @@ execute(PyObject *module)
         || kobs_add_queue_types(module) < 0
         || kobs_add_carried_type(module) < 0
         || kobs_add_observed(module) < 0
-        || kobs_add_method_type(module) < 0 || kobs_add_span_maker(module) < 0) {
+        || kobs_add_method_type(module) < 0 || kobs_add_span_maker(module) < 0
+        || kobs_add_span_encoder(module) < 0) {
         return -1;
     }
     return 0;

@@ -12,9 +12,11 @@ struct span_object {
     PyObject *name, *kind, *category, *pid, *slow_ms, *given; /* as they were asked for */
     PyObject *cause, *collector, *attributes, *previous, *status, *duration_us;
     PyObject *token; /* of the change of the ambient cause, where it began in C */
+    PyObject *view;  /* what OpenTelemetry sees of it; NULL as long as nobody looked */
     PyObject *spare; /* what was a cause and may become the next one; nobody else has it */
     PyObject *keys[FEW], *values[FEW]; /* attributes, as long as they are few: then there is no dict */
     int few;
+    bool plain;             /* its view has nothing to say when it ends */
     bool ended;             /* `ended_after_us` counts as long as there is no `duration_us` */
     uint8_t category_number; /* 255: not known here */
     double ended_after_us;
@@ -58,6 +60,15 @@ kobs_span_let_go(PyObject *held)
     if (KOBS_FREE_THREADED) {
         Py_XDECREF(held);
     }
+}
+
+/* OpenTelemetry looks at it, or did. */
+static inline bool
+kobs_span_viewed(span_object *self)
+{
+    PyObject *view = __atomic_load_n(&self->view, __ATOMIC_RELAXED);
+
+    return view != NULL && view != Py_None;
 }
 
 /* When it began; 0 before and after: others may look whether it is open. */

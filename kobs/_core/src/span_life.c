@@ -69,6 +69,25 @@ typedef struct {
     PyObject *causality, *parent_number, *span, *sampled, *high; /* no `causality`: a new chain */
 } place;
 
+/* Whether another tracer may have a span that is current, where there is no cause: then Python is to
+ * look. -1 with an exception set. */
+static int
+look_elsewhere(span_state *state)
+{
+    PyObject *variable = __atomic_load_n(&state->other_var, __ATOMIC_ACQUIRE), *value;
+
+    if (variable == NULL) {
+        PyObject *other = PyDict_GetItemWithError(state->modules, state->opentelemetry);
+        return other != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+    }
+    if (PyContextVar_Get(variable, NULL, &value) < 0) {
+        return -1;
+    }
+    int nothing = value == NULL || value == state->other_nothing;
+    Py_XDECREF(value);
+    return !nothing;
+}
+
 /* Where a span under `outer` begins: 1, or 0 where Python is to find out, or -1. */
 static int
 find_place(span_state *state, const span_wires *wires, PyObject *outer, place *at)
@@ -78,9 +97,9 @@ find_place(span_state *state, const span_wires *wires, PyObject *outer, place *a
     *at = (place){.parent_number = state->zero, .span = state->zero, .sampled = Py_True,
                   .high = wires->trace_high};
     if (outer == Py_None) {
-        PyObject *other = PyDict_GetItemWithError(state->modules, state->opentelemetry);
-        if (other != NULL || PyErr_Occurred()) {
-            return other != NULL ? 0 : -1;
+        int other = look_elsewhere(state);
+        if (other != 0) {
+            return other > 0 ? 0 : -1;
         }
         at->causality_id = kobs_mint_id();
         return 1;
@@ -103,6 +122,21 @@ find_place(span_state *state, const span_wires *wires, PyObject *outer, place *a
         at->high = PyTuple_GET_ITEM(outer, 4);
     }
     return at->causality_id != 0;
+}
+
+/* Have it recorded that the sampler leaves out the trace that begins here. -1 with an exception set
+ * only for what is no `Exception`. */
+static int
+tell_unexported(span_object *self, const place *at)
+{
+    PyObject *collector = Py_NewRef(self->collector);
+    PyObject *done = PyObject_CallMethod((PyObject *)self, "_unexported", "K",
+                                         (unsigned long long)at->causality_id);
+    int told = done == NULL ? tell_mistake(self, collector) : 0;
+
+    Py_XDECREF(done);
+    Py_DECREF(collector);
+    return told;
 }
 
 /* Record the begin; what goes wrong is not the program's. -1 with an exception set only for what is
@@ -253,7 +287,10 @@ begin_wired(span_object *self, span_state *state, const span_wires *wires, PyObj
     self->span_id = kobs_mint_id();
     kobs_span_set_began(self, kobs_now());
     kobs_span_set(self, &self->collector, Py_NewRef(wires->collector));
-    if ((own = make_cause(self, state, &at)) == NULL
+    if ((at.parent_span == 0
+         && at.causality_id > __atomic_load_n(&state->exported_upto, __ATOMIC_RELAXED)
+         && tell_unexported(self, &at) < 0)
+        || (own = make_cause(self, state, &at)) == NULL
         || record_begin(self, wires, name, &at) < 0) {
         goto failed;
     }
@@ -513,6 +550,9 @@ end_wired(span_object *self, const span_wires *wires, PyObject *name, PyObject *
     }
     kobs_span_set(self, &self->token, NULL); /* where the cause is not ours to put back */
     kobs_span_set(self, &self->previous, NULL);
+    if (kobs_span_viewed(self)) { /* the view has the span, not the other way round */
+        kobs_span_set(self, &self->view, NULL);
+    }
     return 1;
 }
 
@@ -523,7 +563,7 @@ end(span_object *self, const span_wires *wires, PyObject *error)
     if (self->began_ns == 0 || self->cause == NULL || error != Py_None || self->collector == NULL
         || self->collector != wires->collector || self->entry == LEFT_OUT || self->span_id == 0
         || !PyTuple_Check(self->cause) || PyTuple_GET_SIZE(self->cause) != 6
-        || kobs_is_up(wires->gate)) {
+        || kobs_is_up(wires->gate) || (kobs_span_viewed(self) && !self->plain)) {
         return 0;
     }
     PyObject *name = kobs_span_hold(self, &self->name);

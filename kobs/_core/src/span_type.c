@@ -272,7 +272,7 @@ span_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     what(self->name); what(self->kind); what(self->category); what(self->pid); \
     what(self->slow_ms); what(self->given); what(self->cause); what(self->collector); \
     what(self->attributes); what(self->previous); what(self->status); what(self->duration_us); \
-    what(self->token)
+    what(self->token); what(self->view)
 
 static int
 span_traverse(span_object *self, visitproc visit, void *arg)
@@ -288,6 +288,7 @@ span_clear(span_object *self)
     Py_CLEAR(self->attributes);
     Py_CLEAR(self->previous);
     Py_CLEAR(self->token);
+    Py_CLEAR(self->view);
     return 0;
 }
 
@@ -374,6 +375,7 @@ static PyMethodDef methods[] = {
 static PyMemberDef members[] = {
     {"_event", T_ULONGLONG, offsetof(span_object, event), 0, NULL},
     {"_entry", T_LONGLONG, offsetof(span_object, entry), 0, NULL},
+    {"_plain", T_BOOL, offsetof(span_object, plain), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -393,6 +395,7 @@ static PyGetSetDef getters[] = {
     OBJECT("_collector", collector, NULL),
     OBJECT("_previous", previous, NULL),
     OBJECT("_token", token, NULL),
+    OBJECT("_view", view, NULL),
     {"_began_ns", (getter)get_began, (setter)set_began, NULL, NULL},
     {"duration_us", (getter)get_duration, (setter)set_duration,
      PyDoc_STR("From begin to end in microseconds; None before the end."), NULL},
@@ -446,6 +449,7 @@ kobs_span_type(PyObject *module, PyObject *args)
         || take_doubles(&state->slow_ms, slow_ms) < 0) {
         return NULL;
     }
+    state->exported_upto = UINT64_MAX;
     PyObject *bases = PyTuple_Pack(1, base);
     PyObject *type = bases == NULL ? NULL : PyType_FromModuleAndSpec(module, &spec, bases);
     Py_XDECREF(bases);
@@ -461,7 +465,7 @@ kobs_span_type(PyObject *module, PyObject *args)
     Py_XSETREF(state->zero, PyLong_FromLong(0));
     Py_XSETREF(state->nothing, PyDict_New());
     Py_XSETREF(state->unset, PyUnicode_InternFromString("unset"));
-    Py_XSETREF(state->opentelemetry, PyUnicode_InternFromString("opentelemetry.trace"));
+    Py_XSETREF(state->opentelemetry, PyUnicode_InternFromString("opentelemetry.context"));
     Py_XSETREF(state->enter, PyUnicode_InternFromString("_enter"));
     Py_XSETREF(state->exit, PyUnicode_InternFromString("_exit"));
     Py_XSETREF(state->record, PyUnicode_InternFromString("_record"));
@@ -480,6 +484,31 @@ drop_wires(span_wires *wires)
     Py_CLEAR(wires->gate);
     Py_CLEAR(wires->trace_high);
     Py_CLEAR(wires->collector);
+}
+
+/* look_elsewhere(variable, nothing, upto): where another tracer keeps its context, besides the ambient
+ * cause, and what is there where it has none (None: nowhere that is known); the traces that begin
+ * here are exported whose causality id is at most `upto`. */
+PyObject *
+kobs_look_elsewhere(PyObject *module, PyObject *args)
+{
+    span_state *state = &((core_state *)PyModule_GetState(module))->span;
+    PyObject *variable, *nothing, *number;
+    uint64_t upto;
+
+    if (!PyArg_ParseTuple(args, "OOO!:look_elsewhere", &variable, &nothing, &PyLong_Type, &number)
+        || kobs_unsigned(number, UINT64_MAX, &upto) < 0) {
+        return NULL;
+    }
+    if (variable != Py_None && !PyContextVar_CheckExact(variable)) {
+        return PyErr_Format(PyExc_TypeError, "expected a context variable, got %R", variable);
+    }
+    __atomic_store_n(&state->exported_upto, upto, __ATOMIC_RELAXED);
+    if (variable != Py_None && state->other_var == NULL) { /* it is the same one ever after */
+        state->other_nothing = Py_NewRef(nothing);
+        __atomic_store_n(&state->other_var, Py_NewRef(variable), __ATOMIC_RELEASE);
+    }
+    Py_RETURN_NONE;
 }
 
 /* wire_spans(collector, began, ended, gate, trace_high): spans of that collector need no Python.
@@ -536,6 +565,8 @@ kobs_visit_spans(span_state *state, visitproc visit, void *arg)
     Py_VISIT(state->wired.began);
     Py_VISIT(state->wired.ended);
     Py_VISIT(state->wired.gate);
+    Py_VISIT(state->other_var);
+    Py_VISIT(state->other_nothing);
     return 0;
 }
 
@@ -557,4 +588,6 @@ kobs_clear_spans(span_state *state)
     Py_CLEAR(state->enter);
     Py_CLEAR(state->exit);
     Py_CLEAR(state->record);
+    Py_CLEAR(state->other_var);
+    Py_CLEAR(state->other_nothing);
 }
