@@ -117,6 +117,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         _counter("span.errors", when=lambda payload: bool(payload.status == "error")),
         _histogram("span.duration_us", "duration_us", each="name"),
     ),
+    "LogRecorded": (
+        _counter("log.total"),
+        _counter("log.errors", when=lambda payload: bool(payload.level >= 40)),
+    ),
     "AnomalyDetected": (_counter("anomaly.total", "count"),),
     "MetricUpdate": (),  # a gauge of the name that it brings
 }

@@ -22,7 +22,7 @@ class Instrument(NamedTuple):
     fixed: Mapping[str, str] = {}
     """Attributes that every point has."""
     kind: str = ""
-    """`"sum"` or `"updown"` for a value that kobs knows as a gauge."""
+    """`"total"` or `"updown"` for a value that kobs knows as a gauge."""
 
 
 HAPPENED = Instrument(
@@ -174,6 +174,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "span.duration_us": _kobs(
         "span.duration", "s", "Duration of spans", attributes={"name": "span.name"}
     ),
+    "log.total": _kobs("log.records", "{record}", "Log records"),
+    "log.errors": _kobs("log.errors", "{record}", "Log records of level ERROR and above"),
     "anomaly.total": _kobs("anomaly.detected", "{anomaly}", "Durations out of the ordinary"),
 }  # fmt: skip
 """By the names of `kobs.metrics`. A metric that the program keeps itself (`MetricUpdate`) and
@@ -183,7 +185,7 @@ GAUGES: dict[str, Instrument] = {
     "scheduler.preemptions": Instrument(
         "process.context_switches", "{context_switch}",
         "Number of times the process has been context switched.",
-        fixed={"process.context_switch.type": "involuntary"}, kind="sum",
+        fixed={"process.context_switch.type": "involuntary"}, kind="total",
     ),
 }  # fmt: skip
 """As `INSTRUMENTS`, for gauges that share a counter's name."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from kobs._analysis.series import Counts, Series, Traced
 from kobs._core.contract import LeftOut, LossCounts
 from kobs.collector import Collector, CountsFrom, global_collector
+from kobs.context import EXPORT_ORIGIN
 from kobs.errors import ConfigError
 from kobs.export import metric_names as names
 from kobs.export.metric_points import Apart, Metric, Metrics, Point, make_series, points_of
-from kobs.export.otlp_send import ORIGIN
 
 if TYPE_CHECKING:
     from kobs._core.contract import AttachedRing
@@ -48,6 +48,8 @@ class MetricSource:
         self._lock = threading.Lock()
         self._from = collector.counts_from
         self._skipped = self._ran_past()
+        self._consumed = 0
+        """Events that were read before counting began."""
         self._given = Apart(_NONE_LEFT_OUT, {})
         self._given_gc = gc.get_stats()
         self._start_ns = self._from.wall_ns
@@ -73,7 +75,7 @@ class MetricSource:
                 offset_ns=_wall_minus_monotonic,
             )  # fmt: skip
             metrics += _garbage_collector(collections, self._given_gc)
-            made = Metrics(self._start_ns, now_ns, self.delta, metrics)
+            made = Metrics(self._from.wall_ns, self._start_ns, now_ns, self.delta, metrics)
             if self.delta:
                 self._taken = _Taken(counts, self._given, self._given_gc, self._start_ns)
                 self._given, self._given_gc, self._start_ns = apart, collections, now_ns
@@ -102,13 +104,14 @@ class MetricSource:
             self._begin_anew(begun)
         if not self._subscriber.closed:
             for event in self._subscriber:
-                if event.origin != ORIGIN:
+                if event.origin != EXPORT_ORIGIN:
                     self._series.observe(event)
 
     def _begin_anew(self, begun: CountsFrom) -> None:
         self._series.reset()
         self._from = begun
         self._skipped = -self._subscriber.lost
+        self._consumed = self._subscriber.consumed
         self._given, self._given_gc = Apart(_NONE_LEFT_OUT, {}), gc.get_stats()
         self._start_ns = begun.wall_ns
         self._taken = None
@@ -119,10 +122,12 @@ class MetricSource:
         return sum(self._subscriber.position) - sum(began)
 
     def _apart(self) -> Apart:
-        losses = self.collector.losses()
-        return Apart(
-            self.collector.left_out(), _lost(losses, self._skipped + self._subscriber.lost)
-        )
+        losses, subscriber = self.collector.losses(), self._subscriber
+        unread = self._skipped + subscriber.lost
+        if subscriber.closed:  # what came after the last read is there no more
+            produced = self.collector.ring.produced() - self._from.produced
+            unread = max(unread, produced - (subscriber.consumed - self._consumed))
+        return Apart(self.collector.left_out(), _lost(losses, unread))
 
     def _after_fork(self) -> None:
         """In a forked child: the parent exports what was counted so far."""
@@ -178,7 +183,7 @@ def recorded_metrics(recording: "Recording") -> Iterator[tuple["AttachedRing", M
             offset_ns=lambda _, offset=offset_ns: offset,  # type: ignore[misc]
         )  # fmt: skip
         end_ns = max(last_ns.get(number, 0), attached.refreshed_monotonic_ns) + offset_ns
-        yield attached, Metrics(start_ns, max(start_ns, end_ns), False, metrics)
+        yield attached, Metrics(start_ns, start_ns, max(start_ns, end_ns), False, metrics)
 
 
 def _lost(losses: LossCounts, unread: int) -> dict[str, int]:

@@ -119,6 +119,11 @@ class _Streams:
         """Spans and log records that were not taken yet."""
         return sum(stream.outbox.waiting for stream in self.all)
 
+    @property
+    def looked_at(self) -> int:
+        """Slots that were read, by the stream that read most."""
+        return max((stream.looked_at for stream in self.all), default=0)
+
     def due_in_s(self) -> float:
         """How long until trying again makes sense."""
         waits = [one.outbox.due_in_s() for one in self.all if one.outbox.waiting]
@@ -175,6 +180,8 @@ class _Streams:
             )  # fmt: skip
 
 
+_REST = 9
+"""How much longer the thread rests than it works, so that the program is not slowed down."""
 _NAMES = {"traces": "spans", "logs": "log records"}
 
 
@@ -237,7 +244,8 @@ class OtlpExporter:
         return self._export(None)
 
     def start(self, interval_s: float = 1.0) -> None:
-        """Export every `interval_s` seconds from a thread, and at exit. Twice is once. A forked
+        """Export every `interval_s` seconds from a thread, and at exit: sooner where the ring fills
+        faster, later where it would take more than a tenth of a CPU. Twice is once. A forked
         child has a thread of its own."""
         if self._thread is not None or self._closed:
             return
@@ -278,11 +286,12 @@ class OtlpExporter:
                 self.flush(max(0.0, until - time.monotonic()))
             with quietly(foreign=self._streams.foreign):
                 self._closed = True
-                given_up = self._streams.close()
+                given_up = sum(stream.count_rest() for stream in self._streams.all)
+                self._streams.close()
             self.total = self.total._replace(failed=self.total.failed + given_up, pending=0)
             if given_up:
                 _log().warning(
-                    "OTLP export: %d spans and log records were not taken until the end", given_up
+                    "OTLP export: %d spans and log records were not sent until the end", given_up
                 )
             if self._interval_s:
                 import atexit
@@ -303,8 +312,14 @@ class OtlpExporter:
         self._thread.start()
 
     def _run(self, interval_s: float) -> None:
-        while not self._stop.wait(interval_s):
+        pause_s = interval_s
+        while not self._stop.wait(pause_s):
+            before, began = self._streams.looked_at, time.thread_time()
             self.export_pending()
+            used_s = time.thread_time() - began
+            read = self._streams.looked_at - before
+            quarter = self._collector.ring.slots / 4
+            pause_s = max(_REST * used_s, interval_s * min(1.0, quarter / max(1, read)))
 
     def _export(self, until: float | None, *, hurry: bool = False) -> ExportReport:
         patience = -1.0 if until is None else max(0.0, until - time.monotonic())
@@ -318,7 +333,7 @@ class OtlpExporter:
             with quietly(foreign=self._streams.foreign):
                 self._source.set_clocks()
                 # The program may write faster than this reads.
-                most = 2 * self._collector.ring.slots
+                most = self._collector.ring.slots
                 report = self._streams.export(until, most=most, hurry=hurry)
             self.total = self.total.plus(report)
             return report

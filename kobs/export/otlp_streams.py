@@ -34,6 +34,8 @@ _ADOPTED = TraceAdopted.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
 _PART = LogAttributes.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
 _OF_TYPE, _OF_SEVERITY = slice(56, 58), 58
 _OF_SPANS = [registered_types()[name] for name in sorted(SPAN_TYPES)]
+_SPAN_IDS = {kind.__kobs_schema__.type_id.to_bytes(2, sys.byteorder) for kind in _OF_SPANS}
+_ENDED = SpanEnded.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
 _OF_TRACES = ("TraceAdopted", "SpanAttributes")
 _IN_SLOT = 128
 Make = Callable[..., Any]
@@ -55,6 +57,8 @@ class Stream:
         self.assembler = assembler
         self.unsampled = 0
         """Objects of traces that another tracer decided not to export."""
+        self.looked_at = 0
+        """Slots that were read."""
         self.undecoded = 0
         """Events whose payload makes no sense."""
         self._feed = feed
@@ -89,8 +93,9 @@ class Stream:
     def count_rest(self) -> int:
         """Give up what waits and all that is left to read; how many objects that was."""
         given_up = self.outbox.clear()
-        while self._fill(1 << 62, True):
-            given_up += self.outbox.clear()
+        while self._runs or (found := self._feed.read(all_of_it=True)):
+            given_up += sum(map(self._count, self._runs or found))
+            self._runs.clear()
         return given_up
 
     def close(self) -> int:
@@ -121,9 +126,15 @@ class Stream:
             if self._progress is not None:
                 self._progress.passed(run)
         self.seal()
+        self.looked_at += read
         return read
 
     def _take(self, run: Run) -> None:
+        """Let wait what is to be sent of these slots."""
+        raise NotImplementedError
+
+    def _count(self, run: Run) -> int:
+        """About how many objects would be."""
         raise NotImplementedError
 
     def _before(self, source: Source) -> list[int]:
@@ -185,6 +196,12 @@ class SpanStream(Stream):
         if number:
             self.outbox.add(Item(source.resource, OWN_SCOPE, data, number))
 
+    def _count(self, run: Run) -> int:
+        before = self._before(run.source)
+        return sum(
+            slot.data[_OF_TYPE] == _ENDED and slot.ticket >= before[slot.lane] for slot in run.slots
+        )
+
     def _take_slot(self, slot: RawSlot, source: Source, before: list[int]) -> None:
         event = source.decode(slot)
         if event is None:
@@ -205,10 +222,8 @@ class SpanStream(Stream):
     def _adopt(self, event: Event) -> None:
         """Tell the encoders in C what the assembler knows of a trace that another tracer made."""
         trace = self.assembler.trace_of(event.causality_id, event.recording)
-        adopted = self._adopted
-        if trace is None or (
-            event.type_name == "SpanAttributes" and event.causality_id not in adopted
-        ):
+        adopted, adopts = self._adopted, event.type_name == "TraceAdopted"
+        if trace is None or not (adopts or event.causality_id in adopted):
             return
         while len(adopted) >= MOST_OPEN:
             del adopted[next(iter(adopted))]
@@ -216,7 +231,7 @@ class SpanStream(Stream):
             trace.trace_id.to_bytes(16, "big"), trace.flags, trace.exported,
             trace.state.encode("utf-8", "backslashreplace"),
         )  # fmt: skip
-        if event.type_name == "TraceAdopted" and event.payload.remote:
+        if adopts and event.payload.remote:
             while len(self._remote) >= MOST_OPEN:
                 del self._remote[next(iter(self._remote))]
             self._remote[event.span_id] = event.causality_id
@@ -291,6 +306,15 @@ class LogStream(Stream):
                     self._add_event(event, source)
                 except Exception:  # Bytes of a damaged file may be anything.
                     self.undecoded += 1
+
+    def _count(self, run: Run) -> int:
+        before = self._before(run.source)
+        return sum(
+            slot.data[_OF_SEVERITY] & 15 >= self._severity
+            and slot.ticket >= before[slot.lane]
+            and slot.data[_OF_TYPE] not in _SPAN_IDS
+            for slot in run.slots
+        )
 
     def _add_event(self, event: Event, source: Source) -> None:
         trace = self.assembler.trace_of(event.causality_id, event.recording)

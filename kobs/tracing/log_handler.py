@@ -15,6 +15,7 @@ from kobs.ids import mint_id
 from kobs.levels import Severity
 from kobs.muted import busy
 from kobs.payloads import LogRecorded
+from kobs.tracing.adopting import adopt
 from kobs.tracing.exceptions import describe_exception
 from kobs.tracing.log_content import Content, ambient, content, ids_of, level_name
 from kobs.tracing.log_records import (
@@ -32,7 +33,6 @@ from kobs.tracing.log_records import (
     split,
 )
 from kobs.tracing.records import plain, text_of
-from kobs.tracing.span import adopt
 
 _modules = sys.modules
 _OWN = ("kobs", "opentelemetry")

@@ -28,7 +28,7 @@ from kobs.tracing.records import (
     split_attributes,
     text_of,
 )
-from kobs.tracing.slow import slow_ms as _slow_ms
+from kobs.tracing.slow import slow_ms as _slow_ms, warn_slow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -428,6 +428,7 @@ class Span:
             self.name, took_ms, slow_ms, pid=self._pid, causality_id=own[0],
             parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
         )  # fmt: skip
+        warn_slow(self.name, self._category == _SYSCALL, took_ms, slow_ms)
 
 
 class WrittenSpan(Span):
@@ -490,6 +491,12 @@ _native_open_span, _native_open_spans = _native_open()
 def open_span(span_id: int) -> Span | None:
     """The span of this process that is open and has this id; None where there is none."""
     return open_spans.get(span_id) or _native_open_span(span_id)
+
+
+def open_views() -> list[Any]:
+    """What OpenTelemetry sees of the spans of this process that are open."""
+    every = (*list(open_spans.values()), *_native_open_spans())
+    return [span._view for span in every if span._view is not None]
 
 
 def look_elsewhere(variable: Any = None, nothing: object = None) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kobs import bridge, handover
 from kobs.context import Cause
 from kobs.handover import Sent
-from kobs.tracing.span import adopt
+from kobs.tracing.adopting import adopt
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
