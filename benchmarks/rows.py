@@ -105,7 +105,7 @@ ROWS = (
         "the OpenTelemetry SDK's batch processor and encoder",
     ),
     Row(
-        "span_exporting", 18, "a span without pause while an exporter sends, whose CPU time is in it",
+        "span_exporting", 18, "a span without pause while an exporter sends, its CPU time too",
         {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
     Row(
