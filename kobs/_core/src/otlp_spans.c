@@ -11,6 +11,7 @@ typedef struct {
     PyObject *open;     /* {id of the begin event: its RawSlot}: spans that Python does not know */
     PyObject *by_span;  /* {span id: id of the begin event}, of the same */
     PyObject *adopted;  /* {chain: (trace id, flags, exported, tracestate)}; Python's to fill */
+    PyObject *received; /* {event: ...} of events that received something; Python's to fill */
     PyObject *remote;   /* {span id: ...} of other processes' spans; Python's to fill */
     uint64_t trace_high;
     uint32_t pid;       /* of the resource */
@@ -283,6 +284,19 @@ offset_at(const work *now, uint64_t monotonic_ns)
     return now->offset[0];
 }
 
+/* Whether a number is a key: 1, 0, -1 with an exception set. */
+static int
+has_number(PyObject *dict, uint64_t number)
+{
+    if (number == 0 || PyDict_GET_SIZE(dict) == 0) {
+        return 0;
+    }
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    int found = key == NULL ? -1 : PyDict_Contains(dict, key);
+    Py_XDECREF(key);
+    return found;
+}
+
 /* 1 where another process's span is the parent, 0 where not, -1 with an exception set. */
 static int
 parent_is_remote(encoder_object *self, const uint64_t *began, uint64_t parent_span)
@@ -290,13 +304,7 @@ parent_is_remote(encoder_object *self, const uint64_t *began, uint64_t parent_sp
     if (began[3] != 0 && began[3] >> 44 != self->types->recording) {
         return 1;
     }
-    if (parent_span == 0 || PyDict_GET_SIZE(self->remote) == 0) {
-        return 0;
-    }
-    PyObject *key = PyLong_FromUnsignedLongLong(parent_span);
-    int found = key == NULL ? -1 : PyDict_Contains(self->remote, key);
-    Py_XDECREF(key);
-    return found;
+    return has_number(self->remote, parent_span);
 }
 
 /* -- a span ----------------------------------------------------------------------------------- */
@@ -366,6 +374,10 @@ put_span(encoder_object *self, work *now, const uint64_t *began, const uint64_t 
 
     if (status == NULL) {
         return PyErr_Occurred() ? FAILED : LEFT;
+    }
+    int received = has_number(self->received, began[3]); /* its parent is who sent that */
+    if (received != 0) {
+        return received < 0 ? FAILED : LEFT;
     }
     long kind_number = number_of(self->kinds, kind, kind_length);
     long status_number = number_of(self->statuses, status, status_length);
@@ -699,9 +711,10 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {
         "types", "trace_high", "pid", "type_ids", "kinds", "statuses", "syscall", "network",
-        "adopted", "remote", "most", NULL,
+        "adopted", "received", "remote", "most",
+        NULL,
     };
-    PyObject *types, *kinds, *statuses, *adopted, *remote;
+    PyObject *types, *kinds, *statuses, *adopted, *received, *remote;
     unsigned long long trace_high;
     unsigned long pid;
     unsigned syscall, network;
@@ -709,9 +722,10 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     Py_ssize_t most;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "$OKk(HHHH)O!O!IIO!O!n:SpanEncoder", names, &types, &trace_high, &pid,
+            args, keywords, "$OKk(HHHH)O!O!IIO!O!O!n:SpanEncoder", names, &types, &trace_high, &pid,
             &began_id, &ended_id, &first_id, &last_id, &PyDict_Type, &kinds, &PyDict_Type,
-            &statuses, &syscall, &network, &PyDict_Type, &adopted, &PyDict_Type, &remote, &most)) {
+            &statuses, &syscall, &network, &PyDict_Type, &adopted, &PyDict_Type, &received,
+            &PyDict_Type, &remote, &most)) {
         return NULL;
     }
     PyObject *module = PyType_GetModuleByDef(type, &kobs_module);
@@ -732,6 +746,7 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->syscall = syscall;
     self->network = network;
     self->adopted = Py_NewRef(adopted);
+    self->received = Py_NewRef(received);
     self->remote = Py_NewRef(remote);
     self->open = PyDict_New();
     self->by_span = PyDict_New();
@@ -756,6 +771,7 @@ encoder_traverse(encoder_object *self, visitproc visit, void *arg)
     Py_VISIT(self->open);
     Py_VISIT(self->by_span);
     Py_VISIT(self->adopted);
+    Py_VISIT(self->received);
     Py_VISIT(self->remote);
     Py_VISIT(self->kinds);
     Py_VISIT(self->statuses);
@@ -772,6 +788,7 @@ encoder_dealloc(encoder_object *self)
     Py_XDECREF(self->open);
     Py_XDECREF(self->by_span);
     Py_XDECREF(self->adopted);
+    Py_XDECREF(self->received);
     Py_XDECREF(self->remote);
     Py_XDECREF(self->kinds);
     Py_XDECREF(self->statuses);
@@ -790,7 +807,8 @@ static PyType_Slot slots[] = {
                 "`type_ids`: of SpanBegan, of SpanEnded, and the first and last of the types that "
                 "spans are made of. `kinds` and `statuses`: their numbers by name, of those that "
                 "are plain. `syscall` and `network`: those categories. `adopted`: "
-                "{chain: (trace id, flags, exported, tracestate)}; `remote`: {span id: ...}; both "
+                "{chain: (trace id, flags, exported, tracestate)}; `received`: {event: ...} of what "
+                "received something; `remote`: {span id: ...}; all three "
                 "are looked at, not changed. `most`: open spans that are remembered."},
     {Py_tp_new, encoder_new},
     {Py_tp_dealloc, encoder_dealloc},
