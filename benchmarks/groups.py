@@ -11,6 +11,7 @@ from benchmarks.subject import Absent, Subject
 from benchmarks.subjects import (
     busy,
     calls,
+    exporting,
     floods,
     floors,
     growth,
@@ -41,6 +42,9 @@ OURS = {
     name: (module.__name__, subject)
     for module in (calls, spans, inside, growth, processes, programs, floods, hooked, busy, watched)
     for name, subject in module.SUBJECTS.items()
+} | {
+    name: (exporting.__name__, subject)
+    for name, subject in {**exporting.SUBJECTS, **exporting.MEANWHILE}.items()
 }
 FLOORS = {name: (floors.__name__, subject) for name, subject in floors.SUBJECTS.items()}
 PUBLISHING = ("publish", "publish_block")
@@ -64,6 +68,10 @@ GROUPS = (
           (*(name for name in floors.SUBJECTS if name not in PARTS), *CALLS),
           Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("spans", tuple(spans.SUBJECTS), SPANS, Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
+    Group("export", tuple(exporting.SUBJECTS), ("otel_export",),
+          Effort(7, 5, 0.01), Effort(3, 3, 0.01)),
+    Group("spans meanwhile", tuple(exporting.MEANWHILE), (),
+          Effort(7, 3, 1.0), Effort(2, 2, 0.5)),
     Group("inside", tuple(name for name in inside.SUBJECTS if name not in PUBLISHING), PARTS,
           Effort(7, 101, 0.0003), Effort(3, 51, 0.0003)),
     Group("watches", tuple(watched.SUBJECTS), (*operations.SUBJECTS, *CONTRIB),

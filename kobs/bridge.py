@@ -243,3 +243,14 @@ def place_context() -> None:
     from kobs.tracing import runtime_context
 
     runtime_context.place()
+
+
+def is_suppressed() -> bool:
+    """OpenTelemetry's context says that what is done here shall not be traced: it exports."""
+    api = sys.modules.get("opentelemetry.context")
+    if api is None:
+        return False
+    try:
+        return bool(api.get_value(api._SUPPRESS_INSTRUMENTATION_KEY))
+    except Exception:  # as above
+        return False

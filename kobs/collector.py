@@ -4,12 +4,13 @@ import _thread
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from time import monotonic_ns
+from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs import config
 from kobs._core import select
-from kobs._core.contract import LossCounts, OpenEvent, RawSlot, Reader, Ring
+from kobs._core.contract import LeftOut, LossCounts, OpenEvent, RawSlot, Reader, Ring
+from kobs._core.layout import CATEGORIES
 from kobs.context import cause
 from kobs.decoder import EventDecoder
 from kobs.emitters import ThreadIds
@@ -171,6 +172,21 @@ class Collector(Emitting):
             )
         )
 
+    def left_out(self) -> LeftOut:
+        """Of what was left out on purpose since the collector was made or reset, how much was of
+        each category."""
+        return LeftOut(
+            *(
+                tuple(max(0, now - before) for now, before in zip(*each, strict=True))
+                for each in zip(self.ring.left_out(), self._base.left_out, strict=True)
+            )
+        )
+
+    @property
+    def counts_from(self) -> "CountsFrom":
+        """Where its counts begin: another object after `reset`, and in a forked child."""
+        return self._base
+
     def metrics(self) -> "MetricsSnapshot":
         """Counters, gauges and histograms of the events so far."""
         if self._metrics is None or self._metrics_subscriber is None:
@@ -182,7 +198,8 @@ class Collector(Emitting):
         produced = self.ring.produced() - self._base.produced
         for event in self._metrics_subscriber:
             self._metrics.observe(event)
-        return self._metrics.snapshot(lost=self._missed(produced, self._metrics.events))
+        lost = self._missed(produced, self._metrics.events)
+        return self._metrics.snapshot(lost=lost, left_out=self.left_out())
 
     # -- sampling ---------------------------------------------------------------------------
 
@@ -343,14 +360,16 @@ class Collector(Emitting):
             return None
         return scan.result(found, now_ns, self._missed(produced, found.seen))
 
-    def _zero(self) -> "_Mark":
-        return _Mark(None, 0, LossCounts(*(0 for _ in LossCounts._fields)))
+    def _zero(self) -> "CountsFrom":
+        losses, left_out = LossCounts(*(0 for _ in LossCounts._fields)), (0,) * CATEGORIES
+        return CountsFrom(None, 0, losses, LeftOut(left_out, left_out), time_ns())
 
-    def _mark(self) -> "_Mark":
+    def _mark(self) -> "CountsFrom":
         reader = self.ring.reader()
         position = reader.position()
         reader.close()
-        return _Mark(position, self.ring.produced(), self.ring.losses())
+        ring = self.ring
+        return CountsFrom(position, ring.produced(), ring.losses(), ring.left_out(), time_ns())
 
     def _after_fork(self) -> None:
         """In a forked child: a recording of its own; the parent's is not touched again."""
@@ -379,12 +398,16 @@ class Collector(Emitting):
             subscriber.rewire(self.ring.reader(lossless=subscriber.lossless), self._decoder)
 
 
-class _Mark(NamedTuple):
+class CountsFrom(NamedTuple):
     """Where a collector's counts begin."""
 
     position: tuple[int, ...] | None
+    """Tickets, by lane; None: the ring's first."""
     produced: int
     losses: LossCounts
+    left_out: LeftOut
+    wall_ns: int
+    """When that was, in nanoseconds since 1970 UTC."""
 
 
 _live: weakref.WeakSet[Collector] = weakref.WeakSet()

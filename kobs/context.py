@@ -61,6 +61,10 @@ class Origin:
 
 origin = Origin()
 
+EXPORT_ORIGIN = "kobs.export"
+"""Origin of what an exporter itself sets off; it is neither exported nor, where it logs,
+recorded."""
+
 
 @contextmanager
 def causal_context(

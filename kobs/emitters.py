@@ -28,6 +28,12 @@ Emitter = Callable[..., int]
 BeginEmitter = Callable[..., tuple[int, int]]
 """As an `Emitter`, of an event that opens a scope: (event id, entry in the in-flight table)."""
 
+_HEADER = frozenset(
+    ("pid", "tid", "severity", "category", "causality_id", "parent", "span_id", "link",
+     "timestamp_ns", "flags")
+)  # fmt: skip
+"""Header fields that an emitter takes by keyword."""
+
 Rewire = Callable[[Ring, int], None]
 """Has an emitter go on in another ring, as another process: after a fork."""
 
@@ -185,107 +191,116 @@ def _written_emitter(
     analyse: Callable[[str, float, int], None] | None,
     hide: Hide | None,
 ) -> Any:
-    statements, values, names = schema.encode_source()
+    # All names of its own begin with an underscore, which a field's cannot.
+    statements, values, names = schema.encode_source(_parameter)
     names.update(
-        cell=cell,
-        gate=gate,
-        threads=threads,
-        decide=decide,
-        DROP=DROP,
-        NO_LANE=NO_LANE,
-        analyse=analyse,
-        cause_get=cause.get,
-        origin_get=origin.get,
-        origin_used=origin.used,
-        clock=monotonic_ns,
-        hidden=_hidden(hide, cell) if hide is not None else None,
-        refuse=_refuse,
-        explain=_Explain(schema),
-        errors=(StructError, FieldTypeError, TypeError, AttributeError, ValueError, OverflowError),
+        _cell=cell,
+        _gate=gate,
+        _threads=threads,
+        _decide=decide,
+        _DROP=DROP,
+        _NO_LANE=NO_LANE,
+        _analyse=analyse,
+        _cause_get=cause.get,
+        _origin_get=origin.get,
+        _origin_used=origin.used,
+        _clock=monotonic_ns,
+        _hidden=_hidden(hide, cell) if hide is not None else None,
+        _refuse=_refuse,
+        _explain=_Explain(schema),
+        _errors=(StructError, FieldTypeError, TypeError, AttributeError, ValueError, OverflowError),
     )
     parameters = ""
     for index, field in enumerate(schema.fields):
-        names[f"default{index}"] = field.default
-        parameters += f"{field.name}=default{index}, " if not field.required else f"{field.name}, "
-    arguments = ", ".join(schema.field_names)
+        names[f"_default{index}"] = field.default
+        name = _parameter(field.name)
+        parameters += f"{name}=_default{index}, " if not field.required else f"{name}, "
+    arguments = ", ".join(map(_parameter, schema.field_names))
     severity, category = int(schema.severity), int(schema.category)
-    publish, close = "event = publish[1][lane](publish[0](", "))"
+    publish, close = "_event = _publish[1][_lane](_publish[0](", "))"
     if cell.begins:
-        name = schema.name_field
-        named = f"intern(str({name}))" if name else "0"
-        if name and isinstance(schema.field(name).kind, InternedName):
-            named = f"e_{name}"
-        publish, close = f"event, entry = publish({named}, lane, ", ")"
+        scope = schema.name_field
+        named = f"_intern(str({_parameter(scope)}))" if scope else "0"
+        if scope and isinstance(schema.field(scope).kind, InternedName):
+            named = f"_e_{scope}"
+        publish, close = f"_event, _entry = _publish({named}, _lane, ", ")"
     lines = [
-        f"def emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
+        f"def _emit({parameters}*, pid=None, tid=None, severity=None, category=None,"
         " causality_id=None, parent=None, span_id=None, link=0, timestamp_ns=None, flags=0):",
-        "    if flags is None: flags = 0",
-        "    cause = cause_get()",
-        "    if cause is not None:",
-        "        if causality_id is None: causality_id = cause[0]",
-        "        if parent is None: parent = cause[1]",
-        "        if span_id is None: span_id = cause[2]",
+        "    _flags = flags or 0",
+        "    _cause = _cause_get()",
+        "    if _cause is not None:",
+        "        if causality_id is None: causality_id = _cause[0]",
+        "        if parent is None: parent = _cause[1]",
+        "        if span_id is None: span_id = _cause[2]",
         "    if severity is None and category is None:",
-        f"        lane = {lane_of(schema, severity)}; level = {severity | category << 4}",
+        f"        _lane = {lane_of(schema, severity)}; _level = {severity | category << 4}",
         "    else:",
         f"        if severity is None: severity = {severity}",
         f"        if category is None: category = {category}",
-        f"        lane = 1 if severity >= {int(Severity.WARN)} else {int(schema.keep)}",
-        "        level = severity | category << 4",
-        *(_hiding_source(hide, "level >> 4", "0, -1" if cell.begins else "0")),
-        "    if gate[0]:",
-        "        more = decide(level & 15, level >> 4, causality_id or 0,"
-        " cause[3] if cause is not None and cause[0] == causality_id else None)",
+        f"        _lane = 1 if severity >= {int(Severity.WARN)} else {int(schema.keep)}",
+        "        _level = severity | category << 4",
+        *(_hiding_source(hide, "_level >> 4", "0, -1" if cell.begins else "0")),
+        "    if _gate[0]:",
+        "        _more = _decide(_level & 15, _level >> 4, causality_id or 0,"
+        " _cause[3] if _cause is not None and _cause[0] == causality_id else None)",
         *(
             (
-                "        if more == DROP: return 0, -1",
-                "        if more < 0: lane = NO_LANE; more = 0",
+                "        if _more == _DROP: return 0, -1",
+                "        if _more < 0: _lane = _NO_LANE; _more = 0",
             )
             if cell.begins
-            else ("        if more < 0: return 0",)
+            else ("        if _more < 0: return 0",)
         ),
-        "        flags |= more",
-        "    publish, intern, known, own_pid = cell.wiring",
-        "    scope = origin_get() if origin_used[0] else ''",
+        "        _flags |= _more",
+        "    _publish, _intern, _known, _own_pid = _cell.wiring",
+        "    _scope = _origin_get() if _origin_used[0] else ''",
         "    try:",
-        "        if scope: scope = intern(scope)",
+        "        if _scope: _scope = _intern(_scope)",
         *(f"        {line}" for line in statements),
-        f"        {publish}clock() if timestamp_ns is None else timestamp_ns,"
-        " causality_id or 0, parent or 0, span_id or 0, link or 0, own_pid if pid is None else pid,"
-        f" threads[0].tid if tid is None else tid, {schema.type_id}, level, flags,"
-        f" scope or 0, {', '.join(values)}{close}",
-        f"    except errors as error: explain(error, ({arguments},), pid, link, parent)",
+        f"        {publish}_clock() if timestamp_ns is None else timestamp_ns,"
+        " causality_id or 0, parent or 0, span_id or 0, link or 0,"
+        " _own_pid if pid is None else pid,"
+        f" _threads[0].tid if tid is None else tid, {schema.type_id}, _level, _flags,"
+        f" _scope or 0, {', '.join(values)}{close}",
+        f"    except _errors as _error: _explain(_error, ({arguments},), pid, link, parent)",
     ]
-    tail = [f"    return {'event, entry' if cell.begins else 'event'}"]
+    tail = [f"    return {'_event, _entry' if cell.begins else '_event'}"]
     if analyse is not None:
-        name = _analysed_name(schema) or repr("")
-        tail.insert(0, f"    if event: analyse({name}, duration_us, event)")
+        analysed = _analysed_name(schema)
+        name = repr("") if analysed is None else _parameter(analysed)
+        tail.insert(0, f"    if _event: _analyse({name}, duration_us, _event)")
     exec("\n".join(lines + tail), names)
     if cell.begins:
-        return names["emit"]
+        return names["_emit"]
     # Most calls give no more than the fields and `pid`, and go straight: a function with ten
     # keywords costs three times as much to call, also where none is given.
-    names["general"] = names.pop("emit")
+    names["_general"] = names.pop("_emit")
     lines = [
-        f"def emit({parameters}*, pid=None, **_header):",
-        *(_hiding_source(hide, str(category), "0", unless="_header or gate[0]")),
-        f"    if _header or gate[0]: return general({arguments}, pid=pid, **_header)",
-        "    cause = cause_get()",
-        "    if cause is None: causality_id = parent = span_id = 0",
-        "    else: causality_id, parent, span_id = cause[0], cause[1], cause[2]",
-        "    (pack, write), intern, known, own_pid = cell.wiring",
-        "    flags = 0",
+        f"def _emit({parameters}*, pid=None, **_header):",
+        *(_hiding_source(hide, str(category), "0", unless="_header or _gate[0]")),
+        f"    if _header or _gate[0]: return _general({arguments}, pid=pid, **_header)",
+        "    _cause = _cause_get()",
+        "    if _cause is None: _causality_id = _parent = _span_id = 0",
+        "    else: _causality_id, _parent, _span_id = _cause[0], _cause[1], _cause[2]",
+        "    (_pack, _write), _intern, _known, _own_pid = _cell.wiring",
+        "    _flags = 0",
         "    try:",
-        "        scope = intern(origin_get()) if origin_used[0] else 0",
+        "        _scope = _intern(_origin_get()) if _origin_used[0] else 0",
         *(f"        {line}" for line in statements),
-        f"        event = write[{lane_of(schema, severity)}](pack(clock(), causality_id or 0,"
-        f" parent or 0, span_id or 0, 0, own_pid if pid is None else pid, threads[0].tid,"
-        f" {schema.type_id}, {severity | category << 4}, flags, scope, {', '.join(values)}))",
-        f"    except errors as error: explain(error, ({arguments},), pid, 0, None)",
+        f"        _event = _write[{lane_of(schema, severity)}](_pack(_clock(), _causality_id or 0,"
+        f" _parent or 0, _span_id or 0, 0, _own_pid if pid is None else pid, _threads[0].tid,"
+        f" {schema.type_id}, {severity | category << 4}, _flags, _scope, {', '.join(values)}))",
+        f"    except _errors as _error: _explain(_error, ({arguments},), pid, 0, None)",
     ]
     exec("\n".join(lines + tail), names)
-    names["emit"].general = names["general"]
-    return names["emit"]
+    names["_emit"].general = names["_general"]
+    return names["_emit"]
+
+
+def _parameter(field: str) -> str:
+    """The parameter of a field. One that has a header field's name is given by its place."""
+    return f"_field_{field}" if field in _HEADER else field
 
 
 def _hiding_source(
@@ -293,7 +308,8 @@ def _hiding_source(
 ) -> tuple[str, ...]:
     if hide is None:
         return ()
-    test = f"hidden({hide.field}, {category})"
+    field = None if hide.field is None else _parameter(hide.field)
+    test = f"_hidden({field}, {category})"
     return (f"    if {f'not ({unless}) and ' if unless else ''}{test}: return {answer}",)
 
 

@@ -35,7 +35,7 @@ class FieldKind:
         raise NotImplementedError
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
-        """(statements, value expressions, names they need). Statements may set `flags |= 1`."""
+        """(statements, value expressions, names they need). Statements may set `_flags |= 1`."""
         return [], [arg], {}
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> Any:
@@ -132,7 +132,7 @@ class Boolean(FieldKind):
         return value
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
-        line = f"if {arg} is not True and {arg} is not False: refuse()"
+        line = f"if {arg} is not True and {arg} is not False: _refuse()"
         return [line], [arg], {}
 
 
@@ -151,7 +151,7 @@ class InternedName(FieldKind):
         return _string(value, where)
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
-        return [f"{arg} = known({arg}) or intern({arg})"], [arg], {}
+        return [f"{arg} = _known({arg}) or _intern({arg})"], [arg], {}
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> str:
         return strings(values[0])
@@ -180,11 +180,11 @@ class IdentifierKind(FieldKind):
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
         lines = [
-            f"if {arg}.__class__ is str: {arg} = intern({arg}) | {IDENTIFIER_IS_STRING}",
+            f"if {arg}.__class__ is str: {arg} = _intern({arg}) | {IDENTIFIER_IS_STRING}",
             f"elif {arg}.__class__ is not int or {arg} >= {IDENTIFIER_IS_STRING}:"
-            f" {arg} = identifier({arg}, intern)",
+            f" {arg} = _identifier({arg}, _intern)",
         ]
-        return lines, [arg], {"identifier": self._anew}
+        return lines, [arg], {"_identifier": self._anew}
 
     def _anew(self, value: Any, intern: Callable[[str], int]) -> int:
         """A value of some other kind than most, in the payload's form."""
@@ -236,9 +236,10 @@ class Text(FieldKind):
         lines = [
             f"try: {arg} = {arg}.encode('utf-8', 'surrogateescape')",
             f"except UnicodeEncodeError: {arg} = {arg}.encode('utf-8', 'backslashreplace')",
-            f"if len({arg}) > {self.size}: {arg} = cut_{self.keep}({arg}, {self.size}); flags |= 1",
+            f"if len({arg}) > {self.size}:"
+            f" {arg} = _cut_{self.keep}({arg}, {self.size}); _flags |= 1",
         ]
-        return lines, [f"len({arg})", arg], {f"cut_{self.keep}": _CUTS[self.keep]}
+        return lines, [f"len({arg})", arg], {f"_cut_{self.keep}": _CUTS[self.keep]}
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> str:
         length, data = values
@@ -282,10 +283,10 @@ class Json(FieldKind):
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
         lines = [
-            f"{arg} = json_bytes({arg}, {self.size}) if {arg} else b'{{}}'",
-            f"if {arg}.__class__ is tuple: {arg} = {arg}[0]; flags |= 1",
+            f"{arg} = _json_bytes({arg}, {self.size}) if {arg} else b'{{}}'",
+            f"if {arg}.__class__ is tuple: {arg} = {arg}[0]; _flags |= 1",
         ]
-        return lines, [f"len({arg})", arg], {"json_bytes": json_bytes}
+        return lines, [f"len({arg})", arg], {"_json_bytes": json_bytes}
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> dict[str, object]:
         import json
@@ -329,8 +330,8 @@ class Enumeration(FieldKind):
         return value
 
     def encode_source(self, arg: str) -> tuple[list[str], list[str], dict[str, Any]]:
-        name = f"enum_{self.members.__name__}"
-        return [f"if {arg}.__class__ is not {name}: refuse()"], [arg], {name: self.members}
+        name = f"_enum_{self.members.__name__}"
+        return [f"if {arg}.__class__ is not {name}: _refuse()"], [arg], {name: self.members}
 
     def decode(self, values: tuple[Any, ...], strings: Strings) -> Any:
         try:

@@ -3,34 +3,25 @@
 Besides the table below, every event counts in `events.total`, `events.category.<category>` and
 `events.severity.<severity>`, and payload types that the table does not have (users' own) in
 `<type>.total`, their durations in `<type>.duration_us`, with the type's name in snake case.
+
+These are of the events that were recorded. What sampling and filters left out is known by category:
+`events.happened.<category>` counts it too, `events.sampled_out.<category>` and
+`events.filtered.<category>` say how much it was.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from kobs._analysis.histogram import Histogram, HistogramSnapshot
-from kobs.errors import ConfigError
+from kobs._analysis.histogram import HistogramSnapshot
+from kobs._analysis.series import Key, Rule, Series
+from kobs._core.contract import LeftOut
 from kobs.events import Event
 from kobs.levels import Category, Severity
+from kobs.schema import PayloadType
 
 MOST_SERIES = 2048
 """Names of metrics that a collector keeps at most; events of more are counted as dropped."""
-
-
-class Rule(NamedTuple):
-    """What an event of a type does to a metric."""
-
-    kind: str
-    """`"counter"`, `"gauge"` or `"histogram"`."""
-    metric: str
-    field: str | None = None
-    """The payload field whose value is taken; None counts 1. `duration_ms` and its like are
-    taken in microseconds, as the metric's name says."""
-    each: str | None = None
-    """A payload field: one metric more for each of its values, with it behind the name."""
-    when: Callable[[Any], bool] | None = None
-    """Only for payloads that this says yes to."""
 
 
 def _counter(metric: str, field: str | None = None, **more: Any) -> Rule:
@@ -49,13 +40,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "ProcessCreated": (_counter("process.created"),),
     "ProcessTerminated": (
         _counter("process.terminated"),
-        _counter("process.failed", when=lambda payload: bool(payload.exit_code)),
+        _counter("process.failed", when=("exit_code", bool)),
     ),
     "ProcessStateChanged": (_counter("process.state_changes"),),
     "SyscallEnter": (_counter("syscall.entered"),),
     "SyscallExit": (
         _counter("syscall.total"),
-        _counter("syscall.errors", when=lambda payload: bool(payload.result)),
+        _counter("syscall.errors", when=("result", bool)),
         _histogram("syscall.duration_us", "duration_us", each="name"),
     ),
     "SyscallSlow": (_counter("syscall.slow"),),
@@ -72,7 +63,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "GcPaused": (
         _counter("gc.collections"),
         _counter("gc.collected_objects", "collected"),
-        _histogram("gc.pause_us", "duration_us"),
+        _histogram("gc.pause_us", "duration_us", each="generation"),
     ),
     "ContextSwitch": (_counter("scheduler.context_switches"),),
     "ProcessPreempted": (_counter("scheduler.preemptions"),),
@@ -123,8 +114,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "SpanBegan": (_counter("span.began"),),
     "SpanEnded": (
         _counter("span.total"),
-        _counter("span.errors", when=lambda payload: bool(payload.status == "error")),
+        _counter("span.errors", when=("status", lambda status: status == "error")),
         _histogram("span.duration_us", "duration_us", each="name"),
+    ),
+    "LogRecorded": (
+        _counter("log.total"),
+        _counter("log.errors", when=("level", lambda level: level >= 40)),
     ),
     "AnomalyDetected": (_counter("anomaly.total", "count"),),
     "MetricUpdate": (),  # a gauge of the name that it brings
@@ -162,124 +157,92 @@ class MetricsCollector:
     """
 
     def __init__(self, *, max_series: int = MOST_SERIES) -> None:
-        if isinstance(max_series, bool) or not isinstance(max_series, int) or max_series < 1:
-            raise ConfigError(f"max_series={max_series!r}: expected an int, 1 or more")
-        self._room = max_series
-        self._appliers: dict[type, tuple[Callable[[Any], None], ...]] = {}
-        self.reset()
+        self._series = Series(RULES, own_rules, most=max_series)
 
     def reset(self) -> None:
         """Begin again from 0."""
-        self._dropped = 0
-        self._counters: dict[str, float] = {
-            rule.metric: 0 for rules in RULES.values() for rule in rules if rule.kind == "counter"
-        }
-        self._gauges: dict[str, float] = {}
-        self._histograms: dict[str, Histogram] = {}
-        self._events = 0
-        self._by_category = [0] * 16
-        self._by_severity = [0] * 16
+        self._series.reset()
 
     @property
     def events(self) -> int:
         """Events taken in so far."""
-        return self._events
+        return self._series.events
 
     def observe(self, event: Event) -> None:
         """Take in an event."""
-        self._events += 1
-        self._by_category[event.category] += 1
-        self._by_severity[event.severity] += 1
-        appliers = self._appliers.get(event.type)
-        if appliers is None:
-            appliers = self._appliers[event.type] = self._appliers_of(event)
-        payload = event.payload
-        for apply in appliers:
-            apply(payload)
+        self._series.observe(event)
 
-    def snapshot(self, *, lost: int = 0) -> MetricsSnapshot:
-        """The metrics now; `lost` is how many events their source knows it missed."""
-        counters = dict(self._counters)
-        counters["events.total"] = self._events
-        for category in Category:
-            counters[f"events.category.{category.name.lower()}"] = self._by_category[category]
-        for severity in Severity:
-            counters[f"events.severity.{severity.name.lower()}"] = self._by_severity[severity]
+    def snapshot(self, *, lost: int = 0, left_out: LeftOut | None = None) -> MetricsSnapshot:
+        """The metrics now; `lost` is how many events their source knows it missed, `left_out`
+        those that were left out on purpose."""
+        counts = self._series.counts
+        counters: dict[str, float] = {
+            rule.metric: 0 for rules in RULES.values() for rule in rules if rule.kind == "counter"
+        }
+        counters.update((_flat(key), value) for key, value in counts.counters.items())
+        counters.update(_events(counts.seen, left_out))
+        histograms = {_flat(key): one.snapshot() for key, one in counts.histograms.items()}
         return MetricsSnapshot(
             MappingProxyType(counters),
-            MappingProxyType(dict(self._gauges)),
-            MappingProxyType({name: one.snapshot() for name, one in self._histograms.items()}),
+            MappingProxyType({_flat(key): value for key, value in self._series.gauges.items()}),
+            MappingProxyType(histograms),
             lost,
-            self._dropped,
+            counts.dropped,
         )
 
-    # -- below: how -------------------------------------------------------------------------
 
-    def _appliers_of(self, event: Event) -> tuple[Callable[[Any], None], ...]:
-        """What the rules of a type do, as functions of the payload."""
-        schema = event.type.__kobs_schema__
-        if schema.name == "MetricUpdate":
-            return (self._update,)
-        rules = RULES.get(schema.name)
-        if rules is None:
-            name = _snake(schema.name)
-            rules = (_counter(f"{name}.total"),)
-            if schema.duration_field is not None:
-                rules += (_histogram(f"{name}.duration_us", schema.duration_field),)
-        fields = schema.field_names  # a recording may have been made by another version
-        return tuple(
-            self._applier(rule)
-            for rule in rules
-            if all(name in fields for name in (rule.field, rule.each) if name is not None)
-        )
+def own_rules(cls: type[PayloadType]) -> tuple[Rule, ...]:
+    """The rules of a type that the table does not have."""
+    schema = cls.__kobs_schema__
+    name = _snake(schema.name)
+    if schema.duration_field is None:
+        return (_counter(f"{name}.total"),)
+    return _counter(f"{name}.total"), _histogram(f"{name}.duration_us", schema.duration_field)
 
-    def _applier(self, rule: Rule) -> Callable[[Any], None]:
-        record = {"counter": self._add, "gauge": self._set, "histogram": self._count}[rule.kind]
-        metric, field, each, when = rule.metric, rule.field, rule.each, rule.when
-        factor = 1000.0 if field is not None and field.endswith("_ms") else 1
 
-        def apply(payload: Any) -> None:
-            if when is not None and not when(payload):
-                return
-            value = 1 if field is None else getattr(payload, field) * factor
-            record(metric, value)
-            if each is not None:
-                record(f"{metric}.{getattr(payload, each)}", value)
+def happened(
+    seen: Mapping[tuple[type[PayloadType], int, int], int], left_out: LeftOut | None
+) -> Iterator[tuple[Category, int]]:
+    """How many events there were of each category, with those left out on purpose."""
+    for category in Category:
+        number = sum(number for (_, of, _), number in seen.items() if of == category)
+        if left_out is not None:
+            number += sum(each[category] for each in left_out)
+        yield category, number
 
-        return apply
 
-    def _update(self, payload: Any) -> None:
-        labels = payload.labels
-        if labels:
-            inner = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
-            self._set(f"{payload.name}{{{inner}}}", payload.value)
-        else:
-            self._set(payload.name, payload.value)
+def _events(
+    seen: Mapping[tuple[type[PayloadType], int, int], int], left_out: LeftOut | None
+) -> Iterator[tuple[str, float]]:
+    yield "events.total", sum(seen.values())
+    for category, number in happened(seen, None):
+        yield f"events.category.{category.name.lower()}", number
+    for severity in Severity:
+        number = sum(number for (_, _, of), number in seen.items() if of == severity)
+        yield f"events.severity.{severity.name.lower()}", number
+    if left_out is None:
+        return
+    for category, number in happened(seen, left_out):
+        yield f"events.happened.{category.name.lower()}", number
+    for cause, by_category in left_out._asdict().items():
+        for category in Category:
+            if by_category[category]:
+                yield f"events.{cause}.{category.name.lower()}", by_category[category]
 
-    def _add(self, metric: str, value: float) -> None:
-        known = self._counters.get(metric)
-        if known is not None:
-            self._counters[metric] = known + value
-        elif self._has_room():
-            self._counters[metric] = value
 
-    def _set(self, metric: str, value: float) -> None:
-        if metric in self._gauges or self._has_room():
-            self._gauges[metric] = value
+_EACH = {
+    rule.metric: rule.each for rules in RULES.values() for rule in rules if rule.each is not None
+}
 
-    def _count(self, metric: str, value: float) -> None:
-        known = self._histograms.get(metric)
-        if known is None:
-            if not self._has_room():
-                return
-            known = self._histograms[metric] = Histogram()
-        known.observe(value)
 
-    def _has_room(self) -> bool:
-        if len(self._counters) + len(self._gauges) + len(self._histograms) < self._room:
-            return True
-        self._dropped += 1
-        return False
+def _flat(key: Key) -> str:
+    """A series' name: its attribute's value behind it, or its labels in braces."""
+    metric, attributes = key
+    if not attributes:
+        return metric
+    if len(attributes) == 1 and _EACH.get(metric) == attributes[0][0]:
+        return f"{metric}.{attributes[0][1]}"
+    return f"{metric}{{{','.join(f'{name}={value}' for name, value in attributes)}}}"
 
 
 def _snake(name: str) -> str:

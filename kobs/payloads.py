@@ -540,3 +540,28 @@ class MetricUpdate(PayloadType):
     """Its value"""
     labels: Annotated[Mapping[str, object], Json(112)] = {}
     """Its labels"""
+
+
+@_declare(120, Category.PERFORMANCE)
+class LogRecorded(PayloadType):
+    """A log record of the program's, of a severity by its level; what does not fit is in
+    `LogAttributes` events right before it."""
+
+    logger: Name
+    """Name of the logger"""
+    message: Annotated[str, Text(91)]
+    """The message, formatted"""
+    level: I32 = 20
+    """Level as `logging` numbers them: 10 is debug, 20 info, 30 warn, 40 error, 50 critical"""
+    level_name: Name = "INFO"
+    """Level in words"""
+    file: Name = ""
+    """Source file that logged"""
+    line: U32 = 0
+    """Line in it"""
+    function: Name = ""
+    """Function that logged"""
+    thread: Name = ""
+    """Name of the thread that logged"""
+    overflow: U64 = 0
+    """Number that the `LogAttributes` of this record have, 0 without any"""

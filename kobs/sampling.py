@@ -20,6 +20,10 @@ TARGET = 1.0
 """Percent of CPU time that recording may take."""
 LOWEST_RATE = 0.01
 """Adaptation does not go below this: a hundredth of a percent of the chains is always seen."""
+GLANCE_S = 0.05
+FLOOD = 100_000.0
+"""Where more events than this are recorded per second of CPU time, for `GLANCE_S` of it, the
+sampler does not wait for the second to end: a ring would be full of them by then."""
 DEFAULT_COST_NS = 1000.0
 """What an event is taken to cost until `calibrate` has measured it."""
 _SPAN = 1 << 64
@@ -42,10 +46,10 @@ class Sampler:
     with an event of a category. With `adaptive`, the sampler measures what recording costs
     (events x cost of one / CPU time of the process) and lowers all rates in proportion, at most
     once per second of CPU time, so that it stays under `target` percent; it goes back up when
-    there is room, never above the rates that were given. `events` tells how many events were
-    recorded so far; without it, `count_events` does. `cost_ns` is what one costs, until
-    `calibration`, asked when the first measurement is due (a short program never gets there),
-    gives something to `calibrate` with.
+    there is room, never above the rates that were given. Where a flood begins (`FLOOD`) it does
+    not wait for the second to end. `events` tells how many events were recorded so far; without
+    it, `count_events` does. `cost_ns` is what one costs, until `calibration`, asked when the first
+    measurement is due (a short program never gets there), gives something to `calibrate` with.
 
     Raises `ConfigError` naming the argument, what was given and what is allowed.
     """
@@ -81,6 +85,8 @@ class Sampler:
         self._calibration = calibration
         self._emit: Callable[[], object] | None = None
         self._last = (cpu_time(), self._total())
+        self._glanced = self._last
+        self._adapted_at = float("-inf")
         self._until_check = CHECK_EVERY
 
     @property
@@ -179,10 +185,16 @@ class Sampler:
 
     def measure(self) -> float | None:
         """Take the overhead since the last measurement and adapt to it; the percentage, or None
-        where less than a second of CPU time has passed."""
-        now, total = self._cpu_time(), self._total()
-        before, counted = self._last
-        if now - before < 1.0:
+        where that is less than a second of CPU time ago and no flood has begun since."""
+        now = self._cpu_time()
+        glanced, seen = self._glanced
+        if now - glanced < GLANCE_S:
+            return None
+        total = self._total()
+        self._glanced = (now, total)
+        since, counted = self._last
+        flood = (total - seen) / (now - glanced)
+        if now - since < 1.0 and (flood < FLOOD or now - self._adapted_at < 1.0):
             return None
         if self._calibration is not None:
             # Kept, since it holds itself: let go of, it would be garbage that the program sees
@@ -191,8 +203,14 @@ class Sampler:
             self.calibrate(self._emit)
             self._calibration = None
         self._last = (now, total)
-        percent = (total - counted) * self.cost_ns / ((now - before) * 1e9) * 100
-        self._adapt(max(0.0, percent))  # a total that begins anew (a fork) is no gain
+        # A total that begins anew (a fork) is no gain.
+        per_second = max(0.0, (total - counted) / (now - since))
+        if flood >= FLOOD:
+            per_second = max(per_second, flood)
+        before = self._scale
+        self._adapt(per_second * self.cost_ns / 1e7)
+        if self._scale != before:
+            self._adapted_at = now
         return self.overhead
 
     def _adapt(self, percent: float) -> None:

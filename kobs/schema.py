@@ -69,7 +69,8 @@ LAST_TYPE = 65_535
 _UNITS = {"_ns": "ns", "_us": "µs", "_ms": "ms", "_pct": "%", "_mb": "MiB"}
 _BYTES = {"size", "bytes_sent", "bytes_received"}
 _DURATIONS = ("duration_us", "duration_ms", "actual_ms", "wake_to_run_us")
-_NAMES = ("name", "operation", "queue_id", "metric", "resource", "pipe_id", "path")
+_NAMES = ("name", "operation", "queue_id", "metric", "resource", "pipe_id", "path",
+          "logger")  # fmt: skip
 
 _types: dict[str, type["PayloadType"]] = {}
 _next_user_type = FIRST_USER_TYPE
@@ -180,21 +181,24 @@ class Schema:
             position = after
         return payload
 
-    def encode_source(self) -> tuple[list[str], list[str], dict[str, Any]]:
-        """Python source that turns arguments named as the fields into `struct` values.
+    def encode_source(
+        self, parameter: Callable[[str], str]
+    ) -> tuple[list[str], list[str], dict[str, Any]]:
+        """Python source that turns the arguments that `parameter` names into `struct` values.
 
-        (statements, value expressions, names the source needs); it also uses `intern`, `known`
-        and `refuse` and may set bits of `flags`.
+        (statements, value expressions, names the source needs); it also uses `_intern`, `_known`
+        and `_refuse` and may set bits of `_flags`.
         """
         statements: list[str] = []
         expressions: list[str] = []
         names: dict[str, Any] = {}
         for field in self.fields:
-            lines, values, needed = field.kind.encode_source(field.name)
+            argument = parameter(field.name)
+            lines, values, needed = field.kind.encode_source(argument)
             if lines:  # work on a copy: a message about a bad value shows what was given
-                copy = f"e_{field.name}"
+                copy = f"_e_{field.name}"
                 lines, values, needed = field.kind.encode_source(copy)
-                statements.append(f"{copy} = {field.name}")
+                statements.append(f"{copy} = {argument}")
             statements += lines
             expressions += values
             names.update(needed)

@@ -67,6 +67,11 @@ class Subscriber:
         return self._reader.lost
 
     @property
+    def position(self) -> tuple[int, ...]:
+        """The tickets that are read next, one a lane."""
+        return self._reader.position()
+
+    @property
     def closed(self) -> bool:
         """`close` was called."""
         return self._closed

@@ -8,12 +8,13 @@ from inspect import cleandoc
 from pathlib import Path
 
 import kobs.payloads
+import kobs.tracing.log_records
 import kobs.tracing.records
 from kobs.schema import Field, PayloadType, Schema, registered_types
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference" / "events"
-MODULES = (kobs.payloads, kobs.tracing.records)
+MODULES = (kobs.payloads, kobs.tracing.records, kobs.tracing.log_records)
 
 
 def pages() -> dict[str, str]:
@@ -57,13 +58,14 @@ def _row(field: Field, meaning: str) -> str:
     python = field.kind.python.replace("|", "\\|")
     return (
         f"| `{field.name}` | {python} | {field.kind.allowed} | {field.unit} | {default} "
-        f"| {field.offset} | {field.size} | {meaning} |"
+        f"| {field.offset} | {field.size} | {' '.join(meaning.split())} |"
     )
 
 
 def _example(schema: Schema) -> list[str]:
-    arguments = ", ".join(f"{f.name}={_sample(f)}" for f in schema.fields if f.required)
     first = schema.fields[0]
+    given = [field for field in schema.fields if field.required or field is first]
+    arguments = ", ".join(f"{field.name}={_sample(field)}" for field in given)
     return [
         "```python",
         *_imports(schema),

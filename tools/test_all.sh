@@ -19,7 +19,7 @@ for version in "$@"; do
     venv=.venv-$version
     if ! { [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"; } ||
         ! "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -e '.[dev]' ||
-        ! "$venv/bin/python" -m pytest -n 2 -q -m "not e2e"; then
+        ! KOBS_THOROUGH="${KOBS_THOROUGH:-5}" "$venv/bin/python" -m pytest -n 2 -q -m "not e2e"; then
         echo "Python $version: FAILED"
         failed=1
     fi

@@ -19,7 +19,8 @@ PEERS = (
     Peer("stdlib", ""),
     Peer("wrapt", "wrapt"),
     Peer("opentelemetry", "opentelemetry-sdk", (
-        "flask", "opentelemetry-distro", "opentelemetry-instrumentation-asyncio",
+        "flask", "opentelemetry-distro", "opentelemetry-exporter-otlp-proto-common",
+        "opentelemetry-instrumentation-asyncio",
         "opentelemetry-instrumentation-flask", "opentelemetry-instrumentation-sqlite3",
         "opentelemetry-instrumentation-system-metrics", "opentelemetry-instrumentation-threading",
     )),

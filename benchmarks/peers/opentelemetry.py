@@ -3,9 +3,11 @@ the contrib instrumentations that watch what kobs watches."""
 
 import os
 import sys
+from collections.abc import Callable
+from time import process_time
 from typing import Any
 
-from benchmarks.subject import Command, Statement, Subject, Work, main
+from benchmarks.subject import Command, Loop, Statement, Subject, Work, main
 from benchmarks.subjects.operations import OPERATIONS
 from benchmarks.subjects.programs import PROGRAMS
 
@@ -27,6 +29,48 @@ def provider() -> Any:
     made = TracerProvider()
     made.add_span_processor(BatchSpanProcessor(Nowhere()))
     return made
+
+
+def export() -> Callable[[int], float]:
+    """Spans that ended through a batch processor to encoded OTLP, which is sent to nobody."""
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Encoding(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            encode_spans(spans).SerializeToString()
+            return SpanExportResult.SUCCESS
+
+    class Kept(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            ended.append(span)
+
+    ended: list[ReadableSpan] = []
+    made = TracerProvider()
+    made.add_span_processor(Kept())
+    tracer = made.get_tracer("bench")
+
+    def loop(number: int) -> float:
+        spent = 0.0
+        while number > 0:
+            ended.clear()
+            for _ in range(min(number, 8192)):
+                with tracer.start_as_current_span("x") as span:
+                    span.set_attribute("key", 1)
+            number -= len(ended)
+            batches = BatchSpanProcessor(
+                Encoding(), max_queue_size=8192, schedule_delay_millis=3.6e6
+            )
+            began = process_time()
+            for each in ended:
+                batches.on_end(each)
+            batches.force_flush()
+            spent += process_time() - began
+            batches.shutdown()  # type: ignore[no-untyped-call]
+        return spent
+
+    return loop
 
 
 SPAN = 'with tracer.start_as_current_span("x") as span:\n    span.set_attribute("key", 1)'
@@ -72,6 +116,7 @@ SUBJECTS: dict[str, Subject] = {
     "contrib_submit": OPERATIONS["submit"].statement(threading),
     "contrib_task": OPERATIONS["task"].statement(asyncio),
     "contrib_look": Work("read()", "read", system_metrics, unrolled=1),
+    "otel_export": Loop(export),
     "otel_span": Statement(SPAN, "tracer", tracer, unrolled=1),
     "otel_web": program("web"),
     "otel_streams": program("streams"),

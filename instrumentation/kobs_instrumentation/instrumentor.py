@@ -28,16 +28,28 @@ class WatchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """Nothing beyond the standard library."""
         return ()
 
+    def instrument(self, **kwargs: Any) -> None:
+        """Switch it on. Where `opentelemetry-instrument` does that, only with `KOBS_ENABLE=1`."""
+        from kobs_instrumentation import zero_code
+
+        if not zero_code.is_loading() or zero_code.may_instrument():
+            super().instrument(**kwargs)
+
     def _instrument(self, **kwargs: Any) -> None:
         collector = kwargs.get("collector")
         where = self.watch if "." in self.watch else f"kobs_instrumentation.watch.{self.watch}"
         module = import_module(where)
-        from kobs_instrumentation.watch._watch import Always
+        from kobs_instrumentation.watch._watch import Always, errors_go_to
 
-        self._undo = module.install(
-            global_collector if collector is None else Always(collector),
-            **self.install_options(kwargs),
-        )
+        get_collector = global_collector if collector is None else Always(collector)
+        undo_watch = module.install(get_collector, **self.install_options(kwargs))
+        undo_errors = errors_go_to(get_collector)
+
+        def undo() -> None:
+            undo_watch()
+            undo_errors()
+
+        self._undo = undo
 
     def install_options(self, given: dict[str, Any]) -> dict[str, Any]:
         """What the watch takes beside the collector, of what `instrument` was given."""

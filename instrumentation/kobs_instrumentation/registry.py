@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import hooking
 from kobs_instrumentation import others, propagate
-from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS, choose
+from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS as SUBSYSTEMS, WATCHED, choose
 from kobs_instrumentation.watch import _watch
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
 
-_CARRIERS = ("process", "queue", "scheduler", "shm", "pipe")
+_CARRIERS = ("process", "queue", "scheduler", "shm", "pipe", "grpc")
 """Those that also carry cause on: they are installed in any case, if need be without events."""
 
 
@@ -33,14 +33,14 @@ def enable(
     replaces the first. `watches` of other packages are found by themselves, unless they are
     given. One that cannot be installed is left out, counted as an error and told.
     """
-    found = others.find(SUBSYSTEMS) if watches is None else others.told(watches)
+    found = others.find(WATCHED) if watches is None else others.told(watches)
     wanted = choose(only, exclude, found)
     disable(collector)
     get = _watch.Always(collector)
     undos = [_watch.errors_go_to(get)]
-    says: set[str] = set()
+    says: dict[str, tuple[str, ...]] = {}
     installed = []
-    for name in (*SUBSYSTEMS, *found):
+    for name in (*WATCHED, *found):
         if name not in wanted and name not in _CARRIERS:
             continue
         try:
@@ -49,7 +49,7 @@ def enable(
             if name in wanted:
                 if name not in found:
                     installed.append(module)
-                says.update(_says(name, module))
+                says[name] = _says(name, module)
         except (Exception, SystemExit) as error:
             _watch.tell_error(f"installing the watch of {name}", error)
     session = collector.session
@@ -81,8 +81,24 @@ def disable(collector: "Collector | None" = None) -> None:
 
 
 def said() -> set[str]:
-    """Names of the payload types that the watches which are on tell."""
-    return {name for entry in _enabled for name in entry[2]}
+    """Names of the payload types that the watches which are on tell; not those of a watch that
+    another package took a patch of away."""
+    blind = taken_away()
+    return {
+        type_name
+        for _, _, says in _enabled
+        for name, types in says.items()
+        if name not in blind
+        for type_name in types
+    }
+
+
+def taken_away() -> dict[str, list[str]]:
+    """By subsystem, the functions and methods that are not seen any more, since another package
+    undid what kobs had put in their place."""
+    names = dict.fromkeys(name for _, _, says in _enabled for name in says if name in WATCHED)
+    found = {name: _module(name)._watch.taken_away() for name in names}
+    return {name: away for name, away in found.items() if away}
 
 
 def enabled() -> bool:
@@ -93,7 +109,7 @@ def enabled() -> bool:
 def unreachable() -> dict[str, tuple[str, ...]]:
     """What the watches cannot see with the core that runs and the packages that are installed,
     by subsystem."""
-    return {name: _unseen(_module(name)) for name in SUBSYSTEMS}
+    return {name: _unseen(_module(name)) for name in WATCHED}
 
 
 class Subsystem(NamedTuple):
@@ -111,9 +127,9 @@ class Subsystem(NamedTuple):
 
 def survey() -> dict[str, Subsystem]:
     """Every subsystem there is, each tried out for a moment."""
-    found = others.find(SUBSYSTEMS)
+    found = others.find(WATCHED)
     made = {}
-    for name in (*SUBSYSTEMS, *found):
+    for name in (*WATCHED, *found):
         package = found[name].where or "a plug-in" if name in found else "kobs"
         says: tuple[str, ...] = ()
         unseen: tuple[str, ...] = ()
@@ -148,7 +164,7 @@ def _unseen(module: Any) -> tuple[str, ...]:
     )
 
 
-_enabled: list[tuple["Collector", list[_watch.Undo], set[str]]] = []
+_enabled: list[tuple["Collector", list[_watch.Undo], dict[str, tuple[str, ...]]]] = []
 
 
 def _module(name: str) -> Any:

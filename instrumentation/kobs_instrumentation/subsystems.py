@@ -14,6 +14,12 @@ SUBSYSTEMS = (
 )  # fmt: skip
 """Subsystems whose standard-library parts are watched."""
 
+LIBRARIES = ("grpc",)
+"""Other packages that are watched, where a program imports them."""
+
+WATCHED = (*SUBSYSTEMS, *LIBRARIES)
+"""All that kobs has a watch of its own for."""
+
 SAYS = {
     "process": ("ProcessCreated", "ProcessTerminated", "ProcessStateChanged"),
     "vfs": ("FileOpened", "FileSlow", "FileChanged"),
@@ -26,6 +32,7 @@ SAYS = {
     "memory": ("GcPaused", "MemoryPressure", "MetricUpdate"),
     "shm": ("ShmCreated", "ShmDestroyed", "ResourceLeaked"),
     "pipe": ("PipeRead", "PipeWritten", "MetricUpdate"),
+    "grpc": ("SpanBegan", "SpanEnded"),
 }
 """The payload types that each watch tells whenever there is something to tell. Those that it sees
 some of (what is mapped, what is written to shared memory) are not among them: that none was told
@@ -39,7 +46,7 @@ def choose(
 ) -> tuple[str, ...]:
     """The subsystems that `only` and `exclude` leave, of kobs's own and those that were `found`.
     Raises `UnknownSubsystemError`."""
-    there_are = (*SUBSYSTEMS, *(others.find(SUBSYSTEMS) if found is None else found))
+    there_are = (*WATCHED, *(others.find(WATCHED) if found is None else found))
     for name in (*(only or ()), *(exclude or ())):
         if name not in there_are:
             raise UnknownSubsystemError(

@@ -173,6 +173,33 @@ class Types:
         /,
     ) -> tuple[bytes, int, int]: ...
 
+class SpanEncoder:
+    def __init__(
+        self,
+        *,
+        types: Types,
+        trace_high: int,
+        pid: int,
+        type_ids: tuple[int, int, int, int],
+        kinds: dict[bytes, int],
+        statuses: dict[bytes, int],
+        syscall: int,
+        network: int,
+        adopted: dict[int, tuple[bytes, int, bool, bytes]],
+        received: dict[int, Any],
+        remote: dict[int, Any],
+        most: int,
+    ) -> None: ...
+    def take(
+        self,
+        slots: list[RawSlot],
+        before: tuple[int, int],
+        clocks: tuple[tuple[int, int], ...],
+        otherwise: Callable[[RawSlot], object],
+        /,
+    ) -> tuple[bytes, int, int, int]: ...
+    def release(self) -> list[RawSlot]: ...
+
 Memory = tuple[memoryview, int]
 """A buffer and an offset in it, in bytes."""
 

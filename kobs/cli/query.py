@@ -190,16 +190,14 @@ def show(
     out: Screen, recording: "Recording", result: "QueryResult", arguments: argparse.Namespace
 ) -> None:
     """Print the result as text."""
-    from kobs.cli.lines import event_line, times
+    from kobs.cli.lines import Lines
 
     if result.lost:
         out.alarm(
             f"{figures.count(result.lost, 'event')} not in this recording",
             ["lost or left out (see `kobs report`): what they would add is not known"],
         )
-    time_text = times(recording)
-    for event in result.events:
-        out.line(*event_line(event, time_text))
+    Lines(recording).show(out, result.events)
     shown = len(result.events)
     note = f", {shown:,} shown" if shown < result.count else ""
     out.line(Cell(f"{figures.count(result.count, 'event')} match{'es' * (result.count == 1)}{note}",

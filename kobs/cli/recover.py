@@ -1,19 +1,22 @@
 """`kobs recover`: what processes left behind that were killed, or run still and hang.
 
 For every process that did not end in order: what was in flight (begun and not ended), and the
-last events it recorded. `--all` shows all processes.
+last events it recorded. `--all` shows all processes. `--otlp` sends what was not exported yet to an
+OTLP receiver: spans that were in flight as ended at the process's last sign of life, with status
+error and the attribute kobs.unfinished.
 
 `--json` prints one object: session, damage, and processes (pid, ppid, recording, command, state,
 exit_code, events, in_flight, last), where `in_flight` is as in `kobs report --json` and `last` as
-`kobs export --to jsonl` writes events.
+`kobs export --to jsonl` writes events. With `--otlp`, `otlp` has spans, logs, failed, lost,
+unsampled and pending.
 """
 
 import argparse
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from kobs.cli import figures, report_page, targets
-from kobs.cli.lines import event_line, times
+from kobs.cli import figures, otlp_options, report_page, targets
+from kobs.cli.lines import Lines
 from kobs.cli.render import Cell, Screen, print_json, screen
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--last", type=int, default=10, metavar="N", help="last events of each process (10)"
     )
+    otlp_options.add_argument(parser, "send what was not exported yet to an OTLP receiver")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--plain", action="store_true", help="plain text on a terminal too")
     parser.set_defaults(handler=run)
@@ -41,7 +45,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
+    report = None
     with targets.opened(arguments.session) as recording:
+        if arguments.otlp is not None:
+            from kobs.export.otlp import export_recording
+
+            report = export_recording(recording, endpoint=arguments.otlp or None)
         found, last = build(recording, max(0, arguments.last))
         if not arguments.all:
             found["processes"] = [r for r in found["processes"] if r["state"] != "exited"]
@@ -51,10 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
             clock = wall_clock(recording)
             for row in found["processes"]:
                 row["last"] = [to_dict(event, clock) for event in last.get(row["recording"], ())]
+            if report is not None:
+                found["otlp"] = report._asdict()
             print_json(found)
         else:
-            show(screen(plain=arguments.plain), recording, found, last)
-    return 0
+            out = screen(plain=arguments.plain)
+            show(out, recording, found, last)
+            if report is not None:
+                out.line(otlp_options.told(report))
+    return 1 if report is not None and report.failed else 0
 
 
 def build(recording: "Recording", number: int) -> tuple[dict[str, Any], "dict[int, deque[Event]]"]:
@@ -88,7 +102,7 @@ def show(
             "every recorded process ended in order; nothing is left to recover (--all shows all)"
         )
         return
-    time_text = times(recording)
+    lines = Lines(recording)
     for row in rows:
         out.heading(
             f"process {row['pid']}",
@@ -104,5 +118,4 @@ def show(
         events = last.get(row["recording"], ())
         if events:
             out.line(Cell(f"  last {figures.count(len(events), 'event')}", "bold"))
-        for event in events:
-            out.line("  ", *event_line(event, time_text))
+        lines.show(out, events, indent="  ")

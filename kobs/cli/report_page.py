@@ -179,7 +179,7 @@ class Page:
              Column("what", stretch=True, prose=True), Column("pid", right=True)],
             [
                 [Cell(row["severity"], SEVERITY_STYLES[row["severity"]]), f"{row['count']:,}",
-                 f"{row['type']}  {_fields(row['example'])}",
+                 f"{row['type']}  {_example(row)}",
                  f"{row['pids'][0]}" + ("…" if len(row["pids"]) > 1 else "")]
                 for row in shown
             ],
@@ -357,6 +357,13 @@ def _signal(number: int) -> str:
 
 def _number(number: int | None) -> str:
     return f"{number:,}" if number else figures.ABSENT
+
+
+def _example(problem: dict[str, Any]) -> str:
+    example = problem["example"]
+    if problem["type"] == "LogRecorded":
+        return f"{example['logger']}: {example['message']}"
+    return _fields(example)
 
 
 def _fields(payload: dict[str, Any]) -> str:

@@ -11,8 +11,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kobs.cli import otlp_options
 from kobs.errors import ConfigError, KobsError, SessionError, UnknownSubsystemError
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ def _describe(parser: argparse.ArgumentParser) -> None:
         "May be given several times")  # fmt: skip
     add("--no-adaptive", action="store_true", help="do not lower the sampling rate where "
         "recording costs more than 1 %% of the CPU time")  # fmt: skip
+    otlp_options.add_argument(parser, "send spans and events to an OTLP receiver while the program "
+        "runs, from this process")  # fmt: skip
     add("--report", action="store_true", help="print the report when the program has ended")
     add("-q", "--quiet", action="store_true", help="do not say where the session is")
 
@@ -115,7 +119,8 @@ def _split(args: list[str]) -> tuple[list[str], list[str]]:
         word = args[index]
         if word == "--" or word == "-m" or not word.startswith("-") or word == "-":
             break
-        index += 2 if word in _WITH_VALUE else 1
+        with_url = word == "--otlp" and otlp_options.is_url("".join(args[index + 1 : index + 2]))
+        index += 2 if word in _WITH_VALUE or with_url else 1
     return args[:index], args[index:]
 
 
@@ -175,11 +180,14 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from kobs_instrumentation import others, subsystems
 
-        watches = others.find(subsystems.SUBSYSTEMS)
+        watches = others.find(subsystems.WATCHED)
         chosen = subsystems.choose(args.only, args.exclude, watches)
         args.policy = _policy(args.policy, chosen)
         program = _program(args.program)
+        if args.otlp is not None:
+            _check_otlp(args.otlp)
         session = _session(program, args.session)
+        export = None if args.otlp is None else _live_export(session, args.otlp)
     except UnknownSubsystemError as error:
         return _fail(str(error), 2)
     except _WrongUse as error:
@@ -190,8 +198,9 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(str(error), 1)
     try:
         status = _supervise(
-            program, _environment(session, args, others.passed_on(watches)), session
-        )
+            program, _environment(session, args, others.passed_on(watches)), session,
+            export.start if export is not None else lambda: None,
+        )  # fmt: skip
     except OSError as error:
         _write_exit(session, None)
         code = NOT_EXECUTABLE if isinstance(error, PermissionError) else NOT_FOUND
@@ -199,9 +208,36 @@ def _run(args: argparse.Namespace) -> int:
     written = _write_exit(session, status)
     if written and not args.quiet:
         _tell(f"kobs: recorded {session.path}")
+    if export is not None:
+        _finish(export, session, quiet=args.quiet)
     if args.report:
         _report(session)
     return _pass_on(status)
+
+
+def _check_otlp(endpoint: str) -> None:
+    """Raises what is wrong with the settings of the export, before anything is written."""
+    from kobs.export.otlp_settings import TransportSettings
+
+    for signal_name in ("traces", "logs"):
+        TransportSettings.from_environment(signal_name, endpoint or None)
+
+
+def _live_export(session: "Session", endpoint: str) -> "otlp_options.LiveExport":
+    from kobs.recording import open_recording
+
+    return otlp_options.LiveExport(open_recording(session), endpoint)
+
+
+def _finish(export: "otlp_options.LiveExport", session: "Session", *, quiet: bool) -> None:
+    """Send the rest, and say what became of everything; where something is left, even if quiet."""
+    report, wrong = export.finish()
+    if report.failed or wrong:
+        why = f" ({wrong})" if wrong else ""
+        _tell(f"kobs: {otlp_options.told(report)}{why}; `kobs recover {session.path} --otlp` "
+              "sends what was not")  # fmt: skip
+    elif not quiet or report.lost:
+        _tell(f"kobs: {otlp_options.told(report)}")
 
 
 def _policy(path: str | None, watched: tuple[str, ...]) -> dict[str, Any] | None:
@@ -323,9 +359,12 @@ _PASSED_ON = (
 _FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
 
 
-def _supervise(program: Program, env: dict[bytes, bytes], session: "Session") -> int:
+def _supervise(
+    program: Program, env: dict[bytes, bytes], session: "Session", started: Callable[[], None]
+) -> int:
     """Start the program, pass signals on until it ends; its wait status. Raises `OSError` where
-    it cannot be started."""
+    it cannot be started. `started` is called once it was, with the signals blocked that are
+    waited for here."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     waited = {*_PASSED_ON, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
@@ -338,6 +377,7 @@ def _supervise(program: Program, env: dict[bytes, bytes], session: "Session") ->
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise
     _note_unobserved(program, pid, session)
+    started()
     while True:
         info = signal.sigwaitinfo(waited)
         if info.si_signo == signal.SIGCHLD:

@@ -113,6 +113,7 @@ class Gathered:
             }
         elif event.severity > Severity[problem["severity"]]:
             problem["severity"] = event.severity.name
+            problem["example"] = event.payload.to_dict()
         problem["count"] += 1
         if event.pid not in problem["pids"] and len(problem["pids"]) < 10:
             problem["pids"].append(event.pid)

@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kobs.cli import conditions, figures, targets
@@ -20,6 +20,7 @@ from kobs.cli.render import Cell, Screen, screen
 
 if TYPE_CHECKING:
     from kobs.events import Event
+    from kobs.filters import EventFilter
     from kobs.following import RecordingSubscriber
     from kobs.recording import Recording
 
@@ -56,10 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     with targets.opened(arguments.session) as recording:
         known = targets.type_names(recording) if targets.names_types(arguments) else ()
         wanted = conditions.from_options(arguments, known)
-        subscriber = recording.subscribe(wanted, oldest=True)
-        out = _Output(recording, arguments.json, screen(plain=arguments.plain))
+        out = _Output(recording, wanted, arguments.json, screen(plain=arguments.plain))
+        subscriber = recording.subscribe(out.needed, oldest=True)
         try:
-            for old in newest(subscriber, arguments.lines):
+            for old in newest(filter(out.has_line, subscriber), arguments.lines):
                 out.event(old)
             out.tell_lost(0)  # overwritten before anyone looked: the report's business
             sys.stdout.flush()
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if event is None:
                     out.tell_lost(subscriber.lost)
                     sys.stdout.flush()
-                else:
+                elif out.has_line(event):
                     out.event(event)
             out.tell_lost(subscriber.lost)
         finally:
@@ -75,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def newest(subscriber: "RecordingSubscriber", number: int | None) -> Iterator["Event"]:
+def newest(events: Iterable["Event"], number: int | None) -> Iterator["Event"]:
     """The last `number` of the events there are now; all for None."""
-    return iter(subscriber) if number is None else iter(deque(subscriber, maxlen=number))
+    return iter(events) if number is None else iter(deque(events, maxlen=number))
 
 
 def follow(
@@ -130,15 +131,33 @@ def _last_sign(recording: "Recording") -> float:
 class _Output:
     """Prints events, and what was lost between them."""
 
-    def __init__(self, recording: "Recording", as_json: bool, out: Screen) -> None:
-        from kobs.cli.lines import times
+    def __init__(
+        self, recording: "Recording", wanted: "EventFilter", as_json: bool, out: Screen
+    ) -> None:
+        from kobs.cli.lines import Lines
         from kobs.export.jsonl import wall_clock
 
+        self._wanted = wanted
         self._json = as_json
         self._out = out
         self._clock = wall_clock(recording)
-        self._times = times(recording)
+        self._lines = Lines(recording)
         self._lost = 0
+
+    @property
+    def needed(self) -> "EventFilter":
+        """What passes `wanted`, and what is told on its lines."""
+        from kobs.filters import EventFilter
+
+        if self._json:
+            return self._wanted
+        return EventFilter().where(
+            lambda event: event.type_name == "LogAttributes" or self._wanted.matches(event)
+        )
+
+    def has_line(self, event: "Event") -> bool:
+        """It is not told on another event's line."""
+        return self._json or not self._lines.is_part(event)
 
     def event(self, event: "Event") -> None:
         if self._json:
@@ -146,9 +165,7 @@ class _Output:
 
             sys.stdout.write(line(event, self._clock) + "\n")
         else:
-            from kobs.cli.lines import event_line
-
-            self._out.line(*event_line(event, self._times))
+            self._lines.line(self._out, event)
 
     def tell_lost(self, lost: int) -> None:
         if lost <= self._lost:

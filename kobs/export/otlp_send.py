@@ -1,127 +1,246 @@
-"""Sending: which exporters, in which batches, and what waits while the receiver is away."""
+"""Sending: what waits for a receiver in which batches, and what became of it."""
 
 import logging
-import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from kobs.context import origin
-from kobs.errors import ConfigError, MissingExtraError
-
-ORIGIN = "kobs.export"
-"""Origin of what an exporter itself sets off; it is not exported."""
+from kobs.context import EXPORT_ORIGIN, origin
+from kobs.export.otlp_encode import Item, encode_request
+from kobs.export.otlp_transport import Transport
+from kobs.muted import muted
 
 BATCH = 512
+"""Spans or log records that are sent together, or a few more."""
+LARGEST = 2 << 20
+"""Bytes of a request, where its objects are not each that large: receivers take 4 MiB."""
 _TRIES = 3
+
+Where = dict[int, list[int]]
+"""How far the recordings were read: one past the last ticket, by recording and lane."""
 
 
 class Sent(NamedTuple):
     """What became of a round of sending."""
 
-    spans: int = 0
-    logs: int = 0
+    taken: int = 0
     failed: int = 0
+    where: Where | None = None
+    """Everything up to there was taken, or failed for good."""
+    open_of: frozenset[int] = frozenset()
+    """So were the spans that were open in these recordings."""
+    reason: str = ""
+    """Why something failed or waits."""
+
+    def plus(self, other: "Sent") -> "Sent":
+        """This round and a later one."""
+        return Sent(
+            self.taken + other.taken, self.failed + other.failed,
+            other.where or self.where, self.open_of | other.open_of, other.reason or self.reason,
+        )  # fmt: skip
 
 
-class Sender:
-    """The exporters of both signals and what waits for them.
+class Outbox(Protocol):
+    """What one signal waits in for its receiver."""
 
-    A batch that the receiver does not take is kept and tried again later, except one that it
-    refuses three times while it takes others.
-    """
-
-    def __init__(self, spans: bool, logs: bool, span_exporter: Any, log_exporter: Any) -> None:
-        disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        self.spans: Queue | None = None
-        self.logs: Queue | None = None
-        if spans and not disabled:
-            self.spans = Queue(span_exporter or make_exporter("TRACES"))
-        if logs and not disabled:
-            self.logs = Queue(log_exporter or make_exporter("LOGS"))
+    waiting: int
+    """Objects that were not taken yet."""
 
     @property
-    def waiting(self) -> int:
-        """Spans and log records that were not taken yet."""
-        return sum(queue.waiting for queue in (self.spans, self.logs) if queue is not None)
+    def gathered(self) -> int:
+        """Objects that are not in a batch yet."""
+        ...
 
-    def send(self) -> Sent:
-        """Send what waits, until the receiver does not take a batch."""
-        spans, spans_failed = self.spans.send() if self.spans is not None else (0, 0)
-        logs, logs_failed = self.logs.send() if self.logs is not None else (0, 0)
-        return Sent(spans, logs, spans_failed + logs_failed)
+    @property
+    def full(self) -> bool:
+        """Nothing more is to be read before something was taken."""
+        ...
 
-    def forget(self) -> int:
-        """Give up what waits; how many spans and log records that was."""
-        given_up = self.waiting
-        for queue in (self.spans, self.logs):
-            if queue is not None:
-                queue.clear()
+    def seal(self, where: Where, open_of: frozenset[int] = frozenset()) -> None:
+        """Make batches of what was gathered; `where` is how far that reaches, `open_of` the
+        recordings of which it has all spans that were open at their end."""
+        ...
+
+    def send(self, until: float | None = None, *, hurry: bool = False) -> Sent:
+        """Send what waits, until the receiver does not take a batch, or to a monotonic time.
+        `hurry`: now, even if a wait that nobody but this process asked for is not over."""
+        ...
+
+    def due_in_s(self) -> float:
+        """How long until trying again makes sense."""
+        ...
+
+    def clear(self) -> int:
+        """Give up what waits; how much that was."""
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+    def forget(self) -> None:
+        """In a forked child: what waits is the parent's to send, and so is the connection."""
+        ...
+
+
+class _Request(NamedTuple):
+    body: bytes
+    number: int
+    where: Where | None
+    open_of: frozenset[int]
+
+
+class WireOutbox:
+    """Requests that kobs encodes itself, for a transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._items: list[Item] = []
+        self._requests: deque[_Request] = deque()
+        self.waiting = 0
+        self.gathered = 0
+
+    def add(self, item: Item) -> None:
+        """Let one or more encoded objects wait."""
+        self._items.append(item)
+        self.gathered += item.number
+        self.waiting += item.number
+
+    @property
+    def full(self) -> bool:
+        return bool(self._requests)
+
+    def seal(self, where: Where, open_of: frozenset[int] = frozenset()) -> None:
+        items, self._items, self.gathered = self._items, [], 0
+        if not items:
+            return
+        begin = size = 0
+        for index, item in enumerate(items):
+            if size and size + len(item.data) > LARGEST:
+                self._request(items[begin:index], None, frozenset())
+                begin, size = index, 0
+            size += len(item.data)
+        self._request(items[begin:], where, open_of)
+
+    def send(self, until: float | None = None, *, hurry: bool = False) -> Sent:
+        sent = Sent()
+        transport = self.transport
+        while self._requests:
+            now = time.monotonic()
+            if now < transport.not_before and not (hurry and not transport.told_to_wait):
+                break
+            left = None if until is None else max(0.01, until - now)
+            body, count, where, open_of = self._requests[0]
+            outcome = transport.send(body, left)
+            sent = sent.plus(Sent(reason=outcome.reason))
+            if outcome.verdict == "away":
+                break
+            rejected = min(outcome.rejected, count)
+            taken = count - rejected if outcome.verdict == "taken" else 0
+            self._requests.popleft()
+            self.waiting -= count
+            sent = sent.plus(Sent(taken, count - taken, where, open_of))
+        return sent
+
+    def due_in_s(self) -> float:
+        return max(0.0, self.transport.not_before - time.monotonic())
+
+    def clear(self) -> int:
+        given_up, self.waiting = self.waiting, 0
+        self._items, self.gathered = [], 0
+        self._requests.clear()
         return given_up
 
-    def close(self) -> int:
-        """Shut the exporters down; how many spans and log records had to be given up."""
-        given_up = self.forget()
-        for queue in (self.spans, self.logs):
-            if queue is not None:
-                queue.exporter.shutdown()
-        return given_up
+    def close(self) -> None:
+        self.transport.close()
+
+    def forget(self) -> None:
+        self.clear()
+        self.transport.forget()
+
+    def _request(self, items: list[Item], where: Where | None, open_of: frozenset[int]) -> None:
+        count = sum(item.number for item in items)
+        self._requests.append(_Request(encode_request(items), count, where, open_of))
 
 
 class _Batch:
     """Objects that go together, and how often they were refused."""
 
-    def __init__(self) -> None:
-        self.items: list[Any] = []
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
         self.failures = 0
         self.taken_before = 0
         """How many batches the receiver had taken when this one failed first."""
 
 
-class Queue:
-    """Objects of one signal on their way to its exporter."""
+class ObjectOutbox:
+    """Objects of OpenTelemetry's SDK, for one of its exporters.
+
+    An exporter does not say why it did not take a batch: it is kept and tried again later, and
+    others meanwhile, for it may be the batch that is at fault. One that is refused three times
+    while others are taken is given up.
+    """
 
     def __init__(self, exporter: Any) -> None:
         self.exporter = exporter
+        self._items: list[Any] = []
         self._batches: deque[_Batch] = deque()
         self._taken = 0
         self.waiting = 0
-        """Objects that wait."""
 
-    def append(self, item: Any) -> None:
-        """Let an object wait for the next round."""
-        last = self._batches[-1] if self._batches else None
-        if last is None or last.failures or len(last.items) >= BATCH:
-            last = _Batch()
-            self._batches.append(last)
-        last.items.append(item)
+    def add(self, item: Any) -> None:
+        """Let an object wait."""
+        self._items.append(item)
         self.waiting += 1
 
-    def send(self) -> tuple[int, int]:
-        """(how many objects the receiver took, how many were given up)."""
-        sent = given_up = 0
+    @property
+    def gathered(self) -> int:
+        return len(self._items)
+
+    @property
+    def full(self) -> bool:
+        return self.waiting > BATCH
+
+    def seal(self, where: Where, open_of: frozenset[int] = frozenset()) -> None:
+        for begin in range(0, len(self._items), BATCH):
+            self._batches.append(_Batch(self._items[begin : begin + BATCH]))
+        self._items = []
+
+    def send(self, until: float | None = None, *, hurry: bool = False) -> Sent:
+        taken = failed = 0
         while self._batches:
             batch = self._batches.popleft()
             if succeeded(self.exporter, batch.items):
                 self._taken += 1
-                sent += len(batch.items)
+                taken += len(batch.items)
                 continue
             if not batch.failures:
                 batch.taken_before = self._taken
             batch.failures += 1
             if batch.failures >= _TRIES and self._taken > batch.taken_before:
-                given_up += len(batch.items)
+                failed += len(batch.items)
                 continue
             self._batches.append(batch)
             break
-        self.waiting -= sent + given_up
-        return sent, given_up
+        self.waiting -= taken + failed
+        return Sent(taken, failed, reason="" if taken else f"{type(self.exporter).__name__} failed")
 
-    def clear(self) -> None:
-        """Let go of everything."""
+    def due_in_s(self) -> float:
+        return 0.0
+
+    def clear(self) -> int:
+        given_up, self.waiting = self.waiting, 0
+        self._items = []
         self._batches.clear()
-        self.waiting = 0
+        return given_up
+
+    def close(self) -> None:
+        self.exporter.shutdown()
+
+    def forget(self) -> None:
+        self.clear()
 
 
 def succeeded(exporter: Any, items: list[Any]) -> bool:
@@ -133,55 +252,19 @@ def succeeded(exporter: Any, items: list[Any]) -> bool:
         return False
 
 
-def make_exporter(signal: str) -> Any:
-    """The SDK's OTLP exporter for a signal, by `OTEL_EXPORTER_OTLP_[signal_]PROTOCOL`."""
-    own, common = f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
-    name = own if os.environ.get(own) else common
-    protocol = os.environ.get(name) or "http/protobuf"
-    makers: dict[str, Callable[[str], Any]] = {
-        "http/protobuf": _http_exporter,
-        "grpc": _grpc_exporter,
-    }
-    if protocol not in makers:
-        raise ConfigError(f"{name}={protocol}: expected {' or '.join(makers)}")
-    try:
-        return makers[protocol](signal)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"export to OTLP over {protocol} needs a package that is missing ({error}); "
-            "install it with: pip install 'kobs[otlp]'"
-        ) from error
-
-
-def _http_exporter(signal: str) -> Any:
-    if signal == "TRACES":
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter()
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-
-    return OTLPLogExporter()
-
-
-def _grpc_exporter(signal: str) -> Any:
-    if signal == "TRACES":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter()
-    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
-
-    return OTLPLogExporter()
-
-
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Export without being traced: neither by kobs (the origin says so) nor by OpenTelemetry's
-    instrumentors."""
+def quietly(*, foreign: bool = False) -> Iterator[None]:
+    """Export without being traced: neither by kobs's watches nor by OpenTelemetry's instrumentors.
+    A `foreign` exporter may make spans or events of its own: their origin says whose they are.
+    (Else it is left alone: once it was used every event asks for it.)"""
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-    token = origin.set(ORIGIN)
-    try:
-        with suppress_instrumentation():
+    with muted(), suppress_instrumentation():
+        if not foreign:
             yield
-    finally:
-        origin.reset(token)
+            return
+        token = origin.set(EXPORT_ORIGIN)
+        try:
+            yield
+        finally:
+            origin.reset(token)

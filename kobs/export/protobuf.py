@@ -6,6 +6,7 @@ Each function gives the bytes of one field, tag included; a message is their con
 from struct import Struct
 
 _FIXED64 = Struct("<Q").pack
+_FIXED32 = Struct("<I").pack
 _DOUBLE = Struct("<d").pack
 
 _SMALL = [bytes((number,)) for number in range(128)]
@@ -37,6 +38,7 @@ def varint(number: int) -> bytes:
 _INTEGER = [varint(field << 3) for field in range(256)]
 _FIXED = [varint(field << 3 | 1) for field in range(256)]
 _LENGTH = [varint(field << 3 | 2) for field in range(256)]
+_SHORT = [varint(field << 3 | 5) for field in range(256)]
 
 
 def integer(field: int, number: int) -> bytes:
@@ -47,6 +49,11 @@ def integer(field: int, number: int) -> bytes:
 def fixed64(field: int, number: int) -> bytes:
     """A field of type fixed64."""
     return _FIXED[field] + _FIXED64(number & _U64)
+
+
+def fixed32(field: int, number: int) -> bytes:
+    """A field of type fixed32."""
+    return _SHORT[field] + _FIXED32(number)
 
 
 def double(field: int, number: float) -> bytes:

@@ -48,15 +48,17 @@ def init_tracing(
     level: str | None = None,
     json: bool | None = None,
     stream: "TextIO | None" = None,
+    record: bool = True,
     slow_syscall_ms: float | None = None,
     slow_operation_ms: float | None = None,
 ) -> "LogSetup":
     """Set up standard `logging`: one handler on the root logger, trace and span ids in every
-    record.
+    record, and every record an event where there is a process-wide collector.
 
     `level` is a filter such as `"info,kobs.queue=debug,noisy=off"`, else `KERNEL_LOG`, else
     `RUST_LOG`, else `info`. `json`: one JSON object a line, else what `KERNEL_TRACE_JSON` says;
-    readable text otherwise. `stream`: where to write; standard error otherwise.
+    readable text otherwise. `stream`: where to write; standard error otherwise. `record` false:
+    records do not become events.
     `slow_syscall_ms` and `slow_operation_ms` set from when spans are slow. Handlers of the root
     logger that write to the terminal are put aside. A second call replaces what the first one
     did; `close` of the answer undoes it. Raises `ConfigError` naming a bad filter or variable.
@@ -67,6 +69,7 @@ def init_tracing(
         level=level,
         json=json,
         stream=stream,
+        record=record,
         slow_syscall_ms=slow_syscall_ms,
         slow_operation_ms=slow_operation_ms,
     )

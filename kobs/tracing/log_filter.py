@@ -1,4 +1,9 @@
-"""The filter syntax of `KERNEL_LOG` and `RUST_LOG`: `info,kobs.queue=debug,noisy=off`."""
+"""The filter syntax of `KERNEL_LOG` and `RUST_LOG`: `info,kobs.queue=debug,noisy=off`.
+
+It is the part of Rust's `env_logger` and `tracing` that is about levels and targets. Their
+conditions on spans and fields (`target[span{field=value}]=level`) and on messages (`level/regex`)
+are refused: a level of standard `logging` cannot say them.
+"""
 
 import logging
 import os
@@ -22,6 +27,8 @@ LEVELS = {
 }
 _NUMBERS = {"0": OFF, "1": logging.ERROR, "2": logging.WARNING, "3": logging.INFO,
             "4": logging.DEBUG, "5": TRACE}  # fmt: skip
+_REFUSED = {"[": "spans", "{": "fields of spans", "/": "the text of messages"}
+"""Marks of conditions that Rust's filters have beside levels."""
 _TARGET = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
@@ -37,6 +44,12 @@ class LogFilter:
         """Read a filter. A bare level is the default, `target=level` is a target's, a bare target
         lets everything of it pass; the last one said wins. Raises `ConfigError` naming `where`."""
         made = cls()
+        for mark, what in _REFUSED.items():
+            if mark in text:
+                raise ConfigError(
+                    f"{where}={text}: {what} ({mark!r}) cannot be filtered by here; "
+                    'expected levels and target=level, for instance "info,kobs.queue=debug"'
+                )
         for directive in filter(None, (part.strip() for part in text.split(","))):
             target, equals, level = (part.strip() for part in directive.partition("="))
             number = _level(level if equals else target)

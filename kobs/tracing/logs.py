@@ -1,38 +1,33 @@
 """Structured logs: standard `logging`, with the trace and span id of where a record was made.
 
-`TraceContextFilter` gives any handler's records the attributes `trace_id` and `span_id`, and
-`add_trace_context` is the same for structlog, as a processor.
+`KobsLogHandler` records what a program logs as events. `TraceContextFilter` gives any handler's
+records the attributes `trace_id` and `span_id`, and `add_trace_context` is the same for structlog,
+as a processor.
 """
 
 import logging
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 from kobs import bridge
 from kobs.config import Settings
-from kobs.context import cause
-from kobs.tracing.log_filter import TRACE, LogFilter
+from kobs.tracing.log_content import ambient, content, level_name
+from kobs.tracing.log_filter import LogFilter
+from kobs.tracing.log_handler import KobsLogHandler as KobsLogHandler
 from kobs.tracing.records import encode, plain, text_of
 from kobs.tracing.slow import check_slow_thresholds, set_slow_thresholds
-
-_LEVEL_NAMES = {logging.WARNING: "WARN", TRACE: "TRACE"}
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
-    "message", "asctime", "trace_id", "span_id", "taskName", "color_message",
-}  # fmt: skip
 
 
 def ambient_ids() -> tuple[str, str]:
     """(trace id, span id) of the ambient cause, else of OpenTelemetry's current span, in
     hexadecimal; empty where there is none."""
-    ambient = cause.get()
-    if ambient is None or not ambient.in_scope:
-        ambient = bridge.opentelemetry_cause() or ambient
-    if ambient is None or not ambient.causality_id:
+    known = ambient()
+    if known is None or not known.causality_id:
         return "", ""
-    trace_id = bridge.whole_trace_id(ambient.causality_id, ambient.trace_high)
-    return f"{trace_id:032x}", f"{ambient.span_id:016x}" if ambient.span_id else ""
+    trace_id = bridge.whole_trace_id(known.causality_id, known.trace_high)
+    return f"{trace_id:032x}", f"{known.span_id:016x}" if known.span_id else ""
 
 
 class TraceContextFilter(logging.Filter):
@@ -60,19 +55,19 @@ class TextFormatter(logging.Formatter):
     """One readable line a record: time, level, target, message, fields, ids."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message, fields = _content(record)
-        line = f"{_timestamp(record)} {_level(record):>8} {record.name}: {message}"
+        message, fields, error = content(record)
+        line = f"{_timestamp(record)} {level_name(record):>8} {record.name}: {message}"
         for key, value in fields.items():
             line += f" {key}={value}" if _is_word(value) else f" {key}={text_of(value)!r}"
         for key in ("trace_id", "span_id"):
             if value := getattr(record, key, ""):
                 line += f" {key}={value}"
-        return "\n".join([line, *filter(None, self._traces(record))])
+        return "\n".join([line, *filter(None, self._traces(record, error))])
 
-    def _traces(self, record: logging.LogRecord) -> list[str]:
-        exception = ""
-        if record.exc_info and record.exc_info[0] is not None:
-            exception = record.exc_text or self.formatException(record.exc_info)
+    def _traces(self, record: logging.LogRecord, error: BaseException | None) -> list[str]:
+        exception = record.exc_text or ""
+        if not exception and error is not None:
+            exception = self.formatException((type(error), error, error.__traceback__))
         return [exception, self.formatStack(record.stack_info) if record.stack_info else ""]
 
 
@@ -80,10 +75,10 @@ class JsonFormatter(TextFormatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message, fields = _content(record)
+        message, fields, error = content(record)
         line: dict[str, object] = {
             "timestamp": _timestamp(record),
-            "level": _level(record),
+            "level": level_name(record),
             "target": record.name,
             "message": message,
             "trace_id": getattr(record, "trace_id", ""),
@@ -94,7 +89,7 @@ class JsonFormatter(TextFormatter):
         }
         for key, value in fields.items():
             line[f"fields.{key}" if key in line else key] = plain(value)
-        exception, stack = self._traces(record)
+        exception, stack = self._traces(record, error)
         if exception:
             line["exception"] = exception
         if stack:
@@ -108,6 +103,8 @@ class LogSetup:
     def __init__(self) -> None:
         self.handler: logging.Handler | None = None
         """The handler on the root logger; None when closed."""
+        self.recorder: KobsLogHandler | None = None
+        """The handler that records; None when closed, or where it was not asked for."""
         self._levels: dict[str, tuple[int, int]] = {}
         self._put_aside: list[logging.Handler] = []
         self._thresholds: tuple[float, float] | None = None
@@ -118,6 +115,7 @@ class LogSetup:
         *,
         json: bool,
         stream: TextIO | None,
+        record: bool = True,
         slow_syscall_ms: float | None = None,
         slow_operation_ms: float | None = None,
     ) -> None:
@@ -136,6 +134,9 @@ class LogSetup:
             root.removeHandler(known)
         root.addHandler(handler)
         self.handler = handler
+        if record:
+            self.recorder = KobsLogHandler()
+            root.addHandler(self.recorder)
         for target, level in levels.levels():
             logger = logging.getLogger(target)
             self._levels[target] = (logger.level, level)
@@ -150,6 +151,10 @@ class LogSetup:
             if logger.level == ours:
                 logger.setLevel(before)
         self._levels = {}
+        if self.recorder is not None:
+            root.removeHandler(self.recorder)
+            self.recorder.close()
+            self.recorder = None
         if self.handler is not None:
             in_place = self.handler in root.handlers
             root.removeHandler(self.handler)
@@ -178,6 +183,7 @@ def set_up(
     level: str | None = None,
     json: bool | None = None,
     stream: TextIO | None = None,
+    record: bool = True,
     slow_syscall_ms: float | None = None,
     slow_operation_ms: float | None = None,
 ) -> LogSetup:
@@ -189,6 +195,7 @@ def set_up(
         levels,
         json=settings.trace_json if json is None else json,
         stream=stream,
+        record=record,
         slow_syscall_ms=slow_syscall_ms,
         slow_operation_ms=slow_operation_ms,
     )
@@ -212,26 +219,9 @@ def _writes_to_terminal(handler: logging.Handler) -> bool:
     )  # fmt: skip
 
 
-def _content(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
-    """(message, further fields). structlog hands over a mapping as the message."""
-    fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    if isinstance(record.msg, Mapping) and not record.args:
-        given = {text_of(key): value for key, value in record.msg.items()}
-        fields.update(given)
-        for key in ("level", "logger", "timestamp", "trace_id", "span_id", "_record"):
-            fields.pop(key, None)
-        message = fields.pop("event", fields.pop("message", ""))
-        return text_of(message), fields
-    return record.getMessage(), {key: v for key, v in fields.items() if not key.startswith("_")}
-
-
 def _timestamp(record: logging.LogRecord) -> str:
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
     return f"{seconds}.{int(record.created * 1_000_000) % 1_000_000:06d}Z"
-
-
-def _level(record: logging.LogRecord) -> str:
-    return _LEVEL_NAMES.get(record.levelno, record.levelname)
 
 
 def _is_word(value: object) -> bool:

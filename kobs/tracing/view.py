@@ -345,9 +345,11 @@ class SpanView(api.Span):
     @property
     def resource(self) -> Any:
         """What its process is, as the SDK has it."""
-        from kobs.export.otlp_convert import process_resource
+        from opentelemetry.sdk.resources import Resource
 
-        return process_resource()
+        from kobs.export.otlp_resource import Given, process_resource
+
+        return Resource(process_resource(Given.read()))
 
     @property
     def instrumentation_scope(self) -> Any:

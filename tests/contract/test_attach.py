@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from kobs._core import layout
 from kobs._core.layout import Header
 from kobs.errors import RecordingError
+from tests.thorough import many
 
 PLAN = Header()
 TOTAL = layout.plan(PLAN, 64)
@@ -164,7 +165,9 @@ changes = st.lists(
 
 
 @settings(
-    max_examples=250, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=many(100),
+    deadline=5000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(changes=changes, size=st.one_of(st.just(TOTAL), st.integers(0, TOTAL)))
 def test_no_damage_whatsoever_does_more_than_a_recording_error(core, recorded, changes, size):

@@ -15,6 +15,7 @@ from kobs._core.contract import LossCounts, RawSlot, Ring
 from kobs.context import Cause, cause, origin
 from kobs.emitters import ThreadIds, make_emitter
 from kobs.payloads import SyscallExit
+from tests.thorough import many
 
 from .twins import Colour, TwinOfAllKinds, Word
 
@@ -265,7 +266,7 @@ def read_back(core: str, path: Path) -> Any:
     )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     steps=st.lists(operations, max_size=40),
     overflow=st.sampled_from(["overwrite", "discard"]),

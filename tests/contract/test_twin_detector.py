@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from kobs import AnomalyDetected, Collector, SyscallExit, SyscallResult
 from kobs.anomaly import METHODS, Detector, Ewma
+from tests.thorough import many
 
 _native = pytest.importorskip("kobs._core._native")
 
@@ -47,7 +48,7 @@ def same(one: object, other: object) -> bool:
     return repr(one) == repr(other)  # nan is not equal to itself, and 0.0 is to -0.0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 @given(
     runs,
     st.sampled_from([2, 3, 30]),

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from kobs._core.contract import RawSlot
 from kobs.export import jsonl
+from tests.thorough import many
 
 from . import twins
 
@@ -22,7 +23,7 @@ class Recorded:
         self.session_info = {"started_wall_ns": wall_ns, "started_monotonic_ns": monotonic_ns}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 @given(
     st.lists(twins.slots(), max_size=8) | st.lists(twins.slots(types=[65_000, 1]), max_size=3),
     st.sampled_from([0, 1, 951_782_399_000_000_000, 1_732_518_536_123_456_789, (1 << 63) - 1]),

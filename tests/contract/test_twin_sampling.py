@@ -14,6 +14,7 @@ from kobs.context import Cause, cause
 from kobs.errors import ClosedError
 from kobs.gate import Gate
 from kobs.sampling import ChainThinner, Sampler
+from tests.thorough import many
 
 pytest.importorskip("kobs._core._native")
 
@@ -84,7 +85,7 @@ def take(gate: Gate, step: Any) -> Any:
     return None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([1, 1, 1, 9]), steps), max_size=60),
     rates, st.booleans(), st.integers(1, 4), st.sampled_from([2, 4, 7, 4096]),
@@ -111,7 +112,7 @@ def test_any_sequence_is_decided_alike(
             ring.close()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(80), deadline=None)
 @given(st.integers(1, (1 << 64) - 1), st.floats(0.0, 100.0))
 def test_any_chain_is_kept_at_any_rate_as_the_sampler_says(chain: int, rate: float) -> None:
     gate = gate_of("c", rate, False, 3, 16)

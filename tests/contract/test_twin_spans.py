@@ -12,6 +12,7 @@ from kobs import Category, Collector, collector as collectors
 from kobs.context import causal_context, cause
 from kobs.tracing import set_slow_thresholds
 from kobs.tracing.span import Span, WrittenSpan, make_span, open_span
+from tests.thorough import many
 
 pytestmark = [
     pytest.mark.c_core,
@@ -121,7 +122,7 @@ class Program:
         return event.type_name, event.flags, event.category, *map(self.known, ids), payload
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(STEPS)
 def test_the_same_steps_write_the_same_events(steps: list[tuple[Any, ...]]) -> None:
     in_python = contextvars.Context().run(Program(WrittenSpan).run, steps)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import kobs
+from tests.thorough import many
 
 PROGRAM = """
 import os, threading, time
@@ -24,7 +25,7 @@ os._exit(7)
 def test_the_exit_code_is_the_programs_and_nothing_is_said(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    for number in range(8):
+    for number in range(many(4)):
         done = subprocess.run(
             [sys.executable, "-m", "kobs", "run", "-q", "-o", str(tmp_path / str(number)), script],
             capture_output=True, check=False,
@@ -64,7 +65,7 @@ os._exit(7)
 
 def test_what_other_threads_do_until_the_process_is_gone_is_recorded(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(COUNTING)
-    for number in range(4):
+    for number in range(many(2)):
         (tmp_path / "said").write_bytes(bytes(4096))
         done = subprocess.run(
             [sys.executable, "-m", "kobs", "run", "-q", "-o", str(number), "program.py"],
@@ -110,7 +111,7 @@ sys.setswitchinterval(1e-6)
 
 def test_daemon_threads_and_finalizers_of_a_program_that_ends_raise_nothing(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(LINGERING)
-    for number in range(12):
+    for number in range(many(5)):
         done = subprocess.run(
             [sys.executable, "-m", "kobs", "run", "-q", "-o", str(number), "program.py"],
             cwd=tmp_path, capture_output=True, check=False,

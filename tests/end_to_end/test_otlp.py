@@ -46,9 +46,9 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
     after_ns = time.time_ns()
     expected = json.loads(done.stdout)
     assert expected["report"] == {
-        "spans": 5, "logs": 1, "failed": 0, "lost": 0, "unsampled": 0, "pending": 0,
+        "spans": 5, "logs": 2, "failed": 0, "lost": 0, "unsampled": 0, "pending": 0,
     }, done.stderr  # fmt: skip
-    receiver.wait_for(spans=5, logs=1)
+    receiver.wait_for(spans=5, logs=2)
 
     # Every span, by its id: name, trace, parent, kind, status, duration, resource.
     assert {span["span_id"] for span in receiver.spans} == set(expected["spans"])
@@ -92,8 +92,21 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
     assert deliver["links"] == [(call["trace_id"], call["span_id"])]
     assert deliver["trace_id"] != call["trace_id"]
 
+    # What it logged, with the types of its fields.
+    said = one(receiver.logs, "scope", "shop.orders")
+    assert said["body"] == "order 2 failed"
+    assert (said["severity"], said["severity_text"]) == (17, "ERROR")
+    assert (said["trace_id"], said["span_id"]) == (expected["trace_id"], expected["span_id"])
+    assert said["event_name"] == ""
+    assert int(said["attributes"]["left"]) == 0
+    assert said["attributes"]["items"] == ["a"]
+    assert said["attributes"]["vip"] is False
+    assert said["attributes"]["code.function.name"] == "run"
+    assert said["attributes"]["exception.type"] == "LookupError"
+    assert said["attributes"]["exception.message"] == expected["failed"]
+
     # The event, joined to its span.
-    (log,) = receiver.logs
+    log = one(receiver.logs, "scope", "kobs")
     assert log["event_name"] == ("kobs.resource_exhausted" if receiver.knows_event_names else "")
     assert log["attributes"]["kobs.type"] == "ResourceExhausted"
     assert (log["trace_id"], log["span_id"]) == (expected["trace_id"], expected["span_id"])
@@ -104,6 +117,46 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
     assert int(log["attributes"]["kobs.limit"]) == 1
     assert int(log["attributes"]["process.pid"]) == 4242
     assert call["start_ns"] <= log["time_ns"] <= call["end_ns"]
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_trace_that_crosses_a_thread_a_queue_and_a_process(
+    receiver: Receiver, protocol: str, tmp_path: Path
+) -> None:
+    """The program does not export: `kobs run --otlp` does, for it and its child."""
+    found = environment(receiver, protocol)
+    endpoint = found.pop("OTEL_EXPORTER_OTLP_ENDPOINT")
+    command = ["run", "--only", "process,queue,scheduler", "--otlp", endpoint]
+    done = subprocess.run(
+        [sys.executable, "-m", "kobs", *command, str(HERE / "programs" / "crossing.py")],
+        env={**os.environ, **found, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    ids = json.loads(done.stdout)
+    assert "kobs: sent 5 spans" in done.stderr
+    receiver.wait_for(spans=5, logs=0)
+    spans = {span["name"]: span for span in receiver.spans}
+    assert {name: span["span_id"] for name, span in spans.items()} == {
+        name: ids[name] for name in ("request", "ship", "deliver", "in the child", "batch")
+    }
+    for name in ("request", "ship", "deliver", "in the child"):
+        assert spans[name]["trace_id"] == ids["trace"]
+    assert spans["request"]["parent"] == ""
+    for name in ("ship", "deliver", "in the child"):
+        assert spans[name]["parent"] == ids["request"]
+
+    # It was there before the request: it has a trace of its own, and a link.
+    assert spans["batch"]["trace_id"] == ids["batch's trace"] != ids["trace"]
+    assert spans["batch"]["parent"] == ""
+    assert spans["batch"]["links"] == [(ids["trace"], ids["request"])]
+
+    # Two processes of one service.
+    pids = {span["resource"]["process.pid"] for span in receiver.spans}
+    assert len(pids) == 2
+    assert spans["in the child"]["resource"]["process.pid"] not in {
+        spans[name]["resource"]["process.pid"] for name in ("request", "ship", "deliver", "batch")
+    }
+    assert {span["resource"]["service.name"] for span in receiver.spans} == {"shop"}
 
 
 KILLED = """

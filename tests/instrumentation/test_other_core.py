@@ -16,6 +16,7 @@ MODULES = [
     TESTS / "instrumentation" / "test_one_event.py",
     TESTS / "instrumentation" / "test_watch_network.py",
     TESTS / "instrumentation" / "test_watch_permission.py",
+    TESTS / "instrumentation" / "test_watch_queue.py",
     TESTS / "instrumentation" / "test_watch_sandbox.py",
     TESTS / "instrumentation" / "vocabulary",
 ]

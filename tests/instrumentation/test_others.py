@@ -13,6 +13,7 @@ import kobs
 from kobs import hooks
 from kobs.errors import UnknownSubsystemError
 from kobs_instrumentation import others, registry
+from kobs_instrumentation.subsystems import WATCHED
 
 from .conftest import Ran, Runner
 
@@ -275,7 +276,7 @@ class TestHook:
         plugin = _Plugin(_Counted())
         hooks.register(plugin)
         try:
-            assert "vfs" not in others.find(registry.SUBSYSTEMS)
+            assert "vfs" not in others.find(WATCHED)
         finally:
             hooks.unregister(plugin)
 
@@ -290,7 +291,7 @@ class TestHook:
         plugin = Raises()
         hooks.register(plugin)
         try:
-            assert registry.choose(None, None) == registry.SUBSYSTEMS
+            assert registry.choose(None, None) == WATCHED
         finally:
             hooks.unregister(plugin)
         assert "watches of plug-ins are left out: RuntimeError: on purpose" in caplog.text

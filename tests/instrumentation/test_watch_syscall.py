@@ -223,6 +223,27 @@ def test_short_calls_of_a_chain_are_all_kept(monkeypatch: pytest.MonkeyPatch) ->
             assert {event.causality_id for event in found} == {7}
 
 
+def test_of_a_dropped_chain_only_what_fails_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native in {hooking.native, None}:
+        monkeypatch.setattr(hooking, "native", native)
+        monkeypatch.setattr(syscall, "SHORT_US", 1e6)
+        with kobs.Collector(size=8192, adaptive=True) as collector:
+            undo = syscall.install(lambda made=collector: made)  # type: ignore[misc]
+            token = cause.set(Cause(7, 0, sampled=False))
+            for _ in range(500):
+                os.getcwd()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.read(-1, 1)
+            cause.reset(token)
+            counted = syscall.calls()["getcwd"]
+            undo()
+            (event,) = [event for event in collector.snapshot() if event.causality_id == 7]
+            assert (event.payload.name, event.payload.errno, event.partial) == ("read", 9, True)
+            assert (counted.calls, counted.unrecorded) == (500, 500 - syscall.SHORTS_A_SECOND)
+            left_out = collector.ring.left_out().sampled_out
+            assert left_out[kobs.Category.SYSCALL] == 500
+
+
 @pytest.mark.c_core
 @pytest.mark.skipif(hooking.native is None, reason="the Python core has no such hooks")
 def test_sockets_and_early_names_are_seen_with_the_c_core() -> None:

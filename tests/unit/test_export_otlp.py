@@ -32,9 +32,8 @@ from kobs import (
 )
 from kobs.context import cause
 from kobs.errors import ConfigError, MissingExtraError
-from kobs.export import otlp_send
 from kobs.export.otlp import ExportReport, OtlpExporter, export_recording
-from kobs.export.otlp_send import BATCH
+from kobs.export.otlp_send import BATCH, ObjectOutbox
 from kobs.payloads import (
     FileChanged,
     MemoryPressure,
@@ -502,10 +501,8 @@ class TestSettingUp:
         self, collector: Collector, monkeypatch: pytest.MonkeyPatch, protocol: str
     ) -> None:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-        for name in [name for name in sys.modules if name.startswith("opentelemetry.exporter")]:
-            monkeypatch.delitem(sys.modules, name)
-        for name in ("http", "grpc"):
-            monkeypatch.setitem(sys.modules, f"opentelemetry.exporter.otlp.proto.{name}", None)
+        for name in ("requests", "grpc"):
+            monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingExtraError, match=r"kobs\[otlp\]"):
             OtlpExporter(collector)
 
@@ -638,9 +635,10 @@ def test_batches_are_of_512() -> None:
             taken.append(len(spans))
             return SpanExportResult.SUCCESS
 
-    queue = otlp_send.Queue(Counting())
+    outbox = ObjectOutbox(Counting())
     for number in range(1300):
-        queue.append(number)
-    assert queue.send() == (1300, 0)
+        outbox.add(number)
+    outbox.seal({})
+    assert outbox.send().taken == 1300
     assert taken == [512, 512, 276]
-    assert queue.waiting == 0
+    assert outbox.waiting == 0

@@ -58,6 +58,20 @@ class TestFilter:
         with pytest.raises(ConfigError, match="RUST_LOG="):
             init_tracing()
 
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ("info,my_crate[load]=debug", "spans"),
+            ("[{rows=3}]=trace", "spans"),
+            ("info/timeout", "the text of messages"),
+        ],
+    )
+    def test_what_only_rust_can_filter_by_is_refused_by_name(self, text: str, what: str) -> None:
+        with pytest.raises(
+            ConfigError, match=rf"^RUST_LOG=.*: {what} .*cannot be filtered by here"
+        ):
+            LogFilter.from_environment({"RUST_LOG": text})
+
     def test_kernel_log_goes_before_rust_log(self) -> None:
         both = {"KERNEL_LOG": "error", "RUST_LOG": "debug"}
         assert LogFilter.from_environment(both).default == logging.ERROR

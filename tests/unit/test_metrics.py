@@ -77,8 +77,7 @@ class TestRules:
         public = {n for n, cls in own.items() if cls.__module__ == "kobs.payloads"}
         for name in RULES:
             for rule in RULES[name]:
-                for field in (rule.field, rule.each):
-                    assert field is None or field in own[name].__kobs_schema__.field_names
+                assert rule.fields <= set(own[name].__kobs_schema__.field_names)
         missing = public - set(RULES)
         assert not missing
 
@@ -129,10 +128,17 @@ class TestSnapshot:
     def test_is_bounded_and_counts_what_it_left_out(self) -> None:
         names = [SyscallExit(f"call{n}", 1.0, SyscallResult.SUCCESS) for n in range(500)]
         found = observe(*names, max_series=200)
-        kept = len(found.gauges) + len(found.histograms)
-        assert kept <= 200
-        assert found.dropped_series == 501 - kept
+        found = found._replace(histograms=dict(found.histograms))
+        overflowed = found.histograms.pop("syscall.duration_us{otel.metric.overflow=True}")
+        assert len(found.histograms) <= 200
+        assert overflowed.count == found.dropped_series == 501 - len(found.histograms)
         assert found.counters["syscall.total"] == 500
+        assert found.histograms["syscall.duration_us"].count == 500
+
+    def test_drops_names_that_the_program_makes_up(self) -> None:
+        updates = [MetricUpdate(f"metric{n}", 1.0) for n in range(50)]
+        found = observe(*updates, max_series=20)
+        assert (len(found.gauges), found.dropped_series) == (20, 30)
 
     def test_reset_begins_again(self) -> None:
         metrics = MetricsCollector()
@@ -168,20 +174,57 @@ class TestHistogram:
         assert len(snapshot.buckets) <= MOST_BUCKETS
         assert sum(number for _, number in snapshot.buckets) == snapshot.count == 20_000
 
-    def test_keeps_zero_and_below_apart_and_refuses_what_is_not_finite(self) -> None:
+    def test_keeps_zero_apart_and_refuses_what_is_not_finite(self) -> None:
         histogram = Histogram()
         for value in (0.0, -5.0, 8.0, math.nan, math.inf):
             histogram.observe(value)
         found = histogram.snapshot()
-        assert (found.count, found.zero_count, found.minimum, found.maximum) == (3, 2, -5.0, 8.0)
+        assert (found.count, found.zero_count, found.minimum, found.maximum) == (3, 1, -5.0, 8.0)
         assert histogram.rejected == 2
-        assert found.percentile(0) == 0.0
+        assert found.percentile(50) == 0.0
         assert found.percentile(100) == pytest.approx(8.0, rel=0.03)
 
     def test_of_nothing_is_nan(self) -> None:
         found = Histogram().snapshot()
         assert math.isnan(found.p99)
         assert found.to_dict()["p99"] is None
+
+
+CORES = ["python", pytest.param("c", marks=pytest.mark.c_core)]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_what_was_left_out_is_counted_by_category(
+    core: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOBS_CORE", core)
+    with Collector(size=4096, sampling=30, hide=["syscall:write"]) as collector:
+        for _ in range(500):
+            collector.syscall_exit(1, "read", 5, True)
+            collector.syscall_exit(1, "write", 5, True)
+            collector.process_created(1, "sh", 5)
+        found = collector.metrics().counters
+        recorded = found["events.category.syscall"], found["events.category.process"]
+        assert 0 < recorded[0] < 500
+        assert 0 < recorded[1] < 500
+        assert found["events.filtered.syscall"] == 500
+        assert found["events.sampled_out.syscall"] == 500 - recorded[0]
+        assert found["events.sampled_out.process"] == 500 - recorded[1]
+        assert (found["events.happened.syscall"], found["events.happened.process"]) == (1000, 500)
+        assert collector.left_out().filtered[Category.SYSCALL] == 500
+        collector.reset()
+        assert collector.metrics().counters["events.happened.syscall"] == 0
+
+
+def test_short_collections_are_added_up() -> None:
+    found = observe(
+        MetricUpdate("gc.short_pauses_us", 50.0, {"collections": 3}),
+        MetricUpdate("gc.short_pauses_us", 20.0, {"collections": 1}),
+    )
+    assert (found.counters["gc.short_collections"], found.counters["gc.short_pauses_us"]) == (4, 70)
+    assert found.gauges == {}
+    theirs = observe(MetricUpdate("gc.short_pauses_us", 50.0, {"collections": "many"}))
+    assert theirs.gauges == {"gc.short_pauses_us{collections=many}": 50.0}
 
 
 def test_a_collectors_metrics_are_of_all_its_events_however_often_they_are_asked_for() -> None:

@@ -179,6 +179,31 @@ class TestAdaptation:
         changes = sum(one != other for one, other in itertools.pairwise(rates))
         assert 1 <= changes <= 5
 
+    @pytest.mark.parametrize("quiet", [0.1, 0.5, 3])
+    def test_a_flood_is_met_before_the_second_ends(self, quiet: float) -> None:
+        load = Load(per_second=100, cost_ns=1000)
+        load.run(quiet)
+        load.per_second = 1e6
+        load.run(0.1)
+        assert load.sampler.rate == pytest.approx(1.0)
+
+    def test_a_flood_after_a_change_waits_for_the_second_to_end(self) -> None:
+        load = Load(per_second=1e6, cost_ns=1000)
+        load.run(0.1)
+        lowered = load.sampler.rate
+        load.per_second = 1e8
+        load.run(0.8)
+        assert load.sampler.rate == lowered
+        load.run(0.3)
+        assert load.sampler.rate < lowered
+
+    def test_what_is_no_flood_is_averaged_over_the_second(self) -> None:
+        load = Load(per_second=90_000, cost_ns=1000)
+        load.run(0.9)
+        assert load.sampler.rate == 100
+        load.run(0.2)
+        assert load.sampler.rate < 100
+
     def test_without_adaptation_the_rate_stays(self) -> None:
         sampler = Sampler(events=lambda: 10**9, cpu_time=lambda: 1e6)
         for chain in range(1000):

@@ -85,6 +85,41 @@ def test_every_type_comes_back_from_the_ring_as_it_went_in(
     assert event.category is cls.__kobs_schema__.category
 
 
+@event_type(category=Category.IPC, severity=Severity.INFO)
+class NamedAsTheInside(PayloadType):
+    """Its fields have names that an emitter, or an event's header, has a use for."""
+
+    level: int
+    lane: int
+    flags: int
+    event: int
+    known: str
+    scope: int
+    pid: int
+    severity: int
+    parent: int = 7
+
+
+@pytest.mark.parametrize("core", ["python", pytest.param("c", marks=pytest.mark.c_core)])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_fields_may_have_names_that_an_emitter_has_a_use_for(
+    core: str, filtered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOBS_CORE", core)
+    payload = NamedAsTheInside(1, 2, 3, 4, "five", 6, 7, 8, 9)
+    hide = ["NamedAsTheInside:nothing"] if filtered else []
+    with Collector(size=64, hide=hide) as collector:
+        collector.emit(payload, pid=4242, severity=Severity.ERROR)
+        collector.emitter(NamedAsTheInside)(1, 2, 3, 4, "five", 6, 7, 8, 9, pid=4242)
+        scope = collector.emit_begin(payload, pid=4242)
+        collector.emit_end(scope, payload, pid=4242)
+        events = collector.snapshot()
+    assert [(event.payload, event.pid) for event in events] == [(payload, 4242)] * 4
+    assert events[0].severity is Severity.ERROR
+    assert events[1].severity is Severity.INFO
+    assert events[1].parent == 0
+
+
 @pytest.mark.parametrize("cls", ALL_TYPES, ids=lambda cls: cls.__name__)
 def test_a_layout_fits_its_slot_and_has_no_holes(cls: type[PayloadType]) -> None:
     schema = cls.__kobs_schema__

@@ -15,7 +15,7 @@ that an uncaught error prints as it would without kobs.
 
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, FrameType, FunctionType
+from types import BuiltinFunctionType, CellType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
 from kobs._core import hooking
@@ -273,6 +273,15 @@ class Site:
         setattr(owner, name, self.stand_in)
         self.places.append((owner, name, self.own))
 
+    def taken_away(self) -> list[str]:
+        """The names that lead to the stand-in no longer: another undid it, or put something in its
+        place that does not call it. Where it is below a wrapper of another's it still is there."""
+        return [
+            f"{_name_of(owner)}.{name}" if isinstance(owner, type) else f"{owner.__name__}.{name}"
+            for owner, name, _ in self.places
+            if not _leads_to(vars(owner).get(name), self.stand_in)
+        ]
+
     def restore(self) -> None:
         """Have the original again wherever the stand-in still is; where someone patched over it,
         it stays below theirs and passes calls through."""
@@ -331,6 +340,40 @@ def _name_of(thing: Any) -> str:
     module = getattr(thing, "__module__", "builtins")
     name: str = getattr(thing, "__qualname__", None) or thing.__name__
     return name if module == "builtins" else f"{module}.{name}"
+
+
+_LOOKED_AT = 200
+
+
+def _leads_to(value: Any, wanted: Any) -> bool:
+    """A wrapper calls `wanted`, as far as can be seen: by what it says that it wraps, by what it
+    closes over, by the names that it uses."""
+    waiting: list[Any] = [value]
+    seen: set[int] = set()
+    while waiting and len(seen) < _LOOKED_AT:
+        one = waiting.pop()
+        if one is wanted:
+            return True
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        for name in ("__wrapped__", "__func__", "func", "original"):  # the last one is ours
+            try:
+                waiting.append(getattr(one, name, None))
+            except Exception:  # a wrapper's own
+                continue
+        if isinstance(one, FunctionType):
+            known = (one.__globals__.get(name) for name in one.__code__.co_names)
+            cells = map(_content, one.__closure__ or ())
+            waiting += [each for each in (*cells, *known) if callable(each)]
+    return False
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None
 
 
 _covered: dict[int, Site] = {}
@@ -545,8 +588,20 @@ class Patcher:
                     found.append(f"{module_name}.{name}")
         return found
 
+    def taken_away(self) -> list[str]:
+        """What another took our patches of away: by those names nothing is seen any more."""
+        return [name for site in self.sites if isinstance(site, Site) for name in site.taken_away()]
+
     def undo(self) -> None:
         """Take every patch back. Twice is once, and an error on the way keeps none in place."""
+        try:
+            for name in self.taken_away():
+                self.missed(
+                    f"{self.where}: {name} was not seen to the end: another took away what kobs "
+                    "had put in its place"
+                )
+        except Exception as error:
+            on_error(f"{self.where}: taking back", error)
         while self._undos:
             try:
                 self._undos.pop()()

@@ -50,6 +50,7 @@ class Watch:
         self._patcher: Patcher | None = None
         self._installs: list[tuple[GetCollector, bool]] = []
         self._get: GetCollector | None = None
+        self._leaving: GetCollector | None = None
 
     def install(self, get_collector: GetCollector, *, events: bool = True) -> Undo:
         """Watch on; returns what takes it back (twice is once, in any order).
@@ -82,8 +83,9 @@ class Watch:
                     del self._installs[index]
                     break
             if not self._installs and self._patcher is not None:
+                self._leaving = get_collector
                 self._patcher.undo()  # what it has left to tell still goes where events went
-                self._patcher = None
+                self._patcher = self._leaving = None
             self._choose()
 
         return undo
@@ -160,11 +162,15 @@ class Watch:
 
     def note(self, text: str) -> None:
         """Say in the session what this watch cannot see of this process."""
-        collector = self.any_collector()
+        collector = self.any_collector() if self._leaving is None else self._leaving()
         session = getattr(collector, "session", None)
         if session is not None:
             with muted():
                 session.add_unobserved(os.getpid(), list(sys.orig_argv), text)
+
+    def taken_away(self) -> list[str]:
+        """What another took our patches of away: by those names nothing is seen any more."""
+        return self._patcher.taken_away() if self._patcher is not None else []
 
     def note_early(self) -> None:
         """Say in the session which names were bound too early for this watch."""

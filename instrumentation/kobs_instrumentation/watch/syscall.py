@@ -27,7 +27,7 @@ SLOW_MS = 100.0
 
 SHORT_US = 50.0
 """Where sampling is adaptive: of calls that took less and did not fail, only `SHORTS_A_SECOND` of
-each function are recorded in a second, and those that are part of a chain."""
+each function are recorded in a second, and those that are part of a chain that is kept."""
 SHORTS_A_SECOND = 100
 WARNINGS_A_SECOND = 100
 """Failed calls of each function that are warnings, in a second; further ones have the severity of
@@ -104,7 +104,9 @@ class _Timed:
             return None
         began, entered = monotonic_ns(), 0
         if self.function.waits and (
-            not collector.gate.adaptive or self._is_recorded(self._shorts, began)
+            not collector.gate.adaptive
+            or first_in_second(self._shorts, began, SHORTS_A_SECOND)
+            or _chain_is_kept() is not None
         ):
             entered = _watch.emit(SyscallEnter, self.function.name, timestamp_ns=began)
         return began, entered, collector.gate.adaptive
@@ -117,7 +119,8 @@ class _Timed:
             size = len(result) if type(result) is bytes else result
             self.bytes += size if type(size) is int and size > 0 else 0
         short = adaptive and not entered and ended - began < SHORT_US * 1e3
-        if short and not self._is_recorded(self._shorts, ended):
+        recorded = not short or first_in_second(self._shorts, ended, SHORTS_A_SECOND)
+        if not recorded and not _chain_is_kept():
             self.unrecorded += 1
             collector = _watch.collector()
             if collector is not None and not collector.closed:
@@ -156,10 +159,13 @@ class _Timed:
         if took >= SLOW_MS * 1e6 and not self.function.patient:
             _watch.emit(SyscallSlow, name, took / 1e6, SLOW_MS, **inside)
 
-    def _is_recorded(self, window: list[int], now: int) -> bool:
-        ambient = cause.get()
-        in_chain = ambient is not None and ambient.causality_id != 0
-        return first_in_second(window, now, SHORTS_A_SECOND) or in_chain
+
+def _chain_is_kept() -> bool | None:
+    """Whether the chain that the call is part of is kept; None where it is part of none."""
+    ambient = cause.get()
+    if ambient is None or not ambient.causality_id:
+        return None
+    return ambient.sampled is not False
 
 
 def _by_interpreter() -> bool:

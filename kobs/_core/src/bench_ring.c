@@ -5,13 +5,6 @@
 
 #include <stdlib.h>
 
-#if defined(__x86_64__) || defined(__i386__)
-#include <x86intrin.h>
-#define HAVE_TSC 1
-#else
-#define HAVE_TSC 0
-#endif
-
 enum { SCRATCH_SLOTS = 65536, SCRATCH_PAYLOAD = 24 };
 
 /* A page of header and one of counters, the in-flight and reader tables, then two lanes. */
@@ -106,11 +99,11 @@ bench_tsc(PyObject *Py_UNUSED(module), PyObject *argument)
     if (PyErr_Occurred()) {
         return NULL;
     }
-#if HAVE_TSC
+#if KOBS_HAS_TSC
     volatile uint64_t sink;
     uint64_t began = kobs_now();
     for (long long turn = 0; turn < count; turn++) {
-        sink = __rdtsc();
+        sink = kobs_ticks();
     }
     (void)sink;
     return each(began, count);

@@ -39,7 +39,7 @@ at_load(void)
     unsigned a, b, c, d;
     invariant = __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & 1u << 8);
     base_ns = kobs_monotonic();
-    base_ticks = __rdtsc();
+    base_ticks = kobs_ticks();
 #endif
 }
 
@@ -101,7 +101,7 @@ kobs_now_anew(kobs_thread *thread)
     if (!invariant) {
         return ns;
     }
-    uint64_t ticks = __rdtsc();
+    uint64_t ticks = kobs_ticks();
     uint64_t now_rate = measured_rate(ticks, ns);
     if (now_rate == 0) {
         return ns;

@@ -11,8 +11,9 @@
 #include <time.h>
 
 #if defined(__x86_64__)
-#include <x86intrin.h>
 #define KOBS_HAS_TSC 1
+/* Not by <x86intrin.h>: its 48,000 lines are three quarters of what each file takes to compile. */
+#define kobs_ticks() ((uint64_t)__builtin_ia32_rdtsc())
 #else
 #define KOBS_HAS_TSC 0
 #endif
@@ -35,7 +36,7 @@ kobs_now(void)
 {
     kobs_thread *thread = &kobs_this_thread;
 #if KOBS_HAS_TSC
-    uint64_t since = __rdtsc() - thread->ticks;
+    uint64_t since = kobs_ticks() - thread->ticks;
 
     if (__builtin_expect(since < thread->window, 1)) {
         return thread->ns + (since * thread->rate >> 32);

@@ -61,6 +61,20 @@ kobs_held(void *owner, void *at)
     return found;
 }
 
+/* Count an event of a category that is left out on purpose. Two atomic additions would cost as much as
+ * half of an event does: where the interpreter keeps threads apart, they are not needed. */
+static inline void
+kobs_leave_out(kobs_count *count, _Atomic uint64_t *by_category, unsigned category)
+{
+#if KOBS_FREE_THREADED
+    kobs_add(count, 1);
+    atomic_fetch_add_explicit(&by_category[category], 1, memory_order_relaxed);
+#else
+    kobs_add_alone(&count->value);
+    kobs_add_alone(&by_category[category]);
+#endif
+}
+
 /* Whether a list of one bool, which others may set meanwhile, says so: True until it says False. */
 static inline bool
 kobs_is_up(PyObject *list)
@@ -368,6 +382,7 @@ int kobs_add_carried_type(PyObject *module);
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
+int kobs_add_span_encoder(PyObject *module); /* otlp_encoder.c */
 
 /* -- Sample (sample_type.c), Condition and Found (scan_type.c, scan_found.c, scan_merge.c) ----- */
 

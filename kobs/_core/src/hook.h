@@ -48,6 +48,11 @@ typedef struct hook_slot {
         _Atomic(PyInterpreterState *) interpreter; /* whose hook it is; others' calls pass it by */
         _Atomic(struct hook_object *) hook;
     } hooks[HOOKS_A_FUNCTION]; /* the later the further out */
+    /* Of these the one that is timed, where only hooks that ask `among` are there besides, one dict
+     * between them: what most calls of a flood go through. The interpreter is NULL otherwise. */
+    _Atomic(PyInterpreterState *) timed_in;
+    _Atomic(struct hook_object *) timed;
+    _Atomic(PyObject *) among;
 } hook_slot;
 
 /* One call, as the function got it. What `args` is depends on the convention: an array, a tuple,
@@ -104,6 +109,16 @@ typedef struct hook_object {
     _Atomic uint64_t calls, unrecorded, bytes;
     kobs_second warnings, shorts;
 } hook_object;
+
+static inline bool
+kobs_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
 
 /* This thread is inside kobs: what it does is not recorded. */
 extern _Thread_local bool kobs_busy __attribute__((tls_model("initial-exec")));
@@ -190,5 +205,26 @@ void kobs_count_left_out(const emitter_object *);
 
 PyObject *kobs_hook_timed(hook_object *, hook_object *const *inner, unsigned count,
                           const hook_call *);
+
+#if !KOBS_FREE_THREADED
+/* The hook of a slot, where it is the only one that has to do with a call now; borrowed, else NULL. */
+static inline hook_object *
+kobs_hook_timed_alone(hook_slot *slot)
+{
+    PyObject *among;
+
+    if (kobs_busy || atomic_load_explicit(&slot->timed_in, memory_order_acquire)
+                         != PyThreadState_Get()->interp) {
+        return NULL;
+    }
+    among = atomic_load_explicit(&slot->among, memory_order_relaxed);
+    return (among == NULL || PyDict_GET_SIZE(among) == 0) && !kobs_finalizing()
+               ? atomic_load_explicit(&slot->timed, memory_order_relaxed) : NULL;
+}
+
+/* Call a function of a module with no other hook around it. */
+PyObject *kobs_hook_timed_function(hook_object *, vectorcallfunc, PyObject *function,
+                                   PyObject *const *args, size_t count, PyObject *names);
+#endif
 
 #endif

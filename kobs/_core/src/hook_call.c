@@ -12,16 +12,6 @@ _Thread_local bool kobs_busy = false;
 #define RELEASE(hook) Py_DECREF(hook)
 #endif
 
-static bool
-finalizing(void)
-{
-#if PY_VERSION_HEX >= 0x030D0000
-    return Py_IsFinalizing();
-#else
-    return _Py_IsFinalizing();
-#endif
-}
-
 /* -- exceptions ------------------------------------------------------------------------------ */
 
 PyObject *
@@ -410,12 +400,21 @@ kobs_hooked(hook_slot *slot, PyObject *self, void *args, Py_ssize_t count, PyObj
     if (kobs_busy) {
         return kobs_hook_pass(&call);
     }
+#if !KOBS_FREE_THREADED
+    hook_object *timed = kobs_hook_timed_alone(slot);
+    if (timed != NULL) {
+        Py_INCREF(timed);
+        PyObject *result = kobs_hook_timed(timed, NULL, 0, &call);
+        Py_DECREF(timed);
+        return result;
+    }
+#endif
     for (unsigned index = 0; index < used; index++) {
         if (atomic_load_explicit(&slot->hooks[index].interpreter, memory_order_acquire) == ours) {
             hooks[found++] = atomic_load_explicit(&slot->hooks[index].hook, memory_order_acquire);
         }
     }
-    if (found == 0 || finalizing()) {
+    if (found == 0 || kobs_finalizing()) {
         return kobs_hook_pass(&call);
     }
     for (unsigned index = 0; index < found; index++) {

@@ -65,6 +65,12 @@ function_vectorcall(PyObject *function, PyObject *const *args, size_t count, PyO
     if (slot == NULL) { /* the hook went between the interpreter's look at it and this */
         return PyObject_Vectorcall(function, args, count, names);
     }
+#if !KOBS_FREE_THREADED
+    hook_object *timed = slot->vectorcall == NULL ? NULL : kobs_hook_timed_alone(slot);
+    if (timed != NULL) {
+        return kobs_hook_timed_function(timed, slot->vectorcall, function, args, count, names);
+    }
+#endif
     return kobs_hooked(slot, function, (void *)args, (Py_ssize_t)count, names, NULL);
 }
 

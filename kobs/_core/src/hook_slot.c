@@ -25,6 +25,7 @@ static void
 forget_slot(hook_slot *slot, void *Py_UNUSED(none))
 {
     atomic_store(&slot->used, 0);
+    atomic_store(&slot->timed_in, NULL);
     if (slot->convention == CALL_VECTOR) {
         slot->function = NULL;
         slot->twin = NULL;
@@ -85,6 +86,39 @@ close_holes(hook_slot *slot, PyInterpreterState *ours)
 #endif
 }
 
+/* Find the one that is timed, if it is alone but for those that ask `among`. */
+static void
+find_timed(hook_slot *slot)
+{
+    unsigned used = atomic_load(&slot->used);
+    PyInterpreterState *in = NULL;
+    hook_object *timed = NULL;
+    PyObject *among = NULL;
+    bool alone = true;
+
+    for (unsigned index = 0; index < used; index++) {
+        PyInterpreterState *whose = atomic_load(&slot->hooks[index].interpreter);
+        hook_object *hook = atomic_load(&slot->hooks[index].hook);
+        if (whose == NULL) {
+            continue;
+        }
+        alone &= in == NULL || in == whose;
+        in = whose;
+        if (hook->timed) {
+            alone &= timed == NULL;
+            timed = hook;
+        }
+        else {
+            alone &= hook->among != NULL && (among == NULL || among == hook->among);
+            among = hook->among;
+        }
+    }
+    atomic_store(&slot->timed_in, NULL);
+    atomic_store(&slot->timed, timed);
+    atomic_store(&slot->among, among);
+    atomic_store(&slot->timed_in, alone && timed != NULL ? in : NULL);
+}
+
 bool
 kobs_hook_put(hook_slot *slot, PyCFunctionObject *function, hook_object *hook)
 {
@@ -101,6 +135,7 @@ kobs_hook_put(hook_slot *slot, PyCFunctionObject *function, hook_object *hook)
         atomic_store(&slot->hooks[index].hook, (hook_object *)Py_NewRef(hook));
         atomic_store(&slot->hooks[index].interpreter, ours);
         atomic_store(&slot->used, index + 1);
+        find_timed(slot);
         if (slot->convention != CALL_VECTOR) {
             kobs_hook_enter_method(slot);
         }
@@ -132,6 +167,7 @@ kobs_hook_take(hook_slot *slot, hook_object *hook)
         used--;
     }
     atomic_store(&slot->used, used);
+    find_timed(slot);
     if (used == 0 && slot->convention != CALL_VECTOR) {
         kobs_hook_leave_method(slot);
     }

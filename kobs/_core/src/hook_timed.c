@@ -23,21 +23,26 @@ error_number(PyObject *error)
     return refused ? -1 : 0;
 }
 
-/* Whether the call is part of a chain, which is kept whole or dropped whole. */
-static bool
-in_chain(const hook_aim *aim)
+typedef enum { NO_CHAIN, KEPT, DROPPED } chain_state;
+
+/* Of which chain the call is part, which is kept whole or dropped whole. */
+static chain_state
+chain_of(const hook_aim *aim)
 {
     PyObject *cause = NULL;
     emitter_object *exit = aim->exit;
 
     if (exit == NULL || PyContextVar_Get(exit->context.cause_var, NULL, &cause) < 0) {
         PyErr_Clear();
-        return false;
+        return NO_CHAIN;
     }
-    bool chained = cause != NULL && PyTuple_Check(cause) && PyTuple_GET_SIZE(cause) > 0
-                   && PyObject_IsTrue(PyTuple_GET_ITEM(cause, 0)) == 1;
+    chain_state state = NO_CHAIN;
+    if (cause != NULL && cause != Py_None && PyTuple_Check(cause) && PyTuple_GET_SIZE(cause) > 3
+        && PyObject_IsTrue(PyTuple_GET_ITEM(cause, 0)) == 1) {
+        state = PyTuple_GET_ITEM(cause, 3) == Py_False ? DROPPED : KEPT;
+    }
     Py_XDECREF(cause);
-    return chained;
+    return state;
 }
 
 /* Importing modules is the interpreter's own doing. */
@@ -194,7 +199,7 @@ told_enter(hook_object *hook, const hook_aim *aim, uint64_t now, uint64_t *event
 {
     *event = 0;
     if (aim->short_ns != 0 && !kobs_first_of(&hook->shorts, now, SHORTS_A_SECOND)
-        && !in_chain(aim)) {
+        && chain_of(aim) == NO_CHAIN) {
         return 0;
     }
     PyThreadState *thread = PyThreadState_Get();
@@ -238,6 +243,26 @@ told_exit(hook_object *hook, const hook_aim *aim, PyObject *result, uint64_t ent
     return result;
 }
 
+/* After the call: of a flood only the test for an error is left, and whether it took long. */
+static inline PyObject *
+end(hook_object *hook, const hook_aim *aim, PyObject *result, uint64_t entered, uint64_t began)
+{
+    uint64_t ended = kobs_now(), took = ended - began;
+
+    count(&hook->calls, 1);
+    if (result != NULL) {
+        if (hook->counts_bytes) {
+            count_bytes(hook, result);
+        }
+        if (took < aim->short_ns && entered == 0
+            && !kobs_first_of(&hook->shorts, ended, SHORTS_A_SECOND) && chain_of(aim) != KEPT) {
+            count_unrecorded(hook, aim);
+            return result;
+        }
+    }
+    return told_exit(hook, aim, result, entered, took, ended);
+}
+
 static inline PyObject *
 call(hook_object *hook, const hook_aim *aim, hook_object *const *inner, unsigned further,
      const hook_call *call)
@@ -249,20 +274,7 @@ call(hook_object *hook, const hook_aim *aim, hook_object *const *inner, unsigned
     if (aim->enter != NULL && told_enter(hook, aim, began, &entered) < 0) {
         return NULL;
     }
-    PyObject *result = kobs_hook_inner(inner, further, call);
-    uint64_t ended = kobs_now(), took = ended - began;
-    count(&hook->calls, 1);
-    if (result != NULL) {
-        if (hook->counts_bytes) {
-            count_bytes(hook, result);
-        }
-        if (took < aim->short_ns && entered == 0
-            && !kobs_first_of(&hook->shorts, ended, SHORTS_A_SECOND) && !in_chain(aim)) {
-            count_unrecorded(hook, aim);
-            return result;
-        }
-    }
-    return told_exit(hook, aim, result, entered, took, ended);
+    return end(hook, aim, kobs_hook_inner(inner, further, call), entered, began);
 }
 
 #if KOBS_FREE_THREADED
@@ -303,5 +315,25 @@ kobs_hook_timed(hook_object *hook, hook_object *const *inner, unsigned further,
                 const hook_call *called)
 {
     return call(hook, &hook->aim, inner, further, called);
+}
+
+PyObject *
+kobs_hook_timed_function(hook_object *hook, vectorcallfunc original, PyObject *function,
+                         PyObject *const *args, size_t count, PyObject *names)
+{
+    const hook_aim *aim = &hook->aim;
+    uint64_t began, entered = 0;
+    PyObject *result = NULL;
+
+    if (aim->exit == NULL) {
+        return original(function, args, count, names);
+    }
+    Py_INCREF(hook);
+    began = kobs_now();
+    if (aim->enter == NULL || told_enter(hook, aim, began, &entered) == 0) {
+        result = end(hook, aim, original(function, args, count, names), entered, began);
+    }
+    Py_DECREF(hook);
+    return result;
 }
 #endif

@@ -29,6 +29,7 @@ typedef struct {
     PyObject *make_sent; /* callable(link, cause, origin, timestamp_ns) */
     PyObject *cause_type;
     Py_ssize_t level; /* the depth that was told last */
+    Py_ssize_t quiet; /* so many puts and gets more cannot bring about one that is to be told */
     Py_ssize_t limit;
     kobs_order order;
     letter **buckets; /* a power of two; NULL before the first */

@@ -101,7 +101,8 @@ execute(PyObject *module)
         || kobs_add_queue_types(module) < 0
         || kobs_add_carried_type(module) < 0
         || kobs_add_observed(module) < 0
-        || kobs_add_method_type(module) < 0 || kobs_add_span_maker(module) < 0) {
+        || kobs_add_method_type(module) < 0 || kobs_add_span_maker(module) < 0
+        || kobs_add_span_encoder(module) < 0) {
         return -1;
     }
     return 0;

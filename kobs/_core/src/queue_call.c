@@ -23,18 +23,29 @@ is_of(const letters_object *letters, PyObject *queue)
 #endif
 }
 
+#if !KOBS_FREE_THREADED
+static size_t
+place_at_hand(const PyObject *queue)
+{
+    return ((uintptr_t)queue >> 4) % KOBS_QUEUES_AT_HAND;
+}
+
+/* Those of a queue that was used just now, by someone else than a pool: a new reference, or NULL. */
+static letters_object *
+letters_at_hand(const queue_watch *self, PyObject *queue)
+{
+    size_t at = place_at_hand(queue);
+    letters_object *near = self->at_hand[at].letters;
+    bool same = near != NULL && self->at_hand[at].queue == queue && is_of(near, queue);
+
+    return same ? (letters_object *)Py_NewRef(near) : NULL;
+}
+#endif
+
 /* The letters of a queue; a new reference, NULL with an exception set. */
 static letters_object *
 letters_of(queue_watch *self, PyObject *queue)
 {
-#if !KOBS_FREE_THREADED
-    size_t at = ((uintptr_t)queue >> 4) % KOBS_QUEUES_AT_HAND;
-    letters_object *near = self->at_hand[at].letters;
-
-    if (near != NULL && self->at_hand[at].queue == queue && is_of(near, queue)) {
-        return (letters_object *)Py_NewRef(near);
-    }
-#endif
     PyObject *key = PyLong_FromVoidPtr(queue), *found = NULL;
     int known = key == NULL ? -1 : kobs_dict_item(self->queues, key, &found);
     Py_XDECREF(key);
@@ -53,6 +64,7 @@ letters_of(queue_watch *self, PyObject *queue)
         return NULL;
     }
 #if !KOBS_FREE_THREADED
+    size_t at = place_at_hand(queue);
     self->at_hand[at].queue = queue;
     Py_XSETREF(self->at_hand[at].letters, (letters_object *)Py_NewRef(found));
 #endif
@@ -183,6 +195,19 @@ keeps(queue_watch *self, uint64_t chain)
     return kept;
 }
 
+/* Whether an event of a chain is left out, since that is not kept; it is counted then. What else may be
+ * said of it is found out as it is recorded. */
+static bool
+leaves_out(const emitter_object *emitter, PyObject *sampled)
+{
+    if (sampled != Py_False || !emitter->decides || emitter->hides != NULL
+        || (emitter->level & 15) >= KOBS_WARN || !kobs_is_up(emitter->gate)) {
+        return false;
+    }
+    kobs_count_left_out(emitter);
+    return true;
+}
+
 /* -- put --------------------------------------------------------------------------------------- */
 
 /* Who sends, in which chain: the ambient one, else one that begins here. */
@@ -234,16 +259,16 @@ begin_put(queue_watch *self, kobs_queue_call *call, PyObject *queue)
     if (kobs_queue_said(self, self->sends) || !kobs_queue_plain_cause(self, &call->cause)) {
         return PyErr_Occurred() ? -1 : put_unusually(self, call, queue);
     }
-    letter *new = PyObject_Calloc(1, sizeof(*new));
+    letter *new = PyObject_Malloc(sizeof(*new));
     if (new == NULL) {
         PyErr_NoMemory();
         return -1;
     }
+    *new = (letter){.item = call->item};
     if (find_chain(self, call) < 0 || origin_of(self, &new->origin) < 0) {
         kobs_letter_free(new);
         return -1;
     }
-    new->item = call->item;
     new->cause = Py_XNewRef(call->cause);
     new->sampled = Py_NewRef(call->sampled);
     new->chain = call->chain;
@@ -272,7 +297,8 @@ tell_sent(queue_watch *self, kobs_queue_call *call)
     int64_t entry;
     int done = 0;
 
-    if (emitter == NULL) {
+    if (emitter == NULL || leaves_out(emitter, call->sampled)) {
+        Py_XDECREF(emitter);
         return 0;
     }
     if (call->cause != NULL) {
@@ -308,7 +334,9 @@ emit_received(queue_watch *self, letters_object *letters, const letter *taken, k
     int64_t entry;
 
     *event = 0;
-    if (emitter == NULL) {
+    if (emitter == NULL
+        || (given->given & GIVEN_SAMPLED && leaves_out(emitter, given->sampled))) {
+        Py_XDECREF(emitter);
         return 0;
     }
     if (taken != NULL) {
@@ -322,13 +350,29 @@ emit_received(queue_watch *self, letters_object *letters, const letter *taken, k
     return done;
 }
 
+/* Whether a cause is one that its receiver has too, where the receive is no event: of no span. */
+static bool
+is_received(PyObject *cause)
+{
+    int64_t span_id;
+
+    return PyTuple_GET_ITEM(cause, 5) == Py_False && PyLong_Check(PyTuple_GET_ITEM(cause, 2))
+           && kobs_small_int(PyTuple_GET_ITEM(cause, 2), &span_id) && span_id == 0;
+}
+
 /* Continue the sender's chain. */
 static int
-adopt(queue_watch *self, const letter *taken, uint64_t event)
+adopt(queue_watch *self, const letter *taken, uint64_t event, PyObject *ambient)
 {
     uint64_t parent = taken->parent;
     PyObject *high = NULL;
 
+    if (event == 0 && taken->cause != NULL && is_received(taken->cause)) {
+        PyObject *same = taken->cause == ambient
+                             ? NULL : PyContextVar_Set(self->context.cause_var, taken->cause);
+        Py_XDECREF(same);
+        return same == NULL && taken->cause != ambient ? -1 : 0;
+    }
     if (taken->cause != NULL) {
         high = PyTuple_GET_ITEM(taken->cause, 4);
         if (event == 0 && number_of(taken->cause, 1, &parent) < 0) {
@@ -362,7 +406,7 @@ receive_usually(queue_watch *self, letters_object *letters, const letter *taken,
     int done = emit_received(self, letters, taken, &given, &event);
     if (taken != NULL && !in_scope) {
         PyObject *error = done < 0 ? kobs_hook_catch() : NULL;
-        int adopted = adopt(self, taken, event);
+        int adopted = adopt(self, taken, event, ambient);
         if (error != NULL) {
             kobs_hook_raise(error);
         }
@@ -424,12 +468,17 @@ begin(const kobs_queue_site *site, kobs_queue_call *call, PyObject *queue)
         }
         Py_DECREF(asked);
     }
-    int pool = of_pool(self);
-    if (pool != 0) {
-        return pool < 0 ? -1 : 0;
-    }
-    if ((call->letters = letters_of(self, queue)) == NULL) {
-        return -1;
+#if !KOBS_FREE_THREADED
+    call->letters = letters_at_hand(self, queue);
+#endif
+    if (call->letters == NULL) {
+        int pool = of_pool(self);
+        if (pool != 0) {
+            return pool < 0 ? -1 : 0;
+        }
+        if ((call->letters = letters_of(self, queue)) == NULL) {
+            return -1;
+        }
     }
     return site->puts ? begin_put(self, call, queue) : 0;
 }

@@ -3,7 +3,7 @@
 
 #include "queue_hook.h"
 
-enum { SHALLOW = 8 };
+enum { SHALLOW = 8, QUIET_MOST = 64 };
 
 /* What an object itself has under a name, a new reference; NULL where its class has a say in that: no
  * code of the program is run. */
@@ -143,22 +143,47 @@ tell(queue_watch *self, letters_object *letters, Py_ssize_t depth, Py_ssize_t ca
     return done == NULL ? -1 : 0;
 }
 
+/* How many puts and gets, each of which changes the depth by one, pass before there is something to
+ * tell. A program may change it in other ways too, so they are not many. */
+static Py_ssize_t
+quiet_for(Py_ssize_t depth, Py_ssize_t told, Py_ssize_t capacity)
+{
+    Py_ssize_t rise = (2 * told > SHALLOW ? 2 * told : SHALLOW) - depth;
+    Py_ssize_t calls = rise < QUIET_MOST ? rise : QUIET_MOST;
+
+    if (told > 0 && depth - told / 4 < calls) {
+        calls = depth - told / 4;
+    }
+    if (capacity > depth && capacity - depth < calls) {
+        calls = capacity - depth;
+    }
+    return calls > 0 ? calls - 1 : 0;
+}
+
 int
 kobs_queue_tell_depth(const kobs_queue_site *site, letters_object *letters, PyObject *queue)
 {
-    Py_ssize_t told = __atomic_load_n(&letters->level, __ATOMIC_RELAXED);
-    Py_ssize_t depth = depth_of(site, queue), capacity;
+    Py_ssize_t quiet = __atomic_load_n(&letters->quiet, __ATOMIC_RELAXED), capacity = 0;
 
+    if (quiet > 0) {
+        __atomic_store_n(&letters->quiet, quiet - 1, __ATOMIC_RELAXED);
+        return 0;
+    }
+    Py_ssize_t told = __atomic_load_n(&letters->level, __ATOMIC_RELAXED);
+    Py_ssize_t depth = depth_of(site, queue);
     if (depth < 0) {
         return PyErr_Occurred() ? -1 : 0;
     }
     bool risen = depth >= SHALLOW && depth >= 2 * told, fallen = told && depth <= told / 4;
-    if (!risen && !fallen && (depth == 0 || depth == told || site->measure != NULL)) {
-        return 0;
-    }
-    if ((capacity = capacity_of(site->watch, queue)) < 0) {
+    /* One in C is never full. */
+    if ((risen || fallen || site->measure == NULL)
+        && (capacity = capacity_of(site->watch, queue)) < 0) {
         return -1;
     }
-    bool full = depth == capacity && depth != told;
-    return risen || fallen || full ? tell(site->watch, letters, depth, capacity) : 0;
+    bool full = depth != 0 && depth == capacity && depth != told;
+    if (risen || fallen || full) {
+        return tell(site->watch, letters, depth, capacity);
+    }
+    __atomic_store_n(&letters->quiet, quiet_for(depth, told, capacity), __ATOMIC_RELAXED);
+    return 0;
 }

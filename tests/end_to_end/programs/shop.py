@@ -4,6 +4,7 @@ Prints as JSON what a receiver must have got from it.
 """
 
 import json
+import logging
 import sys
 import threading
 
@@ -11,6 +12,7 @@ from kobs import (
     Collector,
     Event,
     init_collector,
+    init_tracing,
     span_grpc,
     span_operation,
     span_syscall,
@@ -42,6 +44,9 @@ def run(collector: Collector) -> dict[str, object]:
             take_order(2, stock=1)
         except LookupError as error:
             failed = str(error)
+            logging.getLogger("shop.orders").exception(
+                "order %d failed", 2, extra={"left": 0, "items": ["a"], "vip": False}
+            )
 
     def worker() -> None:
         with span_operation("deliver", kind="consumer"):
@@ -76,7 +81,7 @@ if __name__ == "__main__":
     set_slow_thresholds(syscall_ms=1e9, operation_ms=1e9)  # However busy the machine is.
     recorder = init_collector(Collector(size=1024, sampling=100))
     cause.set(None)
-    with OtlpExporter(recorder) as exporter:
+    with OtlpExporter(recorder) as exporter, init_tracing(level="info"):
         expected = run(recorder)
         report = exporter.shutdown(timeout=20)
     expected["report"] = report._asdict()
