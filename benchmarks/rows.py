@@ -27,8 +27,8 @@ class Row:
 
     key: str
     figure: int
-    """Which line of the design's table it belongs to, from 1; 16: whole programs, 17: a flood,
-    18: export."""
+    """Which line of the design's table it belongs to, from 1; 16: whole programs, 17: a call
+    in a flood, 18: a flood, 19: export."""
     what: str
     measured: Terms
     targets: Mapping[str, float]
@@ -113,6 +113,15 @@ ROWS = (
         {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
     Row(
+        "traced", 5, '`tracer.start_as_current_span("x")` of the provider, one attribute',
+        {"traced": 1}, {"c": 0.1}, {"otel_span": 1},
+        "the OpenTelemetry SDK's span, batch processor",
+        floors={
+            "c": {"call_c_0": 4, "change_context": 1, **times(3, EVENT)},
+            "python": {"pack_and_clock": 3, "call_python": 2 * 2 + 5},
+        },
+    ),
+    Row(
         "check", 6, "anomaly check of one value, inside the core",
         {"check": 1}, {"c": 15}, floors={"c": {"compare_exchange": 1}},
     ),
@@ -194,6 +203,15 @@ ROWS = (
         "flood_letters", 16, "a flood: a queue between two threads at full speed, likewise",
         {"letters_recorded": 1}, {}, {"letters": 1}, "the bare program", unit="ms",
     ),
+    *(
+        Row(
+            f"flood_{program}_going", 18, f"{what}, without the start and the end of each",
+            {f"{program}_recorded": 1, f"{program}_idle_recorded": -1}, {"c": 1.01},
+            {program: 1, f"{program}_idle": -1}, "the bare program, likewise", unit="ms",
+            floors={"c": {f"{program}_passed": 1, f"{program}_idle_passed": -1}},
+        )
+        for program, what in (("reads", "the flood of `os.read`"), ("letters", "that of a queue"))
+    ),
     Row(
         "read_left_out", 17, "what watching adds to an `os.read` of one byte that is left out",
         {"read_left_out": 1, "read_bare": -1}, {"c": 0.01}, {"read_bare": 1}, "the bare call",
@@ -209,6 +227,19 @@ ROWS = (
     Row(
         "letter_recorded", 17, "the same, recorded",
         {"letter_recorded": 1, "letter_bare": -1}, {"c": 1000.0},
+    ),
+    Row(
+        "export", 19, "export: a span of one attribute, from the ring to encoded OTLP",
+        {"export": 1}, {"c": 0.333}, {"otel_export": 1},
+        "the OpenTelemetry SDK's batch processor and encoder",
+    ),
+    Row(
+        "span_exporting", 19, "a span without pause while an exporter sends, its CPU time in it",
+        {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
+    ),
+    Row(
+        "span_away", 19, "the same while the receiver is down",
+        {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
 )  # fmt: skip
 
@@ -297,6 +328,10 @@ FLOORS = {
     "rdtsc": "`rdtsc` in C",
     "read_passed": "an `os.read` that is hooked for nobody",
     "read_bare": "an `os.read`",
+    "reads_passed": "the flood of `os.read` behind a hook in C that only forwards",
+    "reads_idle_passed": "the same with nothing to read",
+    "letters_passed": "the flood of a queue behind stand-ins in C that only forward",
+    "letters_idle_passed": "the same with nothing to send",
     "clock_python": "`time.monotonic_ns()`",
     "fetch_add": "atomic fetch-add in C",
     "compare_exchange": "atomic compare-and-swap in C",

@@ -4,6 +4,7 @@ from math import frexp
 from typing import NamedTuple
 
 from kobs.events import Event
+from kobs.ids import split_id
 
 MOST = 8
 """Exemplars that a series keeps at most."""
@@ -30,16 +31,16 @@ class Reservoir:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: dict[int, Exemplar] = {}
+        self._kept: dict[int, tuple[float, int, int, int, int]] = {}
 
     def offer(self, value: float, event: Event) -> None:
         """Keep a value of an event."""
         kept = self._kept
         magnitude = frexp(value)[1] >> 1
         kept.pop(magnitude, None)  # what is entered anew stands last
-        kept[magnitude] = Exemplar(
-            value, event.timestamp_ns, event.causality_id, event.span_id, event.recording
-        )
+        kept[magnitude] = (
+            value, event.timestamp_ns, event.causality_id, event.span_id, event.id,
+        )  # fmt: skip
         if len(kept) > MOST:
             del kept[next(iter(kept))]
 
@@ -53,4 +54,7 @@ class Reservoir:
 
     def kept(self) -> tuple[Exemplar, ...]:
         """The exemplars, by time of their coming."""
-        return tuple(self._kept.values())
+        return tuple(
+            Exemplar(value, timestamp_ns, causality_id, span_id, split_id(event)[0])
+            for value, timestamp_ns, causality_id, span_id, event in self._kept.values()
+        )

@@ -185,9 +185,8 @@ class Series:
         name = cls.__kobs_schema__.name
         if name == "MetricUpdate":
             return (self._update,)
-        if name == "TraceAdopted":
-            return (self._adopt,)
-        return tuple(self._apply(rule) for rule in self.rules_of(cls))
+        applies = tuple(self._apply(rule) for rule in self.rules_of(cls))
+        return (self._adopt, *applies) if name == "TraceAdopted" else applies
 
     def _apply(self, rule: Rule) -> Apply:
         records = {"counter": self._add, "gauge": self._set, "histogram": self._count}
@@ -216,7 +215,7 @@ class Series:
         """A metric that the program keeps itself."""
         payload = event.payload
         labels = payload.labels
-        if payload.name == "gc.short_pauses_us" and "collections" in labels:
+        if payload.name == "gc.short_pauses_us" and isinstance(labels.get("collections"), int):
             # What went by since the last one; its label is no label but a number of its own.
             self._add(("gc.short_collections", ()), labels["collections"], event)
             self._add(("gc.short_pauses_us", ()), payload.value, event)

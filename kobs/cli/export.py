@@ -2,12 +2,15 @@
 
     kobs export --to perfetto -o trace.pftrace     open it at ui.perfetto.dev
     kobs export --to jsonl | jq 'select(.category == "IPC")'
+    kobs export --to prometheus -o shop.prom       its metrics, in Prometheus' text format
     kobs export --to otlp                          to OTEL_EXPORTER_OTLP_ENDPOINT; what was sent
                                                    before is sent once more only with --again
+>>>>>>> export
 
 `perfetto` writes SESSION.pftrace in the current folder unless -o names another file; `jsonl`
-writes to stdout; -o - is stdout. A file is there whole or not at all. Plug-ins add formats. With
---json, what was written is told as one object on stdout (to, path, events, lost, ...).
+and `prometheus` write to stdout; -o - is stdout. A file is there whole or not at all. Plug-ins
+add formats. With --json, what was written is told as one object on stdout (to, path, events,
+lost, ...).
 """
 
 import argparse
@@ -22,7 +25,7 @@ from kobs.errors import ConfigError
 if TYPE_CHECKING:
     from kobs.recording import Recording
 
-FORMATS = ("perfetto", "jsonl", "otlp")
+FORMATS = ("perfetto", "jsonl", "prometheus", "otlp")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
             told = _to_file(recording, arguments, _perfetto, f"{_name(recording)}.pftrace")
         elif to == "jsonl":
             told = _to_file(recording, arguments, _jsonl, "-")
+        elif to == "prometheus":
+            told = _to_file(recording, arguments, _prometheus, "-")
         elif to == "otlp":
             told = _otlp(recording, again=arguments.again)
         else:
@@ -86,11 +91,21 @@ def _jsonl(recording: "Recording", file: BinaryIO) -> dict[str, Any]:
     return {"to": "jsonl", "events": export_jsonl(recording, file)}
 
 
+def _prometheus(recording: "Recording", file: BinaryIO) -> dict[str, Any]:
+    from kobs.export.prometheus import export_prometheus
+
+    return {"to": "prometheus", "series": export_prometheus(recording, file)}
+
+
 def _otlp(recording: "Recording", *, again: bool) -> dict[str, Any]:
     from kobs.export.otlp import export_recording
+    from kobs.export.otlp_metrics import export_recorded_metrics
 
     told = {"to": "otlp", **export_recording(recording, again=again)._asdict()}
     told.pop("lost", None)  # told of every format in the same words
+    metrics = export_recorded_metrics(recording)
+    told["points"] = metrics.points
+    told["failed"] += metrics.failed
     return told
 
 
@@ -130,8 +145,9 @@ def _tell(recording: "Recording", told: dict[str, Any], *, as_json: bool) -> Non
     if as_json or told.get("path") == "-":
         return
     if told["to"] == "otlp":
-        print(f"sent {figures.count(told['spans'], 'span')} and "
-              f"{figures.count(told['logs'], 'log record')}")  # fmt: skip
+        print(f"sent {figures.count(told['spans'], 'span')}, "
+              f"{figures.count(told['logs'], 'log record')} and "
+              f"{figures.count(told['points'], 'data point')}")  # fmt: skip
         return
     numbers = ", ".join(
         figures.count(value, name.rstrip("s"))

@@ -22,7 +22,7 @@ class Instrument(NamedTuple):
     fixed: Mapping[str, str] = {}
     """Attributes that every point has."""
     kind: str = ""
-    """`"sum"` or `"updown"` for a value that kobs knows as a gauge."""
+    """`"total"` or `"updown"` for a value that kobs knows as a gauge."""
 
 
 HAPPENED = Instrument(
@@ -185,7 +185,7 @@ GAUGES: dict[str, Instrument] = {
     "scheduler.preemptions": Instrument(
         "process.context_switches", "{context_switch}",
         "Number of times the process has been context switched.",
-        fixed={"process.context_switch.type": "involuntary"}, kind="sum",
+        fixed={"process.context_switch.type": "involuntary"}, kind="total",
     ),
 }  # fmt: skip
 """As `INSTRUMENTS`, for gauges that share a counter's name."""

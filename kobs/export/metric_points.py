@@ -47,19 +47,20 @@ class Metric(NamedTuple):
     unit: str
     description: str
     kind: str
-    """`"sum"` (monotonic), `"updown"` (a sum that is not), `"gauge"` or `"histogram"`."""
+    """`"sum"` (monotonic), `"gauge"` or `"histogram"`; for what is known as it is now, never what
+    came since: `"total"` (a monotonic sum) or `"updown"` (one that is not)."""
     points: list[Point]
 
 
 class Metrics(NamedTuple):
     """All metrics of a process at a moment."""
 
-    start_ns: int
+    since_ns: int
     """When counting began, nanoseconds since 1970 UTC."""
+    start_ns: int
+    """Sums and histograms are from here on; with `delta`, from the time of those before."""
     time_ns: int
     delta: bool
-    """Sums and histograms are of this interval alone, not of all since `start_ns` once and for
-    all."""
     metrics: list[Metric]
 
 

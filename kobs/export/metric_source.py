@@ -48,6 +48,8 @@ class MetricSource:
         self._lock = threading.Lock()
         self._from = collector.counts_from
         self._skipped = self._ran_past()
+        self._consumed = 0
+        """Events that were read before counting began."""
         self._given = Apart(_NONE_LEFT_OUT, {})
         self._given_gc = gc.get_stats()
         self._start_ns = self._from.wall_ns
@@ -73,7 +75,7 @@ class MetricSource:
                 offset_ns=_wall_minus_monotonic,
             )  # fmt: skip
             metrics += _garbage_collector(collections, self._given_gc)
-            made = Metrics(self._start_ns, now_ns, self.delta, metrics)
+            made = Metrics(self._from.wall_ns, self._start_ns, now_ns, self.delta, metrics)
             if self.delta:
                 self._taken = _Taken(counts, self._given, self._given_gc, self._start_ns)
                 self._given, self._given_gc, self._start_ns = apart, collections, now_ns
@@ -109,6 +111,7 @@ class MetricSource:
         self._series.reset()
         self._from = begun
         self._skipped = -self._subscriber.lost
+        self._consumed = self._subscriber.consumed
         self._given, self._given_gc = Apart(_NONE_LEFT_OUT, {}), gc.get_stats()
         self._start_ns = begun.wall_ns
         self._taken = None
@@ -119,10 +122,12 @@ class MetricSource:
         return sum(self._subscriber.position) - sum(began)
 
     def _apart(self) -> Apart:
-        losses = self.collector.losses()
-        return Apart(
-            self.collector.left_out(), _lost(losses, self._skipped + self._subscriber.lost)
-        )
+        losses, subscriber = self.collector.losses(), self._subscriber
+        unread = self._skipped + subscriber.lost
+        if subscriber.closed:  # what came after the last read is there no more
+            produced = self.collector.ring.produced() - self._from.produced
+            unread = max(unread, produced - (subscriber.consumed - self._consumed))
+        return Apart(self.collector.left_out(), _lost(losses, unread))
 
     def _after_fork(self) -> None:
         """In a forked child: the parent exports what was counted so far."""
@@ -178,7 +183,7 @@ def recorded_metrics(recording: "Recording") -> Iterator[tuple["AttachedRing", M
             offset_ns=lambda _, offset=offset_ns: offset,  # type: ignore[misc]
         )  # fmt: skip
         end_ns = max(last_ns.get(number, 0), attached.refreshed_monotonic_ns) + offset_ns
-        yield attached, Metrics(start_ns, max(start_ns, end_ns), False, metrics)
+        yield attached, Metrics(start_ns, start_ns, max(start_ns, end_ns), False, metrics)
 
 
 def _lost(losses: LossCounts, unread: int) -> dict[str, int]:

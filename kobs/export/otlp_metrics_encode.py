@@ -24,16 +24,18 @@ def encode(metrics: Metrics, resource: Mapping[str, Any], *, exponential: bool =
 
     `exponential` False: histograms with explicit buckets.
     """
-    times = fixed64(2, metrics.start_ns) + fixed64(3, metrics.time_ns)
+    now = fixed64(3, metrics.time_ns)
+    times = fixed64(2, metrics.start_ns) + now
+    always = fixed64(2, metrics.since_ns) + now
     data = b"".join(
-        _metric(metric, times, metrics.delta, exponential) for metric in metrics.metrics
+        _metric(metric, times, always, metrics.delta, exponential) for metric in metrics.metrics
     )
     scope, schema_url = encode_scope(OWN_SCOPE)
     return message(1, encode_resource(resource) + message(2, scope + data + schema_url))
 
 
-def _metric(metric: Metric, times: bytes, delta: bool, exponential: bool) -> bytes:
-    """A `Metric` of a `ScopeMetrics`."""
+def _metric(metric: Metric, times: bytes, always: bytes, delta: bool, exponential: bool) -> bytes:
+    """A `Metric` of a `ScopeMetrics`. `always`: the times of what is cumulative in any case."""
     about = string(1, metric.name) + string(2, metric.description) + string(3, metric.unit)
     summed = integer(2, _DELTA if delta else _CUMULATIVE)
     if metric.kind == "gauge":
@@ -42,12 +44,12 @@ def _metric(metric: Metric, times: bytes, delta: bool, exponential: bool) -> byt
         make = _exponential_point if exponential else _explicit_point
         points = b"".join(make(point, times) for point in metric.points)
         body = message(10 if exponential else 9, points + summed)
-    else:
+    elif metric.kind == "sum":
         points = b"".join(_number(point, times) for point in metric.points)
-        if metric.kind == "sum":
-            body = message(7, points + summed + integer(3, 1))
-        else:  # what it is now, whatever it was before
-            body = message(7, points + integer(2, _CUMULATIVE))
+        body = message(7, points + summed + integer(3, 1))
+    else:
+        points = b"".join(_number(point, always) for point in metric.points)
+        body = message(7, points + integer(2, _CUMULATIVE) + integer(3, metric.kind == "total"))
     return message(2, about + body)
 
 

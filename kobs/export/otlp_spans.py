@@ -12,6 +12,7 @@ from kobs import __version__
 from kobs.events import Event
 from kobs.ids import split_id
 from kobs.levels import Category
+from kobs.tracing.limits import Limits, limited
 from kobs.tracing.records import (
     DROPPED,
     INCOMPLETE,
@@ -117,6 +118,8 @@ class FinishedSpan(NamedTuple):
     dropped_links: int = 0
     provider: int = 0
     """Which provider of its process made it; 0: none, it is kobs's own."""
+    parent_trace: Trace | None = None
+    """The flags and state of its parent's context, where they are not its own."""
 
 
 class _Open:
@@ -132,13 +135,15 @@ class _Open:
 
 
 class SpanAssembler:
-    """Takes events by time and gives spans as they end.
+    """Takes events by time and gives spans as they end, within OpenTelemetry's limits.
 
-    `trace_high`: the high half of the trace ids that a recording (by number) mints.
+    `trace_high`: the high half of the trace ids that a recording (by number) mints. Raises
+    `ConfigError` for a limit in the environment that is no number.
     """
 
     def __init__(self, trace_high: Callable[[int], int]) -> None:
         self._trace_high = trace_high
+        self._limits = Limits.from_environment()
         self._open: dict[int, _Open] = {}
         self._by_span: dict[int, int] = {}
         self._traces: dict[int, Trace] = {}
@@ -253,7 +258,8 @@ class SpanAssembler:
         for event in known.details:
             if event.span_id == span.span_id:  # else of a span inside whose begin was lost
                 span = self._detailed(span, event)
-        return span if span.provider else _with_error(span)
+        # What a tracer made had its limits when it was made.
+        return span if span.provider else _limited(_with_error(span), self._limits)
 
     def _detailed(self, span: FinishedSpan, event: Event) -> FinishedSpan:
         payload = event.payload
@@ -264,11 +270,17 @@ class SpanAssembler:
             trace = trace._replace(exported=bool(flags & SAMPLED), flags=flags)
         if "trace_state" in details:
             trace = trace._replace(state=str(details["trace_state"]))
+        above = details.get("parent")
+        if above:
+            known = trace._replace(flags=above[0], state=above[1])
+            span = span._replace(parent_trace=known)
         dropped = details.get("dropped", (span.dropped_attributes, 0, 0))
         return span._replace(
             trace=trace,
             flags=flags,
-            scope=span.scope if payload.scope in _NO_SCOPE else read_scope(payload.scope),
+            scope=span.scope
+            if payload.instrumentation in _NO_SCOPE
+            else read_scope(payload.instrumentation),
             provider=payload.provider or span.provider,
             parent_is_remote=bool(details.get("remote", span.parent_is_remote)),
             began_ns=details.get("began_ns", span.began_ns),
@@ -389,6 +401,35 @@ def attributes_by_convention(span: FinishedSpan, resource_pid: object) -> dict[s
     elif span.category is Category.SYSCALL:
         attributes.setdefault("kobs.syscall", span.name)
     return attributes
+
+
+def _limited(span: FinishedSpan, limits: Limits) -> FinishedSpan:
+    """The span with no more than the limits let it have: the latest of each."""
+    attributes, lost = limited(
+        span.attributes, limits.span_attributes, limits.span_attribute_length
+    )
+    events, links = span.events, span.links
+    lost_events = max(0, len(events) - limits.events) if limits.events is not None else 0
+    lost_links = max(0, len(links) - limits.links) if limits.links is not None else 0
+    length = limits.attribute_length
+    events = [
+        event._replace(attributes=known, dropped_attributes=event.dropped_attributes + fewer)
+        for event in events[lost_events:]
+        for known, fewer in [limited(event.attributes, limits.event_attributes, length)]
+    ]
+    links = [
+        link._replace(attributes=known, dropped_attributes=link.dropped_attributes + fewer)
+        for link in links[lost_links:]
+        for known, fewer in [limited(link.attributes, limits.link_attributes, length)]
+    ]
+    return span._replace(
+        attributes=attributes,
+        events=events,
+        links=links,
+        dropped_attributes=span.dropped_attributes + lost,
+        dropped_events=span.dropped_events + lost_events,
+        dropped_links=span.dropped_links + lost_links,
+    )
 
 
 def _with_error(span: FinishedSpan) -> FinishedSpan:

@@ -53,7 +53,10 @@ READ_EVERY_S = 1.0
 
 _UNITS = {"s": "seconds", "By": "bytes", "By/s": "bytes_per_second", "1": "ratio"}
 _BAD = re.compile(r"[^a-zA-Z0-9_]+")
-_KINDS = {"sum": "counter", "updown": "gauge", "gauge": "gauge", "histogram": "histogram"}
+_KINDS = {
+    "sum": "counter", "total": "counter", "updown": "gauge", "gauge": "gauge",
+    "histogram": "histogram",
+}  # fmt: skip
 
 
 class KobsCollector(RegistryCollector):
@@ -270,7 +273,7 @@ def _name(metric: Metric) -> str:
     name = _BAD.sub("_", metric.name).strip("_")
     if not name or name[0].isdigit():
         name = f"_{name}"
-    if metric.kind == "sum":
+    if _KINDS[metric.kind] == "counter":
         name = name.removesuffix("_total")
     unit = _UNITS.get(metric.unit, "")
     return name if not unit or name.endswith(f"_{unit}") else f"{name}_{unit}"

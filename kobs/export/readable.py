@@ -41,7 +41,8 @@ def to_span(span: FinishedSpan, offset_ns: int, resource: Resource) -> ReadableS
     reason = span.status_description if code is StatusCode.ERROR else ""
     parent = None
     if span.parent_span:
-        parent = span_context(span.trace, span.parent_span, remote=span.parent_is_remote)
+        above = span.parent_trace or span.trace
+        parent = span_context(above, span.parent_span, remote=span.parent_is_remote)
     return ReadableSpan(
         name=text(span.name),
         context=span_context(span.trace, span.span_id, flags=span.flags),

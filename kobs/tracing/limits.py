@@ -3,11 +3,12 @@
 import os
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from opentelemetry.attributes import BoundedAttributes
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from opentelemetry.attributes import BoundedAttributes
 
 _DEFAULT = 128
 
@@ -67,6 +68,29 @@ def _read(name: str, default: int | None) -> int | None:
     return int(text)
 
 
+def limited(
+    attributes: dict[str, Any], count: int | None, length: int | None
+) -> tuple[dict[str, Any], int]:
+    """(the latest attributes, their texts cut; how many were left out)."""
+    dropped = 0
+    if count is not None and len(attributes) > count:
+        dropped = len(attributes) - count
+        attributes = dict(list(attributes.items())[dropped:])
+    if length is not None:
+        attributes = {key: _short(value, length) for key, value in attributes.items()}
+    return attributes, dropped
+
+
+def _short(value: Any, length: int) -> Any:
+    if isinstance(value, str):
+        return value[:length]
+    if isinstance(value, list):
+        return [_short(one, length) for one in value]
+    if isinstance(value, dict):
+        return {key: _short(one, length) for key, one in value.items()}
+    return value
+
+
 class Latest(deque[Any]):
     """The latest of what was added, and how many were left out for it."""
 
@@ -83,7 +107,9 @@ class Latest(deque[Any]):
 
 def checked(
     attributes: Mapping[str, Any] | None, count: int | None, length: int | None
-) -> BoundedAttributes:
+) -> "BoundedAttributes":
     """Attributes as OpenTelemetry's SDK keeps them: what is no attribute is left out with a
     warning, what is too much is counted."""
+    from opentelemetry.attributes import BoundedAttributes
+
     return BoundedAttributes(count, attributes, immutable=True, max_value_len=length)

@@ -33,6 +33,7 @@ from kobs.tracing.limits import Limits
 from kobs.tracing.pump import Pump
 from kobs.tracing.records import SpanDetailed
 from kobs.tracing.sampling import plain_sampler
+from kobs.tracing.span import open_views
 from kobs.tracing.tracer import Tracer
 from kobs.tracing.tracer_span import RecordingSpan
 from kobs.tracing.view import room, wall_offset_ns
@@ -103,6 +104,12 @@ class TracerProvider(api.TracerProvider):
         collector: Collector | None = None,
         **private: Any,
     ) -> None:
+        self._configurator = private.pop("_tracer_configurator", None)
+        if private:
+            raise TypeError(
+                f"TracerProvider() got unexpected arguments: {', '.join(private)}; it takes what "
+                "the SDK's takes, and collector"
+            )
         self.number = next(_numbers)
         """What its spans are known by in the recording."""
         self._own_collector: Collector | None = None
@@ -115,15 +122,13 @@ class TracerProvider(api.TracerProvider):
         is_random = getattr(self.id_generator, "is_trace_id_random", None)
         self._random_ids = bool(is_random()) if is_random is not None else False
         self._resource = Resource.create({}) if resource is None else resource
+        self._forked = False
         self.sampler = sampler or sampling._get_from_env_or_default()
         self._plain_sampler = plain_sampler(self.sampler)
         self._span_limits = span_limits or sdk.SpanLimits()
         self.limits = Limits.of(self._span_limits)
         self._room = room(self.limits)
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        self._configurator = private.pop("_tracer_configurator", None)
-        if private:
-            raise TypeError(f"TracerProvider() got unexpected arguments: {', '.join(private)}")
         self._plain = (
             not self._custom_ids
             and self._random_ids
@@ -146,6 +151,12 @@ class TracerProvider(api.TracerProvider):
     @property
     def resource(self) -> Resource:
         """What the process is."""
+        if self._forked:
+            # Not in the fork itself: detectors use threads and locks.
+            self._forked = False
+            again = getattr(resources, "_get_process_dependent_resource", None)
+            if again is not None:
+                self._update_resource(again())
         return self._resource
 
     @property
@@ -236,12 +247,21 @@ class TracerProvider(api.TracerProvider):
                 live = tuple(processor for processor in now if is_live(processor))
             else:
                 live = (active,)
-            self._looking = Processors(live) if live else None
+            looking = self._looking = Processors(live) if live else None
             self._seen = now
+            begun = [view for view in open_views() if self._made(view)]
+            for view in begun if looking is not None else ():
+                view._live = looking
+                view._span._plain = False
             if now and self._pump is None and not self._collector.closed:
                 deliver = weakref.WeakMethod(self._deliver)
-                self._pump = Pump(self._collector, lambda span: _call(deliver, span))
+                self._pump = Pump(
+                    self._collector, lambda span: _call(deliver, span), begun=bool(begun)
+                )
                 self._pump.start()
+
+    def _made(self, view: Any) -> bool:
+        return isinstance(view, RecordingSpan) and view._tracer._provider is self
 
     def _deliver(self, span: FinishedSpan) -> None:
         """Hand a span to the processors that did not see it end."""
@@ -254,7 +274,7 @@ class TracerProvider(api.TracerProvider):
         else:
             waiting = [] if own else [active]
         if waiting:
-            readable = to_span(span, wall_offset_ns(), self._resource)
+            readable = to_span(span, wall_offset_ns(), self.resource)
             for processor in waiting:
                 processor.on_end(readable)
 
@@ -263,9 +283,7 @@ class TracerProvider(api.TracerProvider):
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        again = getattr(resources, "_get_process_dependent_resource", None)
-        if again is not None:
-            self._update_resource(again())
+        self._forked = True
 
 
 def _call(deliver: Any, span: FinishedSpan) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -16,16 +17,24 @@ _INTERVAL_S = 0.1
 
 
 class Pump:
-    """Reads a collector's ring from now on and hands every span that has ended to `deliver`.
+    """Reads a collector's ring and hands every span that ends from now on to `deliver`; `begun`:
+    some have begun already.
 
     A daemon thread reads every tenth of a second once `start` was called; it ends with `stop`,
     with the collector, or when the pump is gone. In a forked child there is another one.
     """
 
-    def __init__(self, collector: Collector, deliver: Callable[[FinishedSpan], None]) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        deliver: Callable[[FinishedSpan], None],
+        *,
+        begun: bool = False,
+    ) -> None:
         self._collector = collector
         self._deliver = deliver
-        self._subscriber = collector.subscribe()
+        self._since_ns = time.monotonic_ns()
+        self._subscriber = collector.subscribe(oldest=begun)
         self._assembler = SpanAssembler(lambda recording: collector.ring.trace_high)
         self._lock = threading.RLock()
         self._stopped = threading.Event()
@@ -64,7 +73,7 @@ class Pump:
                     if event.origin == ORIGIN:
                         continue
                     span = self._assembler.observe(event)
-                    if span is not None:
+                    if span is not None and event.timestamp_ns >= self._since_ns:
                         self._deliver(span)
             finally:
                 origin.reset(token)

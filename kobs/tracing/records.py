@@ -36,7 +36,8 @@ LINK_REMOTE = "kobs.link.remote"
 """Attribute of a `SpanLinked`: the other span is another process's."""
 
 MAX_VALUE = 64 * 1024
-"""Characters of one value; what is longer is cut and counted in `CUT`."""
+"""Characters of one value (of a text itself, of all else as JSON); what is longer is cut and
+counted in `CUT`. A multiple of 4, so that base64 stays whole."""
 _LONG = 1 << 63
 _DATA = 120
 _MAX_RECORDS = 65_535
@@ -109,7 +110,7 @@ class SpanNoted(PayloadType):
 class SpanDetailed(PayloadType):
     """What few spans have; its parent is the begin event. What is said later counts."""
 
-    scope: Name = "-"
+    instrumentation: Name = "-"
     """The instrumentation scope as JSON: a list of name, version, schema URL and attributes; "-":
     not said here"""
     provider: U32 = 0
@@ -117,7 +118,8 @@ class SpanDetailed(PayloadType):
     trace_flags: U8 = 255
     """W3C trace flags; 255: those of its trace"""
     details: Annotated[Mapping[str, object], Json(116)] = {}
-    """trace_state, remote (its parent is another process's), began_ns and ended_ns (as they were
+    """trace_state, remote (its parent is another process's), parent (trace flags and tracestate of
+    its parent's context, where they are not its own), began_ns and ended_ns (as they were
     given, monotonic), status (its description), dropped (attributes, events and links that limits
     left out)"""
 
@@ -125,7 +127,7 @@ class SpanDetailed(PayloadType):
 def scope_text(
     name: str, version: str | None, schema_url: str | None, attributes: Mapping[str, object] | None
 ) -> str:
-    """An instrumentation scope as `SpanDetailed.scope` has it."""
+    """An instrumentation scope as `SpanDetailed.instrumentation` has it."""
     known = {text_of(key): plain(value) for key, value in (attributes or {}).items()}
     return encode([text_of(name), text_of(version or ""), text_of(schema_url or ""), known])
 
@@ -162,8 +164,8 @@ def split_attributes(
     room -= 2 + _MARK
     cut = 0
     for key, value in attributes.items():
-        if isinstance(value, str) and len(value) > MAX_VALUE:
-            value = value[:MAX_VALUE]
+        if _may_be_long(value) and (shorter := _cut(value)) is not value:
+            value = shorter
             cut += 1
         size = len(encode({key: value})) - 1
         if size <= room:
@@ -178,6 +180,40 @@ def split_attributes(
         parts = []
     inline[OVERFLOW] = len(parts) or _MAX_RECORDS
     return inline, parts
+
+
+def _may_be_long(value: object) -> bool:
+    return isinstance(value, str | list | dict) and (
+        not isinstance(value, str) or len(value) > MAX_VALUE
+    )
+
+
+def _cut(value: object) -> object:
+    """The value itself, or the first `MAX_VALUE` characters of it: of a text, of bytes as base64,
+    of the elements of a list or mapping."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_VALUE else value[:MAX_VALUE]
+    if isinstance(value, dict) and value.keys() == {"$bytes"}:
+        text = str(value["$bytes"])
+        return value if len(text) <= MAX_VALUE else {"$bytes": text[:MAX_VALUE]}
+    if isinstance(value, list):
+        kept: list[object] = []
+        room = MAX_VALUE
+        for one in value:
+            room -= len(encode(one)) + 1
+            if room < 0:
+                return kept
+            kept.append(one)
+        return value
+    if isinstance(value, dict):
+        some: dict[str, object] = {}
+        room = MAX_VALUE
+        for key, one in value.items():
+            room -= len(encode({key: one}))
+            if room < 0:
+                return some
+            some[key] = one
+    return value
 
 
 def cut_up(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """From when a span is slow."""
 
+import sys
 from array import array
 
 from kobs.errors import ConfigError
@@ -34,3 +35,16 @@ def check_slow_thresholds(**thresholds: float | None) -> None:
     for name, value in thresholds.items():
         if value is not None and not value >= 0:
             raise ConfigError(f"{name}={value}: expected milliseconds, 0 or more")
+
+
+def warn_slow(name: str, is_syscall: bool, took_ms: float, threshold_ms: float) -> None:
+    """Warn of a slow span in the program's log, where it has one: the logger `kobs.tracing`."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
+    logger = logging.getLogger("kobs.tracing")
+    if logger.hasHandlers():  # else it would go to standard error, which is the program's
+        what = "system call" if is_syscall else "operation"
+        logger.warning(
+            "%s %s took %.1f ms, slow is %.6g ms or more", what, name, took_ms, threshold_ms
+        )

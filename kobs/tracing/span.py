@@ -28,7 +28,7 @@ from kobs.tracing.records import (
     split_attributes,
     text_of,
 )
-from kobs.tracing.slow import slow_ms as _slow_ms
+from kobs.tracing.slow import slow_ms as _slow_ms, warn_slow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -209,9 +209,10 @@ class Span:
 
     def _enter(self) -> "Span":
         outer = _cause_get()
-        if (outer is None or not outer[5]) and "opentelemetry.context" in _modules:
+        if "opentelemetry.context" in _modules:
             bridge.place_context()
-            outer = bridge.opentelemetry_cause() or outer
+            if outer is None or not outer[5]:
+                outer = bridge.opentelemetry_cause() or outer
         own = self._begin(outer)
         self._previous = _cause_get()
         self._token = _cause_set(own)
@@ -301,9 +302,14 @@ class Span:
         if own is None:
             return
         token = self._token
-        self._finish(error)
-        if token is None:
-            return
+        try:
+            self._finish(error)
+        finally:
+            if token is not None:
+                self._put_back(own, token)
+
+    def _put_back(self, own: Cause, token: Any) -> None:
+        """The ambient cause is what it was outside, unless something else became it since."""
         current = _cause_get()
         if current is own or (current is not None and current[2] == own[2]):
             try:
@@ -428,6 +434,7 @@ class Span:
             self.name, took_ms, slow_ms, pid=self._pid, causality_id=own[0],
             parent=self._event, span_id=own[2], timestamp_ns=ended_ns,
         )  # fmt: skip
+        warn_slow(self.name, self._category == _SYSCALL, took_ms, slow_ms)
 
 
 class WrittenSpan(Span):
@@ -490,6 +497,12 @@ _native_open_span, _native_open_spans = _native_open()
 def open_span(span_id: int) -> Span | None:
     """The span of this process that is open and has this id; None where there is none."""
     return open_spans.get(span_id) or _native_open_span(span_id)
+
+
+def open_views() -> list[Any]:
+    """What OpenTelemetry sees of the spans of this process that are open."""
+    every = (*list(open_spans.values()), *_native_open_spans())
+    return [span._view for span in every if span._view is not None]
 
 
 def look_elsewhere(variable: Any = None, nothing: object = None) -> None:

@@ -136,10 +136,15 @@ class Tracer(api.Tracer):
         view._record_exception = record_exception
         view._set_status_on_exception = set_status_on_exception
         details: dict[str, Any] = {}
-        if state:
-            details["trace_state"] = state.to_header()
-        if above is not None and above.is_remote:
-            details["remote"] = True
+        text = state.to_header() if state else ""
+        if text:
+            details["trace_state"] = text
+        if above is not None:
+            if above.is_remote:
+                details["remote"] = True
+            own_state, own_flags = above.trace_state.to_header(), int(above.trace_flags)
+            if (own_flags, own_state) != (flags, text):
+                details["parent"] = [own_flags, own_state]
         if start_time is not None:
             view._given_start = start_time
             details["began_ns"] = start_time - wall_offset_ns()
@@ -185,7 +190,10 @@ class Tracer(api.Tracer):
         view._start_ns = span._began_ns
         span._view = view
         span._plain = True
-        provider._introduce(self.scope_text, provider.number, _USUAL)
+        try:
+            provider._introduce(self.scope_text, provider.number, _USUAL)
+        except Exception as error:  # the program goes on, whatever becomes of its recording
+            span._mistake(provider._collector, error)
         return view
 
     def _view(

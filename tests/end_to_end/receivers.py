@@ -19,7 +19,7 @@ _STATUSES = ["UNSET", "OK", "ERROR"]
 
 
 class Receiver:
-    """What both receivers have in common: they got spans and log records, by `name`."""
+    """What both receivers have in common: they got spans, log records and metrics."""
 
     http: str
     """Base URL for OTLP over HTTP."""
@@ -32,23 +32,28 @@ class Receiver:
         self._requests: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self.spans: list[dict[str, Any]] = []
         self.logs: list[dict[str, Any]] = []
+        self.metrics: list[dict[str, Any]] = []
+        """As their schema says in JSON, but with attributes by key."""
 
-    def wait_for(self, *, spans: int, logs: int) -> None:
+    def wait_for(self, *, spans: int = 0, logs: int = 0, metrics: int = 0) -> None:
         """Wait until the receiver has said that it got so many."""
         until = time.monotonic() + _PATIENCE_S
-        while len(self.spans) < spans or len(self.logs) < logs:
+        while len(self.spans) < spans or len(self.logs) < logs or len(self.metrics) < metrics:
             left = until - time.monotonic()
             try:
                 kind, request = self._requests.get(timeout=max(0.0, left))
             except queue.Empty:
                 raise AssertionError(
-                    f"the receiver got {len(self.spans)} of {spans} spans and "
-                    f"{len(self.logs)} of {logs} log records within {_PATIENCE_S:.0f} s"
+                    f"the receiver got {len(self.spans)} of {spans} spans, "
+                    f"{len(self.logs)} of {logs} log records and {len(self.metrics)} of {metrics} "
+                    f"metrics within {_PATIENCE_S:.0f} s"
                 ) from None
             if kind == "traces":
                 self.spans += _items(request, "resourceSpans", "scopeSpans", "spans")
             elif kind == "logs":
                 self.logs += _items(request, "resourceLogs", "scopeLogs", "logRecords")
+            elif kind == "metrics":
+                self.metrics += _metrics(_plain(request))
 
     def close(self) -> None:
         """Stop the receiver's process."""
@@ -177,6 +182,38 @@ def _items(request: dict[str, Any], *path: str) -> Iterator[dict[str, Any]]:
         for scope in group.get(path[1], ()):
             for item in scope.get(path[2], ()):
                 yield {**_item(item), "resource": resource, "scope": scope["scope"]["name"]}
+
+
+def _metrics(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Metrics of a request, with their resource's attributes and their points'."""
+    for group in request.get("resourceMetrics", ()):
+        resource = _attributes(group.get("resource", {}).get("attributes", {}))
+        for scope in group.get("scopeMetrics", ()):
+            for metric in scope.get("metrics", ()):
+                (data,) = [
+                    metric[kind]
+                    for kind in ("sum", "gauge", "histogram", "exponentialHistogram")
+                    if metric.get(kind)
+                ]
+                points = [
+                    {**point, "attributes": _attributes(point.get("attributes", {}))}
+                    for point in data["dataPoints"]
+                ]
+                yield {**metric, **data, "points": points, "resource": resource}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and bytes as their schema says in JSON; the mock server tells some by their parts."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"low", "high", "unsigned"}:
+        low, high = value["low"] & 0xFFFFFFFF, value["high"]
+        return (high & 0xFFFFFFFF if value["unsigned"] else high) << 32 | low
+    if value.get("type") == "Buffer":
+        return bytes(value["data"]).hex()
+    return {key: _plain(one) for key, one in value.items()}
 
 
 def _item(item: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 # Installs the real servers that the end-to-end tests talk to, into .e2e/ of the repository:
 #   mockotlp/  an OTLP receiver on Node.js        needed: without it `make e2e` fails
 #   otelcol/   the OpenTelemetry Collector, in Go  built where Go is; else its tests say so and skip
+#   prometheus/ Prometheus, as Debian packages it   unpacked, not installed: no daemon is started;
+#                                                  where there is no apt its tests say so and skip
 # Run again it does nothing that is done. KOBS_E2E_COLLECTOR=0 leaves the Collector out.
 set -eu
 
@@ -69,6 +71,30 @@ build_collector() {
     fi
 }
 
+unpack_prometheus() {
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        say "no apt-get and dpkg-deb: Prometheus is not there, its tests will be skipped"
+        return
+    fi
+    if [ -x "$into/prometheus/usr/bin/prometheus" ]; then return; fi
+    say "unpacking Debian's prometheus"
+    rm -rf "$into/prometheus"
+    mkdir -p "$into/prometheus"
+    log=$into/prometheus/download.log
+    if ! (cd "$into/prometheus" && apt-get download prometheus) >"$log" 2>&1 && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq >>"$log" 2>&1 || true
+        (cd "$into/prometheus" && apt-get download prometheus) >>"$log" 2>&1 || true
+    fi
+    if dpkg-deb -x "$into"/prometheus/prometheus_*.deb "$into/prometheus" 2>>"$log"; then
+        rm -f "$into"/prometheus/prometheus_*.deb
+    else
+        tail -n 5 "$log" >&2
+        rm -rf "$into/prometheus"
+        say "Debian's prometheus could not be downloaded: its tests will be skipped"
+    fi
+}
+
 install_mockotlp
+unpack_prometheus
 if [ "${KOBS_E2E_COLLECTOR:-1}" != 0 ]; then build_collector; fi
 say "servers are ready in $into"

@@ -37,6 +37,8 @@ def test_a_million_small_reads(runner: Runner) -> None:
     # Failed ones beyond the first of a second are no warnings, and are sampled as any other.
     assert READS <= told + len(failed) - WARNINGS <= READS + 1000  # and the interpreter's own calls
     assert len([e for e in failed if e.severity >= kobs.Severity.WARN]) >= 100
+    report = runner.bare(sys.executable, "-m", "kobs", "report", str(ran.session))
+    assert f"sampled out: {left_out.sampled_out[Category.SYSCALL]:,} syscall" in report.out
 
 
 QUEUE = f"""

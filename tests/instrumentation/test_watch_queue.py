@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pickle
 import queue
+import random
 import sys
 import threading
 import time
@@ -191,6 +192,30 @@ def test_depth_is_told_as_it_doubles_fills_and_falls(collector: kobs.Collector) 
         waiting.get()
     depths = [(e.payload.depth, e.payload.capacity) for e in of(collector, QueueDepth)]
     assert depths == [(8, 40), (16, 40), (32, 40), (40, 40), (10, 40), (2, 40), (0, 40)]
+
+
+@pytest.mark.parametrize("capacity", [0, 3, 20])
+def test_depth_is_told_at_each_put_and_get_that_brings_it_about(
+    collector: kobs.Collector, capacity: int
+) -> None:
+    """However seldom it is measured, of hundreds of puts and gets none is late."""
+    chance = random.Random(capacity)
+    waiting: queue.Queue[int] = queue.Queue(capacity)
+    depth, told, expected = 0, 0, []
+    for step in range(1200):
+        puts = chance.random() < (0.75 if step % 400 < 200 else 0.25)
+        if puts and not waiting.full():
+            waiting.put(step)
+            depth += 1
+        elif not puts and depth:
+            waiting.get()
+            depth -= 1
+        risen = depth >= max(8, 2 * told) or (depth == capacity != told)
+        if risen or (told and depth <= told // 4):
+            told = depth
+            expected.append(depth)
+    assert len(expected) > 3
+    assert [e.payload.depth for e in of(collector, QueueDepth)] == expected
 
 
 def test_the_label_is_one_queue_s(collector: kobs.Collector) -> None:
@@ -489,6 +514,35 @@ def test_a_message_of_a_chain_that_is_dropped_leaves_its_receiver_in_it() -> Non
         assert collector.losses().sampled_out == 2
     assert chain == Cause(chain.causality_id, 0, 0, False)
     assert chain.causality_id
+
+
+def test_of_one_object_sent_in_many_chains_each_goes_on_in_its_own() -> None:
+    """Dropped ones keep their place among those that are kept, and their chain for what warns."""
+    waiting: queue.Queue[None] = queue.Queue()
+    with kobs.Collector(size=8192, sampling=50) as collector:
+        undo = watch.install(lambda: collector)
+        token = cause.set(None)
+        for _ in range(400):
+            waiting.put(None)
+        adopted = []
+        for _ in range(400):
+            waiting.get()
+            adopted.append(cause.get())
+            collector.emit(kobs.OperationSlow("work", 2.0, 1.0))
+        cause.reset(token)
+        undo()
+        left_out = collector.ring.left_out().sampled_out[kobs.Category.IPC]
+        sent, received = of(collector, MessageSent), of(collector, MessageReceived)
+        slow = of(collector, kobs.OperationSlow)
+    chains = [(each.causality_id, each.sampled) for each in adopted if each is not None]
+    kept = [chain for chain, sampled in chains if sampled]
+    assert len(set(chains)) == 400
+    assert 100 < len(kept) < 300
+    assert [event.causality_id for event in sent] == kept
+    assert [event.causality_id for event in received] == kept
+    assert [event.link for event in sent] == [event.link for event in received]
+    assert left_out >= 2 * (400 - len(kept))  # and a depth now and then
+    assert [(event.causality_id, not event.partial) for event in slow] == chains
 
 
 def test_the_collector_may_be_another_at_each_call() -> None:

@@ -224,6 +224,8 @@ def test_short_collections_are_added_up() -> None:
     )
     assert (found.counters["gc.short_collections"], found.counters["gc.short_pauses_us"]) == (4, 70)
     assert found.gauges == {}
+    theirs = observe(MetricUpdate("gc.short_pauses_us", 50.0, {"collections": "many"}))
+    assert theirs.gauges == {"gc.short_pauses_us{collections=many}": 50.0}
 
 
 def test_a_collectors_metrics_are_of_all_its_events_however_often_they_are_asked_for() -> None:

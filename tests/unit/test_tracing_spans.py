@@ -4,6 +4,8 @@ import asyncio
 import contextvars
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -205,6 +207,22 @@ class TestAttributes:
         kept = attributes_of(collector, ended(collector))
         assert kept == {"long": "x" * MAX_VALUE, "kobs.attributes.cut": 1}
 
+    @pytest.mark.parametrize(
+        ("value", "kept"),
+        [
+            (b"x" * MAX_VALUE, b"x" * (MAX_VALUE // 4 * 3)),
+            (["y" * 60_000, "z" * 60_000], ["y" * 60_000]),
+            ({"a": "y" * 60_000, "b": "z" * 60_000}, {"a": "y" * 60_000}),
+        ],
+    )
+    def test_so_is_one_that_is_no_text(
+        self, collector: Collector, value: object, kept: object
+    ) -> None:
+        with span_operation("load") as span:
+            span.record("long", value)
+        known = attributes_of(collector, ended(collector))
+        assert known == {"long": kept, "kobs.attributes.cut": 1}
+
     def test_the_last_value_of_a_key_stays(self, collector: Collector) -> None:
         with span_operation("load") as span:
             span.record("k", 1).record("k", 2)
@@ -319,6 +337,24 @@ class TestSlow:
         assert slow.parent == began.id
         assert slow.payload.operation == "load"
         assert slow.payload.duration_ms == pytest.approx((span.duration_us or 0) / 1000)
+
+    def test_a_warning_is_logged_where_the_program_has_a_log(
+        self, collector: Collector, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level("WARNING", "kobs.tracing"), span_operation("load", slow_ms=0):
+            pass
+        (record,) = caplog.records
+        assert record.getMessage().startswith("operation load took ")
+        assert record.levelname == "WARNING"
+
+    def test_no_warning_goes_to_standard_error_by_itself(self) -> None:
+        code = (
+            "from kobs import Collector, init_collector, span_syscall\n"
+            "init_collector(Collector(size=16))\n"
+            "with span_syscall('read', slow_ms=0): pass\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert (done.stdout, done.stderr) == (b"", b"")
 
     def test_a_slow_system_call_is_told(self, collector: Collector) -> None:
         with span_syscall("read", 42, slow_ms=0):

@@ -15,7 +15,9 @@ def follow(made: Any, call: ClientCall) -> None:
     """End the span when the call is over: its status arrived, or nobody holds it."""
     try:
         state = getattr(made, "_state", None)
-        call.grpc_call = ref(made, lambda _: _gone(call, state))
+        # A call that no thread of gRPC's looks after learns of its end only from who reads it.
+        is_alone = hasattr(made, "_consume_next_event")
+        call.grpc_call = ref(made, (lambda _: _gone(call, state)) if is_alone else None)
         if made.done() or not made.add_callback(lambda: _over(call, state)):
             call.end(made.code(), made.details())
     except Exception as error:
@@ -43,9 +45,10 @@ def _over(call: ClientCall, state: Any) -> None:
 
 
 def _gone(call: ClientCall, state: Any) -> None:
-    """Nobody holds the call: gRPC has cancelled it, unless it was over."""
+    """Nobody holds the call: gRPC has cancelled it, unless it was over. This may be in the middle
+    of anything, so that nothing is done that might wait."""
     code = getattr(state, "code", None)
-    call.end("CANCELLED" if code is None else code, getattr(state, "details", ""))
+    call.end("CANCELLED" if code is None else code, getattr(state, "details", ""), at_once=True)
 
 
 # -- of grpc.aio ---------------------------------------------------------------------------------

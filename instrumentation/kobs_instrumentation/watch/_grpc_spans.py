@@ -234,9 +234,11 @@ class ClientCall(Call):
         if cause.get() is self._inside:
             cause.set(self._outside)
 
-    def end(self, code: Any, details: Any = "") -> None:
-        """The call is over. Twice is once."""
+    def end(self, code: Any, details: Any = "", *, at_once: bool = False) -> None:
+        """The call is over. Twice is once. `at_once`: and nothing may be waited for."""
         name = code_name(code)
+        if at_once:
+            self._key = b""
         self._over(name, text_of(details), None, name != "OK")
 
     def over(self, code: Any, details: Any) -> None:
@@ -353,23 +355,21 @@ class ServerCall(Call):
 
 
 def _enter(ambient: Cause | None, scope: str, context: Any) -> tuple[Any, ...]:
-    return (
-        cause.set(ambient),
-        origin.set(scope) if scope else None,
-        carried.attach(context) if context is not None else None,
-    )
+    # The context first: what is set after it is newer, and within its span.
+    attached = carried.attach(context) if context is not None else None
+    return attached, cause.set(ambient), origin.set(scope) if scope else None
 
 
 def _leave(tokens: tuple[Any, ...]) -> None:
     if not tokens:
         return
-    ambient, scope, context = tokens
+    attached, ambient, scope = tokens
     try:
         cause.reset(ambient)
     except ValueError:  # in another context: an async generator that another task closes
         return
-    if context is not None:
-        carried.detach(context)
+    if attached is not None:
+        carried.detach(attached)
     if scope is not None:
         origin.reset(scope)
 

@@ -434,6 +434,7 @@ typedef struct {
     span_wires wired; /* exchanged at any time */
     PyObject *other_var;     /* another tracer's context variable, or NULL; set once */
     PyObject *other_nothing; /* what is in it where there is no context */
+    Py_ssize_t modules_seen; /* how many were imported when OpenTelemetry was not among them */
     uint64_t exported_upto;  /* traces that begin here with a higher id are not exported */
 } span_state;
 

@@ -30,6 +30,7 @@ typedef struct {
 typedef struct {
     PyObject *handle, *callback;
     uint64_t ready, began; /* when; 0: not known */
+    PyObject *task;        /* that it goes on with, where it is known; else NULL. The callback's */
     PyObject *number;      /* of its task, where the step is to be told; else NULL */
 } step;
 
@@ -73,22 +74,23 @@ task_number(step_object *self, PyObject *callback, PyObject **task)
         (void)kobs_dict_item(self->tasks, key, &number);
         Py_DECREF(key);
     }
-    if (task != NULL) {
-        *task = Py_NewRef(found);
-    }
+    *task = Py_NewRef(found);
     Py_XDECREF(held);
     return number;
 }
 
 /* Whether the step was the last of a task that is known; -1 with an exception set. */
 static int
-ended_task(step_object *self, PyObject *callback)
+ended_task(step_object *self, const step *now)
 {
-    PyObject *task = NULL, *number = task_number(self, callback, &task);
+    PyObject *task = Py_XNewRef(now->task), *number = NULL;
     int ended = 0;
 
-    if (number != NULL) {
-        Py_DECREF(number);
+    if (task == NULL) {
+        number = task_number(self, now->callback, &task);
+    }
+    if (number != NULL || now->task != NULL) {
+        Py_XDECREF(number);
         PyObject *done = PyObject_CallMethodNoArgs(task, self->done_name);
         ended = done == NULL ? -1 : PyObject_IsTrue(done);
         Py_XDECREF(done);
@@ -184,11 +186,14 @@ static int
 begin(step_object *self, step *now)
 {
     bool late = now->ready != 0 && now->began - now->ready >= LATE_NS;
-    PyObject *number = goes_on(now->callback) ? task_number(self, now->callback, NULL) : NULL;
+    PyObject *task = NULL;
+    PyObject *number = goes_on(now->callback) ? task_number(self, now->callback, &task) : NULL;
 
+    Py_XDECREF(task);
     if (number == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
+    now->task = task;
     if (__atomic_load_n(&self->some, __ATOMIC_RELAXED) && !late
         && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
         Py_DECREF(number);
@@ -206,7 +211,7 @@ static int
 end(step_object *self, const step *now)
 {
     bool stalled = kobs_now() - now->began >= self->stall_ns;
-    int ended = ended_task(self, now->callback);
+    int ended = ended_task(self, now);
 
     if (ended < 0) {
         return -1;

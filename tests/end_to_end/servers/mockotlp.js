@@ -8,7 +8,9 @@ const {createRequire} = require('module');
 
 const fromFolder = createRequire(path.join(path.resolve(process.argv[2]), 'package.json'));
 const {MockOtlpServer} = fromFolder('@elastic/mockotlpserver');
-const {normalizeTrace, normalizeLogs} = fromFolder('@elastic/mockotlpserver/lib/normalize');
+const {normalizeTrace, normalizeLogs, normalizeMetrics} = fromFolder(
+    '@elastic/mockotlpserver/lib/normalize'
+);
 
 function say(kind, value) {
     process.stdout.write(JSON.stringify({kind, value}) + '\n');
@@ -23,6 +25,7 @@ const server = new MockOtlpServer({
     logLevel: 'error',
     onTrace: (request) => say('traces', normalizeTrace(request)),
     onLogs: (request) => say('logs', normalizeLogs(request)),
+    onMetrics: (request) => say('metrics', normalizeMetrics(request)),
 });
 
 process.stdin.resume();

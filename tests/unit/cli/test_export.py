@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
+from prometheus_client.parser import text_string_to_metric_families
 
 from kobs.collector import Collector
 from kobs.errors import MissingExtraError
 from kobs.session import Session
+from tests.otlp_receivers import HttpReceiver, Reply
 
 from .conftest import Kobs, _exit
 
@@ -123,27 +126,49 @@ class TestOtlp:
     def test_what_the_receiver_took_is_told(
         self, command: Kobs, session: Session, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import kobs.export.otlp as otlp
-
-        monkeypatch.setattr(
-            otlp, "export_recording", lambda recording, *, again: otlp.ExportReport(spans=3, logs=2)
-        )
-        said = command("export", session.path, "--to", "otlp")
-        assert (said.code, said.out) == (0, "sent 3 spans and 2 log records\n")
+        receiver = HttpReceiver()
+        try:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+            said = command("export", session.path, "--to", "otlp")
+        finally:
+            receiver.close()
+        assert said.code == 0
+        assert {got.signal for got in receiver.got} == {"traces", "logs", "metrics"}
+        spans, logs = len(receiver.spans), len(receiver.log_records)
+        assert (spans, logs > 0) == (3, True)
+        (points,) = re.findall(rf"^sent {spans} spans, {logs} log records and (\d+) data", said.out)
+        assert int(points) > 10
 
     def test_what_it_did_not_take_is_a_failure(
         self, command: Kobs, session: Session, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import kobs.export.otlp as otlp
-
-        monkeypatch.setattr(
-            otlp,
-            "export_recording",
-            lambda recording, *, again: otlp.ExportReport(spans=3, failed=2),
-        )
-        said = command("export", session.path, "--to", "otlp")
+        receiver = HttpReceiver()
+        receiver.always = Reply(400)
+        try:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+            said = command("export", session.path, "--to", "otlp", "--json")
+        finally:
+            receiver.close()
         assert said.code == 1
-        assert "the receiver did not take 2 items" in said.err
+        assert said.json["points"] == said.json["spans"] == 0
+        assert f"the receiver did not take {said.json['failed']} items" in said.err
+
+
+class TestPrometheus:
+    def test_is_text_on_stdout(self, command: Kobs, session: Session) -> None:
+        said = command("export", session.path, "--to", "prometheus")
+        assert said.code == 0
+        families = {family.name: family for family in text_string_to_metric_families(said.out)}
+        (calls,) = families["kobs_syscall_calls"].samples
+        assert calls.value == 6
+        assert calls.labels["process_pid"] == str(os.getpid())
+
+    def test_goes_to_a_file(self, command: Kobs, session: Session, tmp_path: Path) -> None:
+        out = tmp_path / "shop.prom"
+        said = command("export", session.path, "--to", "prometheus", "-o", out)
+        (series,) = re.findall(rf"^wrote (\d+) series to {re.escape(str(out))}$", said.out)
+        assert int(series) > 10
+        assert "kobs_syscall_calls_total{" in out.read_text()
 
 
 def test_formats_of_plugins(command: Kobs, session: Session, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class TestPoints:
         found = MetricSource(collector).collect()
         assert metric(found, "process.memory.usage").kind == "updown"
         switches = metric(found, "process.context_switches")
-        assert switches.kind == "sum"
+        assert switches.kind == "total"
         assert switches.points == [Point((("process.context_switch.type", "involuntary"),), 3.0)]
 
     def test_of_the_garbage_collector_are_the_interpreters_own(self, collector: Collector) -> None:
@@ -320,6 +320,7 @@ class TestDelta:
         read(collector)
         second = source.collect()
         assert (first.delta, second.start_ns) == (True, first.time_ns)
+        assert first.since_ns == second.since_ns == first.start_ns
         assert [value(each, "kobs.syscall.calls") for each in (first, second)] == [1, 2]
         assert value(second, "kobs.syscall.duration").count == 2
         assert value(second, "kobs.memory.utilization") == 0.5
@@ -403,7 +404,23 @@ class TestLife:
         source.read()
         source.close()
         read(collector)
-        assert value(source.collect(), "kobs.syscall.calls") == 1
+        found = source.collect()
+        assert value(found, "kobs.syscall.calls") == 1
+        assert value(found, "kobs.event.lost", kobs_cause="unread") == 1
+
+    def test_of_a_closed_collector_it_tells_what_it_missed(self, collector: Collector) -> None:
+        source = MetricSource(collector)
+        read(collector)
+        source.read()
+        collector.reset()
+        for _ in range(3):
+            read(collector)
+        source.read()
+        read(collector)
+        collector.close()
+        found = source.collect()
+        assert value(found, "kobs.syscall.calls") == 3
+        assert value(found, "kobs.event.lost", kobs_cause="unread") == 1
 
     def test_without_a_collector_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="init_collector"):

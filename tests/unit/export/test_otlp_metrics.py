@@ -12,7 +12,6 @@ from hypothesis import given, strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
-from opentelemetry.proto.metrics.v1 import metrics_pb2 as schema
 
 from kobs._analysis.histogram import Histogram
 from kobs.collector import Collector
@@ -44,7 +43,9 @@ def histogram(values: list[float]) -> Point:
 
 
 def read_back(*metrics: Metric, delta: bool = False, **options: Any) -> list[Any]:
-    body = encode(Metrics(1_000, 2_000, delta, list(metrics)), {"service.name": "shop"}, **options)
+    body = encode(
+        Metrics(500, 1_000, 2_000, delta, list(metrics)), {"service.name": "shop"}, **options
+    )
     request = ExportMetricsServiceRequest.FromString(body)
     ((scope,),) = [group.scope_metrics for group in request.resource_metrics]
     assert scope.scope.name == "kobs"
@@ -71,16 +72,19 @@ class TestEncoding:
         assert (number.WhichOneof("value"), number.as_int) == ("as_int", 7)
         assert attributes(number) == {"a": "x", "b": 3, "c": True, "d": 0.5}
 
-    def test_of_a_gauge_and_of_a_sum_that_goes_down(self) -> None:
-        gauge, updown = read_back(
+    def test_of_a_gauge_and_of_sums_that_are_known_as_they_are_now(self) -> None:
+        gauge, updown, total = read_back(
             Metric("g", "", "", "gauge", [Point((), -1.5)]),
             Metric("u", "By", "", "updown", [Point((), -7)]),
+            Metric("t", "", "", "total", [Point((), 7)]),
             delta=True,
         )
         assert gauge.gauge.data_points[0].as_double == -1.5
-        assert not updown.sum.is_monotonic
-        assert updown.sum.aggregation_temporality == schema.AGGREGATION_TEMPORALITY_CUMULATIVE
-        assert updown.sum.data_points[0].as_int == -7
+        assert (updown.sum.is_monotonic, total.sum.is_monotonic) == (False, True)
+        for found, number in ((updown, -7), (total, 7)):
+            assert found.sum.aggregation_temporality == 2
+            (point,) = found.sum.data_points
+            assert (point.as_int, point.start_time_unix_nano) == (number, 500)
 
     @pytest.mark.parametrize("number", [0, 1, -1, 127, 128, 1 << 31, (1 << 63) - 1])
     def test_of_whole_numbers(self, number: int) -> None:
@@ -167,7 +171,7 @@ class TestEncoding:
         assert (second.as_double, second.trace_id, second.span_id) == (0.5, b"", b"")
 
     def test_of_several_processes_is_one_request(self) -> None:
-        made = Metrics(1, 2, False, [Metric("g", "", "", "gauge", [Point((), 1)])])
+        made = Metrics(1, 1, 2, False, [Metric("g", "", "", "gauge", [Point((), 1)])])
         about = {"process.pid": 7, "process.command_args": ("a", "b"), "x": b"\x00"}
         body = encode(made, {"process.pid": 6}) + encode(made, about)
         request = ExportMetricsServiceRequest.FromString(body)
