@@ -100,17 +100,13 @@ ROWS = (
         },
     ),
     Row(
-        "export", 19, "export: a span of one attribute, from the ring to encoded OTLP",
-        {"export": 1}, {"c": 0.333}, {"otel_export": 1},
-        "the OpenTelemetry SDK's batch processor and encoder",
-    ),
-    Row(
-        "span_exporting", 19, "a span without pause while an exporter sends, its CPU time in it",
-        {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
-    ),
-    Row(
-        "span_away", 19, "the same while the receiver is down",
-        {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
+        "traced", 5, '`tracer.start_as_current_span("x")` of the provider, one attribute',
+        {"traced": 1}, {"c": 0.1}, {"otel_span": 1},
+        "the OpenTelemetry SDK's span, batch processor",
+        floors={
+            "c": {"call_c_0": 4, "change_context": 1, **times(3, EVENT)},
+            "python": {"pack_and_clock": 3, "call_python": 2 * 2 + 5},
+        },
     ),
     Row(
         "check", 6, "anomaly check of one value, inside the core",
@@ -218,6 +214,19 @@ ROWS = (
     Row(
         "letter_recorded", 17, "the same, recorded",
         {"letter_recorded": 1, "letter_bare": -1}, {"c": 1000.0},
+    ),
+    Row(
+        "export", 19, "export: a span of one attribute, from the ring to encoded OTLP",
+        {"export": 1}, {"c": 0.333}, {"otel_export": 1},
+        "the OpenTelemetry SDK's batch processor and encoder",
+    ),
+    Row(
+        "span_exporting", 19, "a span without pause while an exporter sends, its CPU time in it",
+        {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
+    ),
+    Row(
+        "span_away", 19, "the same while the receiver is down",
+        {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 session.json       what was run, when, where
 numbers            one byte for each recording number that was given out
 NNNNN-PID.kobs     a recording; NNNNN-PID.K.kobs its further segments
+NNNNN-PID.exported how far it was exported over OTLP
 links              causes on their way between processes
 unobserved.jsonl   children that could not be recorded, and why
 exit.json          how the program ended

@@ -58,13 +58,14 @@ def _row(field: Field, meaning: str) -> str:
     python = field.kind.python.replace("|", "\\|")
     return (
         f"| `{field.name}` | {python} | {field.kind.allowed} | {field.unit} | {default} "
-        f"| {field.offset} | {field.size} | {meaning} |"
+        f"| {field.offset} | {field.size} | {' '.join(meaning.split())} |"
     )
 
 
 def _example(schema: Schema) -> list[str]:
-    arguments = ", ".join(f"{f.name}={_sample(f)}" for f in schema.fields if f.required)
     first = schema.fields[0]
+    given = [field for field in schema.fields if field.required or field is first]
+    arguments = ", ".join(f"{field.name}={_sample(field)}" for field in given)
     return [
         "```python",
         *_imports(schema),

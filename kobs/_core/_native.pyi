@@ -186,6 +186,7 @@ class SpanEncoder:
         syscall: int,
         network: int,
         adopted: dict[int, tuple[bytes, int, bool, bytes]],
+        received: dict[int, Any],
         remote: dict[int, Any],
         most: int,
     ) -> None: ...

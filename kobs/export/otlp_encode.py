@@ -2,7 +2,7 @@
 judge it by.
 
 What is the same for many (resources, scopes, keys) is encoded once and remembered. The C twin, for
-spans straight from their slots, is kobs/_core/src/otlp_spans.c; both write the same bytes.
+spans straight from their slots, is kobs/_core/src/otlp_encoder.c; both write the same bytes.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,7 @@
 """What is exported, as slots by time: a live collector's ring, or the recordings of a session."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1024
 """Slots that are read at once, of each recording."""
+_MOST_HELD = 8 * CHUNK
+"""Slots of a recording that wait for older ones of others."""
 _STEP_NS = 1_000_000
 _SLACK_NS = 1_000_000
 """An event is in the ring at most this long after its time, or is put in order with later ones."""
@@ -214,7 +217,13 @@ class RecordingFeed:
         if all_of_it:
             until = 1 << 64
         found = self._held
+        held = Counter(source.recording for _, source, _ in found)
+        newest = {source.recording: time_ns for time_ns, source, _ in found}
         for path, source in self._sources.look().items():
+            if held[source.recording] >= _MOST_HELD:
+                # The others have to come up with it; what is not read of it is newer.
+                until = min(until, newest[source.recording])
+                continue
             reader = self._readers.get(path)
             if reader is None:
                 part = self._sources.part(path)

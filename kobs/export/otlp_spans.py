@@ -150,7 +150,9 @@ class SpanAssembler:
         self._remote: dict[int, int] = {}
         self._parts: dict[int, list[tuple[int, str]]] = {}
         self._adopted: dict[int, Event] = {}
-        self._sends: dict[int, tuple[int, int]] = {}
+        self._sends: dict[int, tuple[int, int, int]] = {}
+        self.received: dict[int, tuple[int, int, int]] = {}
+        """Of an event that received something: trace id, span id and recording of what sent it."""
 
     def trace_of(self, causality_id: int, recording: int) -> Trace | None:
         """The trace of a chain; None for no chain."""
@@ -206,7 +208,7 @@ class SpanAssembler:
         outer = self._open.get(parent)
         parent_span = outer.began.span_id if outer is not None and outer.began is not None else 0
         if began is not None:
-            parent_span = began.payload.parent_span
+            parent_span = self._parent(began, trace)
         span = FinishedSpan(
             name, trace, span_id, parent_span, self._is_remote(parent, parent_span, recording),
             began.payload.kind if began is not None else "internal",
@@ -232,7 +234,7 @@ class SpanAssembler:
         parent_span, kind, remote = 0, "internal", False
         if began is not None:
             began_ns = began.timestamp_ns
-            parent_span, kind = began.payload.parent_span, began.payload.kind
+            parent_span, kind = self._parent(began, trace), began.payload.kind
             remote = self._is_remote(began.parent, parent_span, event.recording)
         else:
             attributes["kobs.begin.lost"] = True
@@ -339,10 +341,22 @@ class SpanAssembler:
         if payload.remote:
             _remember(self._remote, event.span_id, event.causality_id)
 
+    def _parent(self, began: Event, trace: Trace) -> int:
+        """The parent span's id. What began outside of any span, with what was received, has the
+        span that sent it as its parent."""
+        given: int = began.payload.parent_span
+        sent = self.received.get(began.parent)
+        if given or sent is None or sent[0] != trace.trace_id:
+            return given
+        return sent[1]
+
     def _is_remote(self, parent: int, parent_span: int, recording: int) -> bool:
         """The parent span is another process's."""
         if parent and split_id(parent)[0] != recording:
             return True
+        sent = self.received.get(parent)
+        if sent is not None and sent[1] == parent_span:
+            return sent[2] != recording
         return parent_span in self._remote
 
     def _join(self, event: Event) -> None:
@@ -352,12 +366,14 @@ class SpanAssembler:
         if sent is None:
             trace = self.trace_of(event.causality_id, event.recording)
             if trace is not None and event.span_id:
-                _remember(self._sends, event.link, (trace.trace_id, event.span_id))
+                sent = (trace.trace_id, event.span_id, event.recording)
+                _remember(self._sends, event.link, sent)
             return
+        _remember(self.received, event.id, sent)
         began_id = self._by_span.get(event.span_id)
         known = self._open.get(began_id) if began_id is not None else None
         if known is not None and sent[1] != event.span_id:
-            known.links.append(SpanLink(*sent, {"kobs.link": f"{event.link:016x}"}))
+            known.links.append(SpanLink(*sent[:2], {"kobs.link": f"{event.link:016x}"}))
 
     def _entry(self, began_id: int) -> _Open:
         known = self._open.get(began_id)

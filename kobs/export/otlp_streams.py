@@ -266,6 +266,7 @@ class SpanStream(Stream):
             syscall=Category.SYSCALL,
             network=Category.NETWORK,
             adopted=self._adopted,
+            received=self.assembler.received,
             remote=self._remote,
             most=MOST_OPEN,
         )  # fmt: skip

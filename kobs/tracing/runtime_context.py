@@ -7,18 +7,20 @@ was attached, the context with that span in it is made when someone asks.
 """
 
 from contextvars import Context as ThreadContext, ContextVar, Token
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import opentelemetry.context as api
 from opentelemetry.context.context import Context, _RuntimeContext
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
-from opentelemetry.trace.propagation import _SPAN_KEY
 
 from kobs import bridge, collector as collectors
 from kobs.context import Cause, OtherCause, cause
 from kobs.tracing.adopting import adopt
 from kobs.tracing.span import look_elsewhere, open_span
-from kobs.tracing.view import SpanView, ended_span
+
+if TYPE_CHECKING:
+    from kobs.tracing.view import SpanView
 
 _cause_get, _cause_set = cause.get, cause.set
 
@@ -36,6 +38,17 @@ class _Undo(NamedTuple):
     token: "Token[_Attached | None]"
     inside: Cause | None
     outside: Cause | None
+
+
+@cache
+def _spans() -> tuple[str, type["SpanView"], Any]:
+    """The key of the current span in a context, the class of spans of kobs there, and what makes
+    one that has ended. OpenTelemetry's tracing is imported after its context."""
+    from opentelemetry.trace.propagation import _SPAN_KEY
+
+    from kobs.tracing.view import SpanView, ended_span
+
+    return _SPAN_KEY, SpanView, ended_span
 
 
 class KobsRuntimeContext(_RuntimeContext):
@@ -92,14 +105,15 @@ class KobsRuntimeContext(_RuntimeContext):
             _cause_set(token.outside)
 
     def _cause_of(self, context: Context, outside: Cause | None) -> Cause | None:
-        span: Any = context.get(_SPAN_KEY)
-        if isinstance(span, SpanView):
+        key, view_type, _ = _spans()
+        span: Any = context.get(key)
+        if isinstance(span, view_type):
             own = span._span._cause
             return outside if own is None or _is_same(own, outside) else own
         there = span.get_span_context() if span is not None else None
         if there is None or not there.is_valid:
             # Whoever leaves a span by an empty context leaves its cause too.
-            return outside if self.get_current().get(_SPAN_KEY) is None else None
+            return outside if self.get_current().get(key) is None else None
         made = bridge.cause_of(there, outside)
         if _is_same(made, outside):
             return outside
@@ -116,12 +130,13 @@ def _is_same(one: Cause, other: Cause | None) -> bool:
 
 
 def _with_span(base: Context, now: Cause) -> Context:
+    key, view_type, ended_span = _spans()
     span = open_span(now[2])
     if span is None:
-        return Context({**base, _SPAN_KEY: ended_span(now)})
+        return Context({**base, key: ended_span(now)})
     view: SpanView = span._view
     if view is None:
-        view = span._view = SpanView(span)
+        view = span._view = view_type(span)
     return view._inside(base)
 
 

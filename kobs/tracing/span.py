@@ -209,9 +209,10 @@ class Span:
 
     def _enter(self) -> "Span":
         outer = _cause_get()
-        if (outer is None or not outer[5]) and "opentelemetry.context" in _modules:
+        if "opentelemetry.context" in _modules:
             bridge.place_context()
-            outer = bridge.opentelemetry_cause() or outer
+            if outer is None or not outer[5]:
+                outer = bridge.opentelemetry_cause() or outer
         own = self._begin(outer)
         self._previous = _cause_get()
         self._token = _cause_set(own)
@@ -301,9 +302,14 @@ class Span:
         if own is None:
             return
         token = self._token
-        self._finish(error)
-        if token is None:
-            return
+        try:
+            self._finish(error)
+        finally:
+            if token is not None:
+                self._put_back(own, token)
+
+    def _put_back(self, own: Cause, token: Any) -> None:
+        """The ambient cause is what it was outside, unless something else became it since."""
         current = _cause_get()
         if current is own or (current is not None and current[2] == own[2]):
             try:

@@ -1,5 +1,6 @@
 """The spans of a `kobs.tracing.TracerProvider`: spans of kobs behind OpenTelemetry's API."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as api
@@ -111,7 +112,10 @@ class RecordingSpan(TracerSpan, sdk.Span):
         if live is not None:
             if self._given_end is None:
                 self._given_end = ended_ns + wall_offset_ns()
-            live.on_ending(self)
+            try:
+                live.on_ending(self)
+            except Exception:  # the span ends all the same
+                logging.getLogger("kobs").warning("a span processor raised", exc_info=True)
         super()._ending(ended_ns)
 
     def _ended(self) -> None:

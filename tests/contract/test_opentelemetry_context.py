@@ -392,6 +392,36 @@ class TestTheContext:
         assert baggage.get_all() == {}
         assert current() == NOWHERE
 
+    @pytest.mark.parametrize("core", ["python", pytest.param("c", marks=pytest.mark.c_core)])
+    def test_it_is_noticed_when_it_is_imported_inside_a_span(self, core: str) -> None:
+        code = (
+            "from kobs import Collector, init_collector, span_operation\n"
+            "init_collector(Collector(size=64))\n"
+            "with span_operation('outer'), span_operation('before'):\n"
+            "    from opentelemetry import trace\n"
+            "    with span_operation('inner') as inner:\n"
+            "        context = trace.get_current_span().get_span_context()\n"
+            "        assert f'{context.span_id:016x}' == inner.span_id\n"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "KOBS_CORE": core},
+        )
+
+    def test_it_can_be_there_from_the_start(self, tmp_path: Path) -> None:
+        code = (
+            "from kobs import Collector, init_collector, span_operation\n"
+            "init_collector(Collector(size=64))\n"
+            "with span_operation('outer') as outer:\n"
+            "    from opentelemetry import trace\n"
+            "    context = trace.get_current_span().get_span_context()\n"
+            "    assert f'{context.span_id:016x}' == outer.span_id\n"
+        )
+        env = {**os.environ, "OTEL_PYTHON_CONTEXT": "kobs"}
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=env)
+
     def test_removed_it_is_what_it_was(self, span: Any) -> None:
         placed: Any = otel_context._RUNTIME_CONTEXT
         assert isinstance(placed, runtime_context.KobsRuntimeContext)

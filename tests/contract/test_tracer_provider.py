@@ -457,6 +457,21 @@ class TestOwnSpans:
             kinds = [event.type_name for event in collector.snapshot()]
         assert kinds == ["SpanBegan", "SpanDetailed", "SpanEnded"]
 
+    def test_a_processor_that_raises_leaves_no_span_current(self, provider: TracerProvider) -> None:
+        class Raising(SpanProcessor):
+            def _on_ending(self, span: Any) -> None:
+                raise ValueError("ending")
+
+            def on_end(self, span: ReadableSpan) -> None:
+                raise LookupError("end")
+
+        provider.add_span_processor(Raising())
+        tracer = provider.get_tracer("t")
+        with pytest.raises(LookupError, match="end"), tracer.start_as_current_span("x"):
+            pass
+        assert not trace.get_current_span().get_span_context().is_valid
+        assert cause.get() is None
+
     def test_after_shutdown_spans_disturb_nobody(self, provider: TracerProvider) -> None:
         exporter = InMemorySpanExporter()
         provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from kobs import Collector, span_grpc, span_operation, span_syscall
-from kobs.context import cause, origin
+from kobs.context import causal_context, cause, origin
 from kobs.export.otlp_encode import Item
 from kobs.export.otlp_feeds import RingFeed, Source, ring_source
 from kobs.export.otlp_resource import Given
@@ -204,6 +204,24 @@ def test_messages_link_spans(collector: Collector) -> None:
     assert same(collector) == 3
 
 
+def test_what_begins_with_what_was_received_is_a_child_of_who_sent_it(
+    collector: Collector,
+) -> None:
+    sent, received = collector.emitter(MessageSent), collector.emitter(MessageReceived)
+    with span_operation("sender", collector=collector) as sender:
+        sent("queue", 5, link=77)
+    parent = received("queue", 5, link=77, causality_id=sender.causality_id)
+    with (
+        causal_context(sender.causality_id, parent=parent),
+        span_operation("deliver", collector=collector),
+    ):
+        pass
+    source = ring_source(collector, Given.read())
+    _, _, spans = exported(collector, SpanStream, source)
+    assert [bytes.fromhex(sender.span_id) in span for span in spans] == [True, True]
+    assert same(collector) == 2
+
+
 def test_origins_pids_and_long_names(collector: Collector) -> None:
     token = origin.set("test_a")
     with span_operation("with an origin", collector=collector):
@@ -263,7 +281,7 @@ def test_a_recording_with_another_layout_is_left_to_python(collector: Collector)
     )  # fmt: skip
     encoder = SpanEncoder(
         types=types, trace_high=1, pid=1, type_ids=(100, 101, 100, 106), kinds={}, statuses={},
-        syscall=2, network=3, adopted={}, remote={}, most=10,
+        syscall=2, network=3, adopted={}, received={}, remote={}, most=10,
     )  # fmt: skip
     with span_operation("a", collector=collector):
         pass

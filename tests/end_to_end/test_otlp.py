@@ -119,6 +119,46 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
     assert call["start_ns"] <= log["time_ns"] <= call["end_ns"]
 
 
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_trace_that_crosses_a_thread_a_queue_and_a_process(
+    receiver: Receiver, protocol: str, tmp_path: Path
+) -> None:
+    """The program does not export: `kobs run --otlp` does, for it and its child."""
+    found = environment(receiver, protocol)
+    endpoint = found.pop("OTEL_EXPORTER_OTLP_ENDPOINT")
+    command = ["run", "--only", "process,queue,scheduler", "--otlp", endpoint]
+    done = subprocess.run(
+        [sys.executable, "-m", "kobs", *command, str(HERE / "programs" / "crossing.py")],
+        env={**os.environ, **found, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    ids = json.loads(done.stdout)
+    assert "kobs: sent 5 spans" in done.stderr
+    receiver.wait_for(spans=5, logs=0)
+    spans = {span["name"]: span for span in receiver.spans}
+    assert {name: span["span_id"] for name, span in spans.items()} == {
+        name: ids[name] for name in ("request", "ship", "deliver", "in the child", "batch")
+    }
+    for name in ("request", "ship", "deliver", "in the child"):
+        assert spans[name]["trace_id"] == ids["trace"]
+    assert spans["request"]["parent"] == ""
+    for name in ("ship", "deliver", "in the child"):
+        assert spans[name]["parent"] == ids["request"]
+
+    # It was there before the request: it has a trace of its own, and a link.
+    assert spans["batch"]["trace_id"] == ids["batch's trace"] != ids["trace"]
+    assert spans["batch"]["parent"] == ""
+    assert spans["batch"]["links"] == [(ids["trace"], ids["request"])]
+
+    # Two processes of one service.
+    pids = {span["resource"]["process.pid"] for span in receiver.spans}
+    assert len(pids) == 2
+    assert spans["in the child"]["resource"]["process.pid"] not in {
+        spans[name]["resource"]["process.pid"] for name in ("request", "ship", "deliver", "batch")
+    }
+    assert {span["resource"]["service.name"] for span in receiver.spans} == {"shop"}
+
+
 KILLED = """
     import sys
     from kobs import Collector, init_collector, span_operation

@@ -382,7 +382,7 @@ int kobs_add_carried_type(PyObject *module);
 /* -- Types (types.c) ------------------------------------------------------------------------- */
 
 int kobs_add_types_type(PyObject *module);
-int kobs_add_span_encoder(PyObject *module); /* otlp_spans.c */
+int kobs_add_span_encoder(PyObject *module); /* otlp_encoder.c */
 
 /* -- Sample (sample_type.c), Condition and Found (scan_type.c, scan_found.c, scan_merge.c) ----- */
 
@@ -434,6 +434,7 @@ typedef struct {
     span_wires wired; /* exchanged at any time */
     PyObject *other_var;     /* another tracer's context variable, or NULL; set once */
     PyObject *other_nothing; /* what is in it where there is no context */
+    Py_ssize_t modules_seen; /* how many were imported when OpenTelemetry was not among them */
     uint64_t exported_upto;  /* traces that begin here with a higher id are not exported */
 } span_state;
 

@@ -88,6 +88,24 @@ look_elsewhere(span_state *state)
     return !nothing;
 }
 
+/* Whether OpenTelemetry was imported and does not know of kobs's spans yet. */
+static bool
+is_new_to_it(span_state *state)
+{
+    Py_ssize_t now = PyDict_GET_SIZE(state->modules);
+
+    if (__atomic_load_n(&state->other_var, __ATOMIC_RELAXED) != NULL
+        || now == __atomic_load_n(&state->modules_seen, __ATOMIC_RELAXED)) {
+        return false;
+    }
+    __atomic_store_n(&state->modules_seen, now, __ATOMIC_RELAXED);
+    if (PyDict_GetItemWithError(state->modules, state->opentelemetry) != NULL) {
+        return true;
+    }
+    PyErr_Clear();
+    return false;
+}
+
 /* Where a span under `outer` begins: 1, or 0 where Python is to find out, or -1. */
 static int
 find_place(span_state *state, const span_wires *wires, PyObject *outer, place *at)
@@ -105,7 +123,7 @@ find_place(span_state *state, const span_wires *wires, PyObject *outer, place *a
         return 1;
     }
     if ((PyObject *)Py_TYPE(outer) != state->cause_type || PyTuple_GET_SIZE(outer) != 6
-        || PyTuple_GET_ITEM(outer, 5) != Py_True) {
+        || PyTuple_GET_ITEM(outer, 5) != Py_True || is_new_to_it(state)) {
         return 0;
     }
     at->causality = PyTuple_GET_ITEM(outer, 0);

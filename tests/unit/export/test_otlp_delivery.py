@@ -21,9 +21,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from kobs import Collector, Severity, collector as collectors, open_recording, span_operation
 from kobs.context import cause
 from kobs.export.otlp import ExportReport, OtlpExporter, RecordingExporter, export_recording
+from kobs.export.otlp_feeds import RecordingFeed, RecordingSources
 from kobs.export.otlp_marks import Marks
 from kobs.export.otlp_send import BATCH
 from kobs.payloads import ResourceExhausted
+from kobs.session import Session
 from kobs.tracing import set_slow_thresholds
 from tests.otlp_receivers import HttpReceiver, Receiver, Reply
 
@@ -364,8 +366,6 @@ def number_of(span: Any) -> int:
 
 
 def test_a_session_is_followed_while_it_is_written(receiver: Receiver, tmp_path: Path) -> None:
-    from kobs.session import Session
-
     session = Session.create("program", ["program"], root=tmp_path)
     first = Collector(size=256, session=session)
     with open_recording(session.path) as recording:
@@ -382,3 +382,26 @@ def test_a_session_is_followed_while_it_is_written(receiver: Receiver, tmp_path:
         assert names(receiver) == Counter(one=1, two=1)
         with open_recording(session.path) as later:
             assert export_recording(later) == ExportReport(spans=1)
+
+
+def test_recordings_of_a_session_are_merged_by_time_in_bounded_memory(tmp_path: Path) -> None:
+    session = Session.create("program", ["program"], root=tmp_path)
+    early, late = Collector(size=32768, session=session), Collector(size=32768, session=session)
+    make_spans(early, 12_000)
+    make_spans(late, 12_000)
+    make_spans(early, 10)
+    early.close()
+    late.close()
+    with open_recording(session.path) as recording:
+        feed = RecordingFeed(RecordingSources(recording), None)
+        last = number = most = 0
+        while runs := feed.read(all_of_it=True):
+            for run in runs:
+                for slot in run.slots:
+                    time_ns = int.from_bytes(slot.data[8:16], sys.byteorder)
+                    assert time_ns >= last
+                    last = time_ns
+                    number += 1
+            most = max(most, len(feed._held))
+        assert number == recording.produced()
+        assert most < 12_000

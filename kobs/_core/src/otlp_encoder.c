@@ -1,0 +1,370 @@
+/* `SpanEncoder`: which slots make a span, and which of them are left to Python. */
+
+#include "otlp_spans.h"
+
+/* -- slots ------------------------------------------------------------------------------------ */
+
+static int
+tell(PyObject *otherwise, PyObject *slot)
+{
+    PyObject *done = PyObject_CallOneArg(otherwise, slot);
+
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Forget a begin, and give its slot (a new reference): 1, 0 where it is not known, -1 with an
+ * exception set. */
+static int
+take_open(encoder_object *self, uint64_t event, PyObject **slot)
+{
+    PyObject *key = PyLong_FromUnsignedLongLong(event), *span = NULL;
+    int found = key == NULL ? -1 : kobs_dict_item(self->open, key, slot);
+
+    if (found > 0) {
+        const uint64_t *words
+            = (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(*slot, 2));
+        span = PyLong_FromUnsignedLongLong(words[4]);
+        if (span == NULL || PyDict_DelItem(self->open, key) < 0) {
+            Py_CLEAR(*slot);
+            found = -1;
+        }
+        else if (PyDict_DelItem(self->by_span, span) < 0) {
+            PyErr_Clear(); /* a later span has the same id */
+        }
+    }
+    Py_XDECREF(span);
+    Py_XDECREF(key);
+    return found;
+}
+
+/* Let Python know the begin of a span that turns out not to be plain. */
+static int
+hand_over(encoder_object *self, uint64_t event, PyObject *otherwise)
+{
+    PyObject *slot;
+    int found = take_open(self, event, &slot);
+
+    if (found > 0) {
+        found = tell(otherwise, slot);
+        Py_DECREF(slot);
+    }
+    return found < 0 ? -1 : 0;
+}
+
+static int
+hand_over_span(encoder_object *self, uint64_t span, PyObject *otherwise)
+{
+    PyObject *key = PyLong_FromUnsignedLongLong(span), *event = NULL;
+    int found = key == NULL ? -1 : kobs_dict_item(self->by_span, key, &event);
+
+    Py_XDECREF(key);
+    if (found > 0) {
+        uint64_t number = PyLong_AsUnsignedLongLong(event);
+        Py_DECREF(event);
+        return PyErr_Occurred() ? -1 : hand_over(self, number, otherwise);
+    }
+    return found;
+}
+
+static int
+take_began(encoder_object *self, PyObject *slot, const uint64_t *words, unsigned lane,
+           uint64_t ticket, PyObject *otherwise)
+{
+    if (PyDict_GET_SIZE(self->open) >= self->most) {
+        return tell(otherwise, slot);
+    }
+    PyObject *event = PyLong_FromUnsignedLongLong(kobs_slot_id(self->types, lane, ticket));
+    PyObject *span = PyLong_FromUnsignedLongLong(words[4]);
+    int done = event == NULL || span == NULL || PyDict_SetItem(self->open, event, slot) < 0
+                       || PyDict_SetItem(self->by_span, span, event) < 0
+                   ? -1
+                   : 0;
+    Py_XDECREF(event);
+    Py_XDECREF(span);
+    return done;
+}
+
+static int
+take_ended(encoder_object *self, work *now, PyObject *slot, const uint64_t *words, unsigned lane,
+           uint64_t ticket, PyObject *otherwise)
+{
+    PyObject *began;
+    int found = take_open(self, words[3], &began), done = LEFT;
+    trace of;
+
+    if (found <= 0) {
+        return found < 0 ? -1 : tell(otherwise, slot);
+    }
+    if (words[2] == 0) {
+        done = DONE; /* of no trace */
+    }
+    else if ((done = kobs_otlp_trace(self, words[2], &of)) == DONE) {
+        if (!of.exported) {
+            /* What Python makes of it may say otherwise only where it is left to it anyway. */
+            now->unsampled += ticket >= now->before[lane];
+        }
+        else {
+            PyObject *bytes = PyTuple_GET_ITEM(began, 2);
+            size_t at = now->out.at == NULL ? 0 : (size_t)(now->out.at - now->out.start);
+            done = kobs_otlp_span(self, now, (const uint64_t *)PyBytes_AS_STRING(bytes), words,
+                                  &of);
+            if (done == DONE && ticket < now->before[lane]) {
+                now->out.at = now->out.start + at; /* it was exported before */
+                now->count--;
+            }
+        }
+        Py_XDECREF(of.state);
+    }
+    if (done == LEFT) {
+        done = tell(otherwise, began) < 0 ? FAILED : tell(otherwise, slot);
+    }
+    Py_DECREF(began);
+    return done < 0 ? -1 : 0;
+}
+
+static int
+take_slot(encoder_object *self, work *now, PyObject *slot, PyObject *otherwise)
+{
+    unsigned lane;
+    uint64_t ticket;
+    const uint64_t *words = kobs_raw_slot(slot, &lane, &ticket);
+
+    if (words == NULL) {
+        return -1;
+    }
+    uint16_t type = kobs_slot_type(words);
+    now->last_ns = words[1] > now->last_ns ? words[1] : now->last_ns;
+    if (type == self->began_id && now->known && lane < KOBS_LANES && words[7] >> 32 == 0) {
+        return take_began(self, slot, words, lane, ticket, otherwise);
+    }
+    if (type == self->ended_id && lane < KOBS_LANES) {
+        return take_ended(self, now, slot, words, lane, ticket, otherwise);
+    }
+    if (type >= self->first_id && type <= self->last_id) {
+        return hand_over(self, words[3], otherwise) < 0 ? -1 : tell(otherwise, slot);
+    }
+    if (words[5] != 0) { /* the span that receives what was sent has a link of it */
+        return hand_over_span(self, words[4], otherwise) < 0 ? -1 : tell(otherwise, slot);
+    }
+    return 0;
+}
+
+/* -- from Python ------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(take_doc,
+             "take(slots, before, clocks, otherwise) -> (spans, count, unsampled, last_ns)\n\n"
+             "The plain spans that ended in these slots, as fields of `ScopeSpans`. `before`: a "
+             "ticket a lane; what ended before it was exported. `clocks`: one or two of (monotonic "
+             "ns, wall time minus it). `otherwise(slot)` is called for what is left to Python. "
+             "`last_ns`: the newest time of a slot.");
+
+static int
+take_clocks(work *now, PyObject *clocks)
+{
+    Py_ssize_t count = PyTuple_Check(clocks) ? PyTuple_GET_SIZE(clocks) : 0;
+
+    if (count < 1 || count > 2) {
+        PyErr_SetString(PyExc_TypeError, "clocks: one or two pairs were expected");
+        return -1;
+    }
+    for (Py_ssize_t each = 0; each < count; each++) {
+        long long monotonic, offset;
+        PyObject *pair = PyTuple_GET_ITEM(clocks, each);
+        if (!PyTuple_Check(pair) || !PyArg_ParseTuple(pair, "LL:clocks", &monotonic, &offset)) {
+            if (!PyErr_Occurred()) {
+                PyErr_SetString(PyExc_TypeError, "clocks: pairs were expected");
+            }
+            return -1;
+        }
+        now->monotonic[each] = monotonic;
+        now->offset[each] = offset;
+    }
+    now->clocks = (int)count;
+    return 0;
+}
+
+static PyObject *
+take(encoder_object *self, PyObject *args)
+{
+    PyObject *given, *clocks, *otherwise, *made = NULL;
+    unsigned long long before[KOBS_LANES];
+    work now = {0};
+
+    if (!PyArg_ParseTuple(args, "O!(KK)OO:take", &PyList_Type, &given, &before[0], &before[1],
+                          &clocks, &otherwise)
+        || take_clocks(&now, clocks) < 0) {
+        return NULL;
+    }
+    now.before[0] = before[0];
+    now.before[1] = before[1];
+    now.known = kobs_otlp_layout(self, &now);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    for (Py_ssize_t index = 0; index < PyList_GET_SIZE(given); index++) {
+        PyObject *slot = kobs_list_item(given, index);
+        int done = slot == NULL ? -1 : take_slot(self, &now, slot, otherwise);
+        Py_XDECREF(slot);
+        if (done < 0) {
+            goto end;
+        }
+    }
+    made = Py_BuildValue("(y#nnK)", now.out.start == NULL ? "" : now.out.start,
+                         (Py_ssize_t)(now.out.at - now.out.start), now.count, now.unsampled,
+                         (unsigned long long)now.last_ns);
+end:
+    PyMem_Free(now.out.start);
+    return made;
+}
+
+static PyObject *
+encoder_take(encoder_object *self, PyObject *args)
+{
+    PyObject *made;
+
+    KOBS_LOCK(self->types)
+    made = take(self, args);
+    KOBS_UNLOCK()
+    return made;
+}
+
+PyDoc_STRVAR(release_doc, "release() -> [RawSlot]\n\nThe begins of the spans that are open, which "
+                          "are forgotten here.");
+
+static PyObject *
+encoder_release(encoder_object *self, PyObject *Py_UNUSED(none))
+{
+    PyObject *found;
+
+    KOBS_LOCK(self->types)
+    found = PyDict_Values(self->open);
+    PyDict_Clear(self->open);
+    PyDict_Clear(self->by_span);
+    KOBS_UNLOCK()
+    return found;
+}
+
+static PyObject *
+encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {
+        "types", "trace_high", "pid", "type_ids", "kinds", "statuses", "syscall", "network",
+        "adopted", "received", "remote", "most",
+        NULL,
+    };
+    PyObject *types, *kinds, *statuses, *adopted, *received, *remote;
+    unsigned long long trace_high;
+    unsigned long pid;
+    unsigned syscall, network;
+    unsigned short began_id, ended_id, first_id, last_id;
+    Py_ssize_t most;
+
+    if (!PyArg_ParseTupleAndKeywords(
+            args, keywords, "$OKk(HHHH)O!O!IIO!O!O!n:SpanEncoder", names, &types, &trace_high, &pid,
+            &began_id, &ended_id, &first_id, &last_id, &PyDict_Type, &kinds, &PyDict_Type,
+            &statuses, &syscall, &network, &PyDict_Type, &adopted, &PyDict_Type, &received,
+            &PyDict_Type, &remote, &most)) {
+        return NULL;
+    }
+    PyObject *module = PyType_GetModuleByDef(type, &kobs_module);
+    core_state *state = module == NULL ? NULL : PyModule_GetState(module);
+    if (state == NULL || !Py_IS_TYPE(types, state->types_type)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "types: expected Types");
+        }
+        return NULL;
+    }
+    encoder_object *self = (encoder_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->types = (types_object *)Py_NewRef(types);
+    self->kinds = Py_NewRef(kinds);
+    self->statuses = Py_NewRef(statuses);
+    self->syscall = syscall;
+    self->network = network;
+    self->adopted = Py_NewRef(adopted);
+    self->received = Py_NewRef(received);
+    self->remote = Py_NewRef(remote);
+    self->open = PyDict_New();
+    self->by_span = PyDict_New();
+    self->trace_high = trace_high;
+    self->pid = (uint32_t)pid;
+    self->began_id = began_id;
+    self->ended_id = ended_id;
+    self->first_id = first_id;
+    self->last_id = last_id;
+    self->most = most;
+    if (self->open == NULL || self->by_span == NULL) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static int
+encoder_traverse(encoder_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->types);
+    Py_VISIT(self->open);
+    Py_VISIT(self->by_span);
+    Py_VISIT(self->adopted);
+    Py_VISIT(self->received);
+    Py_VISIT(self->remote);
+    Py_VISIT(self->kinds);
+    Py_VISIT(self->statuses);
+    return 0;
+}
+
+static void
+encoder_dealloc(encoder_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(self->types);
+    Py_XDECREF(self->open);
+    Py_XDECREF(self->by_span);
+    Py_XDECREF(self->adopted);
+    Py_XDECREF(self->received);
+    Py_XDECREF(self->remote);
+    Py_XDECREF(self->kinds);
+    Py_XDECREF(self->statuses);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"take", (PyCFunction)encoder_take, METH_VARARGS, take_doc},
+    {"release", (PyCFunction)encoder_release, METH_NOARGS, release_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Plain spans as OTLP, straight from their two slots.\n\n"
+                "`type_ids`: of SpanBegan, of SpanEnded, and the first and last of the types that "
+                "spans are made of. `kinds` and `statuses`: their numbers by name, of those that "
+                "are plain. `syscall` and `network`: those categories. `adopted`: "
+                "{chain: (trace id, flags, exported, tracestate)}; `received`: {event: ...} of what "
+                "received something; `remote`: {span id: ...}; all three "
+                "are looked at, not changed. `most`: open spans that are remembered."},
+    {Py_tp_new, encoder_new},
+    {Py_tp_dealloc, encoder_dealloc},
+    {Py_tp_traverse, encoder_traverse},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "kobs._core._native.SpanEncoder",
+    .basicsize = sizeof(encoder_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+int
+kobs_add_span_encoder(PyObject *module)
+{
+    return kobs_add_type(module, &spec);
+}
