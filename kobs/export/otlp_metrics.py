@@ -284,6 +284,11 @@ class RecordedMetricsExporter:
         self._recorded = RecordedMetrics(recording)
         self._resources: dict[int, Mapping[str, Any]] = {}
 
+    @property
+    def interval_s(self) -> float:
+        """How often metrics are to be sent, in seconds, by `OTEL_METRIC_EXPORT_INTERVAL`."""
+        return self._settings.interval_s
+
     def read(self) -> None:
         """Count what is new."""
         self._recorded.read()
