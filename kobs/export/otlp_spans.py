@@ -12,7 +12,6 @@ from kobs import __version__
 from kobs.events import Event
 from kobs.ids import split_id
 from kobs.levels import Category
-from kobs.tracing.limits import Limits, limited
 from kobs.tracing.records import (
     DROPPED,
     INCOMPLETE,
@@ -135,15 +134,13 @@ class _Open:
 
 
 class SpanAssembler:
-    """Takes events by time and gives spans as they end, within OpenTelemetry's limits.
+    """Takes events by time and gives spans as they end.
 
-    `trace_high`: the high half of the trace ids that a recording (by number) mints. Raises
-    `ConfigError` for a limit in the environment that is no number.
+    `trace_high`: the high half of the trace ids that a recording (by number) mints.
     """
 
     def __init__(self, trace_high: Callable[[int], int]) -> None:
         self._trace_high = trace_high
-        self._limits = Limits.from_environment()
         self._open: dict[int, _Open] = {}
         self._by_span: dict[int, int] = {}
         self._traces: dict[int, Trace] = {}
@@ -258,8 +255,7 @@ class SpanAssembler:
         for event in known.details:
             if event.span_id == span.span_id:  # else of a span inside whose begin was lost
                 span = self._detailed(span, event)
-        # What a tracer made had its limits when it was made.
-        return span if span.provider else _limited(_with_error(span), self._limits)
+        return span if span.provider else _with_error(span)
 
     def _detailed(self, span: FinishedSpan, event: Event) -> FinishedSpan:
         payload = event.payload
@@ -401,35 +397,6 @@ def attributes_by_convention(span: FinishedSpan, resource_pid: object) -> dict[s
     elif span.category is Category.SYSCALL:
         attributes.setdefault("kobs.syscall", span.name)
     return attributes
-
-
-def _limited(span: FinishedSpan, limits: Limits) -> FinishedSpan:
-    """The span with no more than the limits let it have: the latest of each."""
-    attributes, lost = limited(
-        span.attributes, limits.span_attributes, limits.span_attribute_length
-    )
-    events, links = span.events, span.links
-    lost_events = max(0, len(events) - limits.events) if limits.events is not None else 0
-    lost_links = max(0, len(links) - limits.links) if limits.links is not None else 0
-    length = limits.attribute_length
-    events = [
-        event._replace(attributes=known, dropped_attributes=event.dropped_attributes + fewer)
-        for event in events[lost_events:]
-        for known, fewer in [limited(event.attributes, limits.event_attributes, length)]
-    ]
-    links = [
-        link._replace(attributes=known, dropped_attributes=link.dropped_attributes + fewer)
-        for link in links[lost_links:]
-        for known, fewer in [limited(link.attributes, limits.link_attributes, length)]
-    ]
-    return span._replace(
-        attributes=attributes,
-        events=events,
-        links=links,
-        dropped_attributes=span.dropped_attributes + lost,
-        dropped_events=span.dropped_events + lost_events,
-        dropped_links=span.dropped_links + lost_links,
-    )
 
 
 def _with_error(span: FinishedSpan) -> FinishedSpan:

@@ -68,29 +68,6 @@ def _read(name: str, default: int | None) -> int | None:
     return int(text)
 
 
-def limited(
-    attributes: dict[str, Any], count: int | None, length: int | None
-) -> tuple[dict[str, Any], int]:
-    """(the latest attributes, their texts cut; how many were left out)."""
-    dropped = 0
-    if count is not None and len(attributes) > count:
-        dropped = len(attributes) - count
-        attributes = dict(list(attributes.items())[dropped:])
-    if length is not None:
-        attributes = {key: _short(value, length) for key, value in attributes.items()}
-    return attributes, dropped
-
-
-def _short(value: Any, length: int) -> Any:
-    if isinstance(value, str):
-        return value[:length]
-    if isinstance(value, list):
-        return [_short(one, length) for one in value]
-    if isinstance(value, dict):
-        return {key: _short(one, length) for key, one in value.items()}
-    return value
-
-
 class Latest(deque[Any]):
     """The latest of what was added, and how many were left out for it."""
 

@@ -27,6 +27,7 @@ from opentelemetry.util.types import Attributes
 
 from kobs import bridge, collector as collectors
 from kobs.collector import Collector
+from kobs.export import otlp_limits
 from kobs.export.otlp_spans import FinishedSpan
 from kobs.export.readable import to_span
 from kobs.tracing.limits import Limits
@@ -128,6 +129,7 @@ class TracerProvider(api.TracerProvider):
         self._span_limits = span_limits or sdk.SpanLimits()
         self.limits = Limits.of(self._span_limits)
         self._room = room(self.limits)
+        self._own_limits = export_limits(self.limits)
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         self._plain = (
             not self._custom_ids
@@ -274,6 +276,7 @@ class TracerProvider(api.TracerProvider):
         else:
             waiting = [] if own else [active]
         if waiting:
+            span = self._own_limits.applied(span)
             readable = to_span(span, wall_offset_ns(), self.resource)
             for processor in waiting:
                 processor.on_end(readable)
@@ -284,6 +287,15 @@ class TracerProvider(api.TracerProvider):
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._forked = True
+
+
+def export_limits(limits: Limits) -> otlp_limits.Limits:
+    """The same for spans of kobs, which have theirs when they are handed on."""
+    known = (
+        limits.span_attributes, limits.events, limits.links, limits.event_attributes,
+        limits.link_attributes, limits.span_attribute_length, limits.attribute_length,
+    )  # fmt: skip
+    return otlp_limits.Limits(*(1 << 62 if limit is None else limit for limit in known))
 
 
 def _call(deliver: Any, span: FinishedSpan) -> None:

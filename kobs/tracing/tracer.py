@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,7 +19,7 @@ from kobs.ids import mint_id
 from kobs.levels import Category
 from kobs.tracing.records import scope_text
 from kobs.tracing.span import Span, make_span
-from kobs.tracing.tracer_span import DroppedSpan, RecordingSpan, TracerSpan
+from kobs.tracing.tracer_span import USUAL, DroppedSpan, RecordingSpan, TracerSpan
 from kobs.tracing.view import SpanView, room, wall_offset_ns
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ _PERFORMANCE = int(Category.PERFORMANCE)
 _NEVER_SLOW = float("inf")
 _KINDS = {kind: kind.name.lower() for kind in api.SpanKind}
 _INTERNAL = api.SpanKind.INTERNAL
-_USUAL = bridge.SAMPLED | bridge.RANDOM
 _cause_get, _cause_set = cause.get, cause.set
 _new = object.__new__
 
@@ -84,10 +84,13 @@ class Tracer(api.Tracer):
         end_on_exit: bool = True,
     ) -> "CurrentSpan":
         """A context manager and decorator, sync and async: a span that is current inside."""
-        return CurrentSpan(
-            self, name, context, kind, attributes, links, start_time, record_exception,
+        made: CurrentSpan = _new(CurrentSpan)  # a constructor would cost a call more
+        made._tracer = self
+        made._arguments = (
+            name, context, kind, attributes, links, start_time, record_exception,
             set_status_on_exception, end_on_exit,
         )  # fmt: skip
+        return made
 
     def start_span(
         self,
@@ -170,7 +173,10 @@ class Tracer(api.Tracer):
         """As `start_span`, of a span that is current and of which nothing else is said; None
         where more is to be asked."""
         provider = self._provider
-        if not provider._plain or provider._live() is not None:
+        processors = getattr(provider._active_span_processor, "_span_processors", None)
+        if processors is not provider._seen:
+            provider._live()
+        if not provider._plain or provider._looking is not None:
             return None
         outer = _cause_get()
         if outer is not None and (
@@ -178,20 +184,21 @@ class Tracer(api.Tracer):
             or (outer[0], outer[4]) in bridge._told
         ):  # fmt: skip
             return None
-        span = make_span(name, _KINDS[kind], _PERFORMANCE, None, _NEVER_SLOW, provider._collector)
+        # Members of an enumeration are hashed in Python.
+        known = "internal" if kind is _INTERNAL else _KINDS[kind]
+        span = make_span(name, known, _PERFORMANCE, None, _NEVER_SLOW, provider._collector)
         span.__enter__()
         view: RecordingSpan = _new(RecordingSpan)
         view._span = span
         view._tracer = self
         view._limits = provider.limits
         view._room = provider._room
-        view._trace_flags = _USUAL
         view._outer = outer
         view._start_ns = span._began_ns
         span._view = view
         span._plain = True
         try:
-            provider._introduce(self.scope_text, provider.number, _USUAL)
+            provider._introduce(self.scope_text, provider.number, USUAL)
         except Exception as error:  # the program goes on, whatever becomes of its recording
             span._mistake(provider._collector, error)
         return view
@@ -275,10 +282,12 @@ class CurrentSpan:
 
     __slots__ = ("_arguments", "_own", "_token", "_tracer", "_view")
 
-    def __init__(self, tracer: Tracer, *arguments: Any) -> None:
-        self._tracer = tracer
-        self._arguments = arguments
-        self._view: Any = None
+    _tracer: Tracer
+    _arguments: tuple[Any, ...]
+    _own: bool
+    """It is C that makes it current."""
+    _view: Any
+    _token: "AbstractContextManager[api.Span]"
 
     def __enter__(self) -> api.Span:
         name, context, kind, attributes, links, start_time, record, status, end = self._arguments
@@ -305,10 +314,10 @@ class CurrentSpan:
             return self._token.__exit__(kind, error, traceback)
         view = self._view
         span: Span = view._span
-        *_, record, status, end = self._arguments
-        if error is None and end and span._began_ns:
+        if error is None and self._arguments[8]:
             span.__exit__(None, None, None)
             return None
+        *_, record, status, end = self._arguments
         _leave(span)
         if isinstance(error, Exception) and view.is_recording():
             view._record_exception, view._set_status_on_exception = record, status
@@ -324,14 +333,14 @@ class CurrentSpan:
 
             @functools.wraps(function)
             async def call_async(*args: Any, **kwargs: Any) -> Any:
-                with CurrentSpan(tracer, *arguments):
+                with tracer.start_as_current_span(*arguments):
                     return await function(*args, **kwargs)
 
             return cast(F, call_async)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with CurrentSpan(tracer, *arguments):
+            with tracer.start_as_current_span(*arguments):
                 return function(*args, **kwargs)
 
         return cast(F, call)

@@ -7,6 +7,7 @@ from opentelemetry import trace as api
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.util import BoundedList
 
+from kobs import bridge
 from kobs.tracing.records import SpanDetailed
 from kobs.tracing.view import SpanView, span_context, wall_offset_ns
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from kobs.tracing.tracer import Tracer
 
 
+USUAL = bridge.SAMPLED | bridge.RANDOM
+"""The trace flags that most spans have."""
+
+
 class TracerSpan(SpanView):
     """A span that a tracer made."""
 
     _tracer: "Tracer"
-    _trace_flags: int
+    _trace_flags = USUAL
     _trace_state: api.TraceState | None = None
     _record_exception = True
     _set_status_on_exception = True

@@ -45,7 +45,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from kobs import Collector
 from kobs.context import cause
-from kobs.tracing import TracerProvider, runtime_context, tracer as tracers
+from kobs.tracing import TracerProvider, runtime_context, span_operation, tracer as tracers
 from kobs.tracing.span import WrittenSpan, make_span
 
 Provider = Any
@@ -391,8 +391,6 @@ class TestOwnSpans:
 
     @pytest.mark.parametrize("processor", PROCESSORS)
     def test_they_come_out_with_the_others(self, provider: TracerProvider, processor: str) -> None:
-        from kobs.tracing import span_operation
-
         exporter = InMemorySpanExporter()
         provider.add_span_processor(PROCESSORS[processor](exporter))
         with (
@@ -413,6 +411,20 @@ class TestOwnSpans:
         assert len({span.context.trace_id for span in spans.values() if span.context}) == 1
         assert spans["own"].instrumentation_scope is not None
         assert spans["own"].instrumentation_scope.name == "kobs"
+
+    def test_they_are_within_the_limits(self, core: str) -> None:
+        provider = TracerProvider(shutdown_on_exit=False, span_limits=SMALL)
+        exporter = InMemorySpanExporter()
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        with span_operation("own") as own:
+            for number in range(6):
+                own.record(f"k{number}", "x" * 10)
+        provider.force_flush()
+        (span,) = exporter.get_finished_spans()
+        provider.shutdown()
+        kept = {key: value for key, value in (span.attributes or {}).items() if key[0] == "k"}
+        assert kept == {f"k{number}": "x" * 6 for number in range(2, 6)}
+        assert span.dropped_attributes == 2
 
     def test_a_provider_gets_no_span_of_another(self, provider: TracerProvider) -> None:
         other = TracerProvider(shutdown_on_exit=False)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from kobs import Collector, collector as collectors
-from kobs.errors import ConfigError
 from kobs.export.otlp_spans import (
     OWN_SCOPE,
     FinishedSpan,
@@ -137,33 +136,6 @@ class TestLinks:
         assert link.attributes == {"why": "x" * 90}
         assert (link.trace_state, link.flags, link.remote) == ("k=v", 3, True)
         assert link.dropped_attributes == 4
-
-
-class TestLimits:
-    def test_a_span_of_kobs_has_the_latest_that_they_let_it_have(
-        self, collector: Collector, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name, value in (
-            ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "2"), ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3"),
-            ("OTEL_SPAN_EVENT_COUNT_LIMIT", "1"), ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "1"),
-            ("OTEL_SPAN_LINK_COUNT_LIMIT", ""),
-        ):  # fmt: skip
-            monkeypatch.setenv(name, value)
-        with span_operation("load") as span:
-            span.record("a", 1).record("b", "long").record("c", ["text", 7])
-            for number in range(2):
-                write(span, SpanNoted(str(number), 5, {"x": 1, "y": "longer"}))
-        (load,) = finished(collector)
-        assert load.attributes == {"b": "lon", "c": ["tex", 7]}
-        assert load.events == [SpanEvent("1", 5, {"y": "lon"}, dropped_attributes=1)]
-        assert (load.dropped_attributes, load.dropped_events, load.dropped_links) == (1, 1, 0)
-
-    def test_one_that_is_no_number_is_refused_by_name(
-        self, collector: Collector, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
-        with pytest.raises(ConfigError, match="OTEL_SPAN_LINK_COUNT_LIMIT=many"):
-            finished(collector)
 
 
 class TestTraces:
