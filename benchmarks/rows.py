@@ -100,16 +100,16 @@ ROWS = (
         },
     ),
     Row(
-        "export", 18, "export: a span of one attribute, from the ring to encoded OTLP",
+        "export", 19, "export: a span of one attribute, from the ring to encoded OTLP",
         {"export": 1}, {"c": 0.333}, {"otel_export": 1},
         "the OpenTelemetry SDK's batch processor and encoder",
     ),
     Row(
-        "span_exporting", 18, "a span without pause while an exporter sends, its CPU time too",
+        "span_exporting", 19, "a span without pause while an exporter sends, its CPU time too",
         {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
     Row(
-        "span_away", 18, "the same while the receiver is down",
+        "span_away", 19, "the same while the receiver is down",
         {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
     ),
     Row(
