@@ -100,19 +100,6 @@ ROWS = (
         },
     ),
     Row(
-        "export", 19, "export: a span of one attribute, from the ring to encoded OTLP",
-        {"export": 1}, {"c": 0.333}, {"otel_export": 1},
-        "the OpenTelemetry SDK's batch processor and encoder",
-    ),
-    Row(
-        "span_exporting", 19, "a span without pause while an exporter sends, its CPU time too",
-        {"span_exporting": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
-    ),
-    Row(
-        "span_away", 19, "the same while the receiver is down",
-        {"span_away": 1}, {"c": 1.2}, {"span_quiet": 1}, "the same without an exporter",
-    ),
-    Row(
         "traced", 5, '`tracer.start_as_current_span("x")` of the provider, one attribute',
         {"traced": 1}, {"c": 0.1}, {"otel_span": 1},
         "the OpenTelemetry SDK's span, batch processor",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kobs._core.contract import RawSlot
 from kobs._core.layout import SLOT_BODY_FORMAT, SLOT_HEADER_SIZE
@@ -33,6 +33,26 @@ class Source(Protocol):
     def string(self, string_id: int) -> str:
         """The string of an id."""
         ...
+
+
+def field_reader(cls: type[PayloadType], name: str) -> Callable[[Event], Any]:
+    """What gives one field of events of a payload type: only that field is decoded where the
+    payload was not looked at."""
+    (field,) = [field for field in cls.__kobs_schema__.fields if field.name == name]
+    unpack, offset, decode = (
+        Struct("=" + field.kind.code).unpack_from,
+        field.offset,
+        (field.kind.decode),
+    )
+
+    def read(event: Event) -> Any:
+        undecoded = event._decoder
+        if undecoded is None:
+            return getattr(event.payload, name)
+        data, strings = undecoded.args
+        return decode(unpack(data, offset), strings)
+
+    return read
 
 
 class EventDecoder:

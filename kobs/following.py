@@ -32,6 +32,11 @@ class RecordingSubscriber:
         """Events that went by unseen."""
         return sum(reader.lost for reader in self._readers.values())
 
+    def lost_of(self, path: str) -> int:
+        """Events of one of the files that went by unseen."""
+        reader = self._readers.get(path)
+        return 0 if reader is None else reader.lost
+
     @property
     def closed(self) -> bool:
         """`close` was called."""

@@ -40,13 +40,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "ProcessCreated": (_counter("process.created"),),
     "ProcessTerminated": (
         _counter("process.terminated"),
-        _counter("process.failed", when=lambda payload: bool(payload.exit_code)),
+        _counter("process.failed", when=("exit_code", bool)),
     ),
     "ProcessStateChanged": (_counter("process.state_changes"),),
     "SyscallEnter": (_counter("syscall.entered"),),
     "SyscallExit": (
         _counter("syscall.total"),
-        _counter("syscall.errors", when=lambda payload: bool(payload.result)),
+        _counter("syscall.errors", when=("result", bool)),
         _histogram("syscall.duration_us", "duration_us", each="name"),
     ),
     "SyscallSlow": (_counter("syscall.slow"),),
@@ -114,12 +114,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "SpanBegan": (_counter("span.began"),),
     "SpanEnded": (
         _counter("span.total"),
-        _counter("span.errors", when=lambda payload: bool(payload.status == "error")),
+        _counter("span.errors", when=("status", lambda status: status == "error")),
         _histogram("span.duration_us", "duration_us", each="name"),
     ),
     "LogRecorded": (
         _counter("log.total"),
-        _counter("log.errors", when=lambda payload: bool(payload.level >= 40)),
+        _counter("log.errors", when=("level", lambda level: level >= 40)),
     ),
     "AnomalyDetected": (_counter("anomaly.total", "count"),),
     "MetricUpdate": (),  # a gauge of the name that it brings

@@ -108,6 +108,18 @@ class Receiver:
             for record in scope.log_records
         ]
 
+    @property
+    def metrics(self) -> list[Any]:
+        """Every metric of every request, in order."""
+        return [
+            metric
+            for got in self.got
+            if got.signal == "metrics"
+            for group in got.message.resource_metrics
+            for scope in group.scope_metrics
+            for metric in scope.metrics
+        ]
+
     def close(self) -> None:
         """Stop."""
 

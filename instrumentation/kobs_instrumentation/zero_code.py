@@ -53,7 +53,7 @@ def may_instrument() -> bool:
 
 
 def exporter() -> "OtlpExporter | None":
-    """What exports; None where nothing does."""
+    """What exports spans and events; None where nothing does."""
     return _exporters[-1] if _exporters else None
 
 
@@ -62,14 +62,15 @@ def _begin() -> None:
     if collector is None:
         collector = init_collector(Collector())
     spans, logs = _is_otlp("OTEL_TRACES_EXPORTER"), _is_otlp("OTEL_LOGS_EXPORTER")
-    if not (spans or logs):
-        return
-    from kobs.export.otlp import OtlpExporter
+    if spans or logs:
+        from kobs.export.otlp import OtlpExporter
 
-    made = OtlpExporter(collector, spans=spans, logs=logs)
-    _exporters.append(made)
-    made.start()
-    os.register_at_fork(after_in_child=made.start)  # its thread stayed with the parent
+        _exporters.append(OtlpExporter(collector, spans=spans, logs=logs))
+        _exporters[-1].start()
+    if _is_otlp("OTEL_METRICS_EXPORTER"):
+        from kobs.export.otlp_metrics import OtlpMetricsExporter
+
+        OtlpMetricsExporter(collector).start()
 
 
 def _is_otlp(variable: str) -> bool:

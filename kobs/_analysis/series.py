@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from kobs._analysis.exemplars import Reservoir
 from kobs._analysis.histogram import Histogram
+from kobs.decoder import field_reader
 from kobs.errors import ConfigError
 from kobs.events import Event
 from kobs.schema import PayloadType
@@ -18,6 +19,7 @@ OVERFLOW: Attributes = (("otel.metric.overflow", True),)
 """The attributes of the series that takes what there was no room for, by OpenTelemetry's metrics
 SDK specification, "Cardinality limits"."""
 
+_PLAIN = (str, bool, int, float)
 _TRACES = 65_536
 
 
@@ -32,8 +34,14 @@ class Rule(NamedTuple):
     taken in microseconds, as the metric's name says."""
     each: str | None = None
     """A payload field: a series for each of its values besides the one of all."""
-    when: Callable[[Any], bool] | None = None
-    """Only for payloads that this says yes to."""
+    when: tuple[str, Callable[[Any], bool]] | None = None
+    """A payload field, and which of its values are the ones to count."""
+
+    @property
+    def fields(self) -> set[str]:
+        """The payload fields that it looks at."""
+        when = None if self.when is None else self.when[0]
+        return {name for name in (self.field, self.each, when) if name is not None}
 
 
 class Traced(NamedTuple):
@@ -146,13 +154,7 @@ class Series:
         rules = self._rules.get(schema.name)
         if rules is None:
             rules = self._own_rules(cls)
-        return tuple(
-            rule
-            for rule in rules
-            if all(
-                name in schema.field_names for name in (rule.field, rule.each) if name is not None
-            )
-        )
+        return tuple(rule for rule in rules if rule.fields <= set(schema.field_names))
 
     @property
     def events(self) -> int:
@@ -185,31 +187,44 @@ class Series:
         name = cls.__kobs_schema__.name
         if name == "MetricUpdate":
             return (self._update,)
-        applies = tuple(self._apply(rule) for rule in self.rules_of(cls))
+        applies = tuple(self._apply(cls, rule) for rule in self.rules_of(cls))
         return (self._adopt, *applies) if name == "TraceAdopted" else applies
 
-    def _apply(self, rule: Rule) -> Apply:
+    def _apply(self, cls: type[PayloadType], rule: Rule) -> Apply:
+        """What a rule does with events of a type. Of their payloads it decodes what it needs."""
         records = {"counter": self._add, "gauge": self._set, "histogram": self._count}
         record: Record = records[rule.kind]
-        metric, field, each, when = rule.metric, rule.field, rule.each, rule.when
+        field, each = rule.field, rule.each
+        value_of = _one if field is None else field_reader(cls, field)
+        each_of = None if each is None else field_reader(cls, each)
         factor = 1000.0 if field is not None and field.endswith("_ms") else 1
         # Divided, since 1e-6 is no binary fraction: 10 us are 1e-5 s to the last bit.
         unit = self._microseconds if rule.kind == "histogram" else None
-        of_all: Key = (metric, ())
+        of_all: Key = (rule.metric, ())
         summed = each is None or self._sums
 
+        def count(event: Event) -> None:
+            record(of_all, 1, event)
+
         def apply(event: Event) -> None:
-            if when is not None and not when(event.payload):
-                return
-            value = 1 if field is None else getattr(event.payload, field) * factor
+            value = value_of(event) * factor
             if unit is not None:
                 value /= unit
             if summed:
                 record(of_all, value, event)
-            if each is not None:
-                record((metric, ((each, _plain(getattr(event.payload, each))),)), value, event)
+            if each_of is not None:
+                record((rule.metric, ((each, _plain(each_of(event))),)), value, event)  # type: ignore[arg-type]
 
-        return apply
+        act = count if field is None and each is None else apply
+        if rule.when is None:
+            return act
+        decides, passes = field_reader(cls, rule.when[0]), rule.when[1]
+
+        def apply_when(event: Event) -> None:
+            if passes(decides(event)):
+                act(event)
+
+        return apply_when
 
     def _update(self, event: Event) -> None:
         """A metric that the program keeps itself."""
@@ -268,6 +283,10 @@ class Series:
         return False
 
 
+def _one(_: Event) -> int:
+    return 1
+
+
 def _plain(value: Any) -> str | bool | int | float:
     """A value that can be an attribute's and told from others by `==`."""
-    return value if isinstance(value, str | bool | int | float) else str(value)
+    return value if isinstance(value, _PLAIN) else str(value)

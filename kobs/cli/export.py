@@ -18,7 +18,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from kobs.cli import figures, targets
+from kobs.cli import figures, otlp_options, targets
 from kobs.cli.render import print_json
 from kobs.errors import ConfigError
 
@@ -98,14 +98,9 @@ def _prometheus(recording: "Recording", file: BinaryIO) -> dict[str, Any]:
 
 
 def _otlp(recording: "Recording", *, again: bool) -> dict[str, Any]:
-    from kobs.export.otlp import export_recording
-    from kobs.export.otlp_metrics import export_recorded_metrics
-
-    told = {"to": "otlp", **export_recording(recording, again=again)._asdict()}
+    done = otlp_options.export(recording, again=again)
+    told = {"to": "otlp", **done.to_dict()}
     told.pop("lost", None)  # told of every format in the same words
-    metrics = export_recorded_metrics(recording)
-    told["points"] = metrics.points
-    told["failed"] += metrics.failed
     return told
 
 

@@ -7,8 +7,8 @@ error and the attribute kobs.unfinished.
 
 `--json` prints one object: session, damage, and processes (pid, ppid, recording, command, state,
 exit_code, events, in_flight, last), where `in_flight` is as in `kobs report --json` and `last` as
-`kobs export --to jsonl` writes events. With `--otlp`, `otlp` has spans, logs, failed, lost,
-unsampled and pending.
+`kobs export --to jsonl` writes events. With `--otlp`, `otlp` has spans, logs, points (of metrics),
+failed, lost, unsampled and pending.
 """
 
 import argparse
@@ -48,9 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = None
     with targets.opened(arguments.session) as recording:
         if arguments.otlp is not None:
-            from kobs.export.otlp import export_recording
-
-            report = export_recording(recording, endpoint=arguments.otlp or None)
+            report = otlp_options.export(recording, endpoint=arguments.otlp)
         found, last = build(recording, max(0, arguments.last))
         if not arguments.all:
             found["processes"] = [r for r in found["processes"] if r["state"] != "exited"]
@@ -61,13 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
             for row in found["processes"]:
                 row["last"] = [to_dict(event, clock) for event in last.get(row["recording"], ())]
             if report is not None:
-                found["otlp"] = report._asdict()
+                found["otlp"] = report.to_dict()
             print_json(found)
         else:
             out = screen(plain=arguments.plain)
             show(out, recording, found, last)
             if report is not None:
-                out.line(otlp_options.told(report))
+                out.line(report.told())
     return 1 if report is not None and report.failed else 0
 
 

@@ -101,8 +101,8 @@ def _describe(parser: argparse.ArgumentParser) -> None:
         "May be given several times")  # fmt: skip
     add("--no-adaptive", action="store_true", help="do not lower the sampling rate where "
         "recording costs more than 1 %% of the CPU time")  # fmt: skip
-    otlp_options.add_argument(parser, "send spans and events to an OTLP receiver while the program "
-        "runs, from this process")  # fmt: skip
+    otlp_options.add_argument(parser, "send spans, events and metrics to an OTLP receiver while "
+        "the program runs, from this process")  # fmt: skip
     add("--report", action="store_true", help="print the report when the program has ended")
     add("-q", "--quiet", action="store_true", help="do not say where the session is")
 
@@ -219,7 +219,7 @@ def _check_otlp(endpoint: str) -> None:
     """Raises what is wrong with the settings of the export, before anything is written."""
     from kobs.export.otlp_settings import TransportSettings
 
-    for signal_name in ("traces", "logs"):
+    for signal_name in ("traces", "logs", "metrics"):
         TransportSettings.from_environment(signal_name, endpoint or None)
 
 
@@ -231,13 +231,13 @@ def _live_export(session: "Session", endpoint: str) -> "otlp_options.LiveExport"
 
 def _finish(export: "otlp_options.LiveExport", session: "Session", *, quiet: bool) -> None:
     """Send the rest, and say what became of everything; where something is left, even if quiet."""
-    report, wrong = export.finish()
-    if report.failed or wrong:
-        why = f" ({wrong})" if wrong else ""
-        _tell(f"kobs: {otlp_options.told(report)}{why}; `kobs recover {session.path} --otlp` "
+    done = export.finish()
+    if done.failed or done.wrong:
+        why = f" ({done.wrong})" if done.wrong else ""
+        _tell(f"kobs: {done.told()}{why}; `kobs recover {session.path} --otlp` "
               "sends what was not")  # fmt: skip
-    elif not quiet or report.lost:
-        _tell(f"kobs: {otlp_options.told(report)}")
+    elif not quiet or done.traffic.lost:
+        _tell(f"kobs: {done.told()}")
 
 
 def _policy(path: str | None, watched: tuple[str, ...]) -> dict[str, Any] | None:

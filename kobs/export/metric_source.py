@@ -10,10 +10,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from kobs._analysis.series import Counts, Series, Traced
+from kobs._analysis.series import Counts, Traced
 from kobs._core.contract import LeftOut, LossCounts
 from kobs.collector import Collector, CountsFrom, global_collector
 from kobs.context import EXPORT_ORIGIN
@@ -24,6 +24,9 @@ from kobs.export.metric_points import Apart, Metric, Metrics, Point, make_series
 if TYPE_CHECKING:
     from kobs._core.contract import AttachedRing
     from kobs.recording import Recording
+
+MOST_AT_ONCE = 1 << 18
+"""Events of a recording that are read at once: a program may write faster than they are read."""
 
 _NONE_LEFT_OUT = LeftOut((), ())
 
@@ -158,32 +161,78 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def recorded_metrics(recording: "Recording") -> Iterator[tuple["AttachedRing", Metrics]]:
-    """The metrics of each process of a recording or session, up to its last event."""
-    series: dict[int, Series] = {}
-    traces: dict[int, Traced] = {}  # what one process adopted another may go on with
-    last_ns: dict[int, int] = {}
-    for event in recording.events():
-        number = event.recording
-        if number not in series:
-            series[number] = make_series()
-            series[number].traces = traces
-        series[number].observe(event)
-        last_ns[number] = max(last_ns.get(number, 0), event.timestamp_ns)
-    for part in recording.parts.values():
-        attached = part.attached
-        number = attached.recording
-        own = series.get(number) or make_series()
+class RecordedMetrics:
+    """The metrics of each process of a recording or session, while it is written or after."""
+
+    def __init__(self, recording: "Recording") -> None:
+        self._recording = recording
+        self._subscriber = recording.subscribe(oldest=True)
+        self._processes: dict[int, _Process] = {}
+        self._traces: dict[int, Traced] = {}  # what one process adopted another may go on with
+
+    def read(self) -> None:
+        """Count what is new: all of it, or as much as `MOST_AT_ONCE` where that is less."""
+        for event in islice(self._subscriber, MOST_AT_ONCE):
+            process = self._processes.get(event.recording)
+            if process is None:
+                process = self._processes[event.recording] = _Process(self._traces)
+            process.seen += 1
+            process.last_ns = max(process.last_ns, event.timestamp_ns)
+            if event.origin != EXPORT_ORIGIN:
+                process.series.observe(event)
+
+    def read_all(self) -> None:
+        """Count all that is there by now."""
+        left = self._recording.produced()
+        while left > 0:
+            self.read()
+            left -= MOST_AT_ONCE
+
+    def collect(self) -> list[tuple["AttachedRing", Metrics]]:
+        """The metrics of what was read, by process: cumulative, up to its last sign of life."""
+        return [
+            (part.attached, self._metrics(path, part.attached))
+            for path, part in self._recording.parts.items()
+        ]
+
+    def close(self) -> None:
+        """Read no more."""
+        self._subscriber.close()
+
+    def _metrics(self, path: str, attached: "AttachedRing") -> Metrics:
+        process = self._processes.get(attached.recording) or _Process(self._traces)
+        unread = self._subscriber.lost_of(path)
+        if not attached.alive:  # else some may be on their way
+            unread = max(unread, attached.produced() - process.seen)
         start_ns = attached.started_wall_ns
         offset_ns = start_ns - attached.started_monotonic_ns
-        unread = max(0, attached.produced() - own.events)
         metrics = points_of(
-            own, own.counts, Apart(attached.left_out(), _lost(attached.losses(), unread)),
-            trace_high=lambda _, high=attached.trace_high: high,  # type: ignore[misc]
-            offset_ns=lambda _, offset=offset_ns: offset,  # type: ignore[misc]
-        )  # fmt: skip
-        end_ns = max(last_ns.get(number, 0), attached.refreshed_monotonic_ns) + offset_ns
-        yield attached, Metrics(start_ns, start_ns, max(start_ns, end_ns), False, metrics)
+            process.series,
+            process.series.counts,
+            Apart(attached.left_out(), _lost(attached.losses(), unread)),
+            trace_high=lambda _: attached.trace_high,
+            offset_ns=lambda _: offset_ns,
+        )
+        end_ns = max(process.last_ns, attached.refreshed_monotonic_ns) + offset_ns
+        return Metrics(start_ns, start_ns, max(start_ns, end_ns), False, metrics)
+
+
+class _Process:
+    """What was read of a recorded process."""
+
+    def __init__(self, traces: dict[int, Traced]) -> None:
+        self.series = make_series()
+        self.series.traces = traces
+        self.seen = 0
+        self.last_ns = 0
+
+
+def recorded_metrics(recording: "Recording") -> list[tuple["AttachedRing", Metrics]]:
+    """The metrics of each process of a recording or session as it is now."""
+    recorded = RecordedMetrics(recording)
+    recorded.read_all()
+    recorded.close()
+    return recorded.collect()
 
 
 def _lost(losses: LossCounts, unread: int) -> dict[str, int]:

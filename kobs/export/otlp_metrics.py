@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kobs.collector import Collector
 from kobs.errors import ConfigError
 from kobs.export.metric_points import Metrics
-from kobs.export.metric_source import MetricSource, recorded_metrics
+from kobs.export.metric_source import MetricSource, RecordedMetrics
 from kobs.export.otlp_metrics_encode import encode
 from kobs.export.otlp_resource import Given, process_resource, recorded_resource
 from kobs.export.otlp_send import quietly
@@ -215,7 +215,7 @@ class OtlpMetricsExporter:
             self.source.give_back()
             total = total._replace(away=total.away + 1)
         if outcome.reason and outcome.reason != total.reason:
-            _log.warning("metrics: the receiver says: %s", outcome.reason)
+            _log.warning("OTLP export of metrics: the receiver says: %s", outcome.reason)
         self.total = total._replace(reason=outcome.reason or total.reason)
         return outcome
 
@@ -261,34 +261,69 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def export_recorded_metrics(
-    recording: "Recording",
-    *,
-    endpoint: str | None = None,
-    resource: "Callable[[AttachedRing], Mapping[str, Any]] | None" = None,
-) -> MetricReport:
-    """Send the metrics of a recording or session, cumulative up to the end of each process, and
-    say what became of it. `resource` gives the attributes of what a process was (those that its
-    spans are sent with); None: found out. Raises as `OtlpMetricsExporter` does."""
-    settings = MetricSettings.from_environment()
-    transport = Transport("metrics", endpoint=endpoint)
-    if disabled():
-        return MetricReport()
-    about = resource
-    if about is None:
-        given = Given.read()
-        about = partial(recorded_resource, given)
-    body, points = b"", 0
-    for attached, metrics in recorded_metrics(recording):
-        body += encode(metrics, about(attached), exponential=settings.exponential)
-        points += _count(metrics)
-    with quietly():
-        outcome = transport.send(body, settings.timeout_s)
-        transport.close()
-    if outcome.verdict == "taken":
-        failed = min(points, outcome.rejected)
-        return MetricReport(points - failed, failed, 0, outcome.reason)
-    return MetricReport(0, points, int(outcome.verdict == "away"), outcome.reason)
+class RecordedMetricsExporter:
+    """Sends the metrics of a recording or session from outside of the program, while it is written
+    or after: cumulative, those of each process up to its last sign of life.
+
+    `read` counts what is new and `export` sends all; `finish` does both once more and ends.
+    `resource` gives the attributes of what a process is (those that its spans are sent with); None:
+    found out. Raises as `OtlpMetricsExporter` does.
+    """
+
+    def __init__(
+        self,
+        recording: "Recording",
+        *,
+        endpoint: str | None = None,
+        resource: "Callable[[AttachedRing], Mapping[str, Any]] | None" = None,
+    ) -> None:
+        self._settings = MetricSettings.from_environment()
+        self._transport = Transport("metrics", endpoint=endpoint)
+        self._resource = resource or partial(recorded_resource, Given.read())
+        self._disabled = disabled()
+        self._recorded = RecordedMetrics(recording)
+        self._resources: dict[int, Mapping[str, Any]] = {}
+
+    @property
+    def interval_s(self) -> float:
+        """How often metrics are to be sent, in seconds, by `OTEL_METRIC_EXPORT_INTERVAL`."""
+        return self._settings.interval_s
+
+    def read(self) -> None:
+        """Count what is new."""
+        self._recorded.read()
+
+    def export(self) -> MetricReport:
+        """Send the metrics of what was read: one try; what became of it."""
+        if self._disabled:
+            return MetricReport()
+        body, points = b"", 0
+        for attached, metrics in self._recorded.collect():
+            about = self._resources.get(attached.recording)
+            if about is None:
+                about = self._resources[attached.recording] = self._resource(attached)
+            body += encode(metrics, about, exponential=self._settings.exponential)
+            points += _count(metrics)
+        with quietly():
+            outcome = self._transport.send(body, self._settings.timeout_s)
+        if outcome.verdict == "taken":
+            failed = min(points, outcome.rejected)
+            return MetricReport(points - failed, failed, 0, outcome.reason)
+        return MetricReport(0, points, int(outcome.verdict == "away"), outcome.reason)
+
+    def finish(self) -> MetricReport:
+        """Read the rest, send it, and end; what became of the last export."""
+        self._recorded.read_all()
+        report = self.export()
+        self._recorded.close()
+        self._transport.close()
+        return report
+
+
+def export_recorded_metrics(recording: "Recording", **options: Any) -> MetricReport:
+    """Send the metrics of a recording or session, and say what became of it. Takes and raises what
+    `RecordedMetricsExporter` does."""
+    return RecordedMetricsExporter(recording, **options).finish()
 
 
 def _count(metrics: Metrics) -> int:

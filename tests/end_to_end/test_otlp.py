@@ -120,30 +120,40 @@ def test_a_program_is_read_back_as_it_ran(receiver: Receiver, protocol: str) -> 
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_a_trace_that_crosses_a_thread_a_queue_and_a_process(
+def test_a_trace_that_crosses_a_thread_a_queue_a_process_and_a_call(
     receiver: Receiver, protocol: str, tmp_path: Path
 ) -> None:
     """The program does not export: `kobs run --otlp` does, for it and its child."""
     found = environment(receiver, protocol)
     endpoint = found.pop("OTEL_EXPORTER_OTLP_ENDPOINT")
-    command = ["run", "--only", "process,queue,scheduler", "--otlp", endpoint]
+    command = ["run", "--only", "process,queue,scheduler,grpc", "--otlp", endpoint]
     done = subprocess.run(
         [sys.executable, "-m", "kobs", *command, str(HERE / "programs" / "crossing.py")],
         env={**os.environ, **found, "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     ids = json.loads(done.stdout)
-    assert "kobs: sent 5 spans" in done.stderr
-    receiver.wait_for(spans=5, logs=0)
-    spans = {span["name"]: span for span in receiver.spans}
+    assert "kobs: sent 8 spans" in done.stderr
+    receiver.wait_for(spans=8, logs=0)
+    calls = {span["kind"]: span for span in receiver.spans if span["name"] == "shop.Orders/Take"}
+    spans = {span["name"]: span for span in receiver.spans if span not in calls.values()}
     assert {name: span["span_id"] for name, span in spans.items()} == {
-        name: ids[name] for name in ("request", "ship", "deliver", "in the child", "batch")
+        name: ids[name]
+        for name in ("request", "ship", "deliver", "in the child", "batch", "handle")
     }
-    for name in ("request", "ship", "deliver", "in the child"):
+    for name in ("request", "ship", "deliver", "in the child", "handle"):
         assert spans[name]["trace_id"] == ids["trace"]
     assert spans["request"]["parent"] == ""
     for name in ("ship", "deliver", "in the child"):
         assert spans[name]["parent"] == ids["request"]
+
+    # The call, of which each side is a span.
+    assert {kind: span["trace_id"] for kind, span in calls.items()} == {
+        "client": ids["trace"], "server": ids["trace"],
+    }  # fmt: skip
+    assert calls["client"]["parent"] == ids["request"]
+    assert calls["server"]["parent"] == calls["client"]["span_id"]
+    assert spans["handle"]["parent"] == calls["server"]["span_id"]
 
     # It was there before the request: it has a trace of its own, and a link.
     assert spans["batch"]["trace_id"] == ids["batch's trace"] != ids["trace"]
@@ -153,6 +163,10 @@ def test_a_trace_that_crosses_a_thread_a_queue_and_a_process(
     # Two processes of one service.
     pids = {span["resource"]["process.pid"] for span in receiver.spans}
     assert len(pids) == 2
+    assert (
+        spans["in the child"]["resource"]["process.pid"]
+        == spans["handle"]["resource"]["process.pid"]
+    )
     assert spans["in the child"]["resource"]["process.pid"] not in {
         spans[name]["resource"]["process.pid"] for name in ("request", "ship", "deliver", "batch")
     }

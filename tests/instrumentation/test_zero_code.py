@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 import kobs
@@ -40,6 +43,8 @@ class Received:
     def __init__(self) -> None:
         self.spans: dict[str, Any] = {}
         self.logs: list[Any] = []
+        self.metrics: set[tuple[str, str]] = set()
+        """(scope, name)"""
         self.services: set[str] = set()
         received = self
 
@@ -67,6 +72,12 @@ class Received:
                 self.logs += [
                     record for scope in resource.scope_logs for record in scope.log_records
                 ]
+
+        elif path == "/v1/metrics":
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                self._resource(resource.resource)
+                for scope in resource.scope_metrics:
+                    self.metrics |= {(scope.scope.name, each.name) for each in scope.metrics}
 
     def _resource(self, resource: Any) -> None:
         self.services |= {a.value.string_value for a in resource.attributes
@@ -103,8 +114,10 @@ def run(runner: Any, source: str, env: Mapping[str, str], *options: str) -> Any:
 def test_enabled_it_exports_what_the_program_does_in_one_trace(
     runner: Any, receiver: Received
 ) -> None:
-    ran = run(runner, PROGRAM, {**receiver.environment, "KOBS_ENABLE": "1"})
+    env = {**receiver.environment, "KOBS_ENABLE": "1", "OTEL_METRICS_EXPORTER": "otlp"}
+    ran = run(runner, PROGRAM, env)
     assert (ran.code, ran.out) == (0, "True True\n"), ran.err
+    assert [name for scope, name in receiver.metrics if scope == "kobs"]
     page, render = receiver.spans["page"], receiver.spans["render"]
     assert render.trace_id == page.trace_id
     assert render.parent_span_id == page.span_id
@@ -136,7 +149,7 @@ def test_not_enabled_kobs_s_instrumentors_do_nothing(runner: Any, receiver: Rece
         receiver.environment,
     )
     assert (ran.code, ran.out) == (0, "None False\n['MessageSent']\n"), ran.err
-    assert (receiver.spans, receiver.logs) == ({}, [])
+    assert (receiver.spans, receiver.logs, receiver.metrics) == ({}, [], set())
 
 
 def test_instrumentations_that_are_disabled_and_signals_that_go_elsewhere(

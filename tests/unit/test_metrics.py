@@ -77,8 +77,7 @@ class TestRules:
         public = {n for n, cls in own.items() if cls.__module__ == "kobs.payloads"}
         for name in RULES:
             for rule in RULES[name]:
-                for field in (rule.field, rule.each):
-                    assert field is None or field in own[name].__kobs_schema__.field_names
+                assert rule.fields <= set(own[name].__kobs_schema__.field_names)
         missing = public - set(RULES)
         assert not missing
 

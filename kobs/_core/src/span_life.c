@@ -88,17 +88,22 @@ look_elsewhere(span_state *state)
     return !nothing;
 }
 
+/* Something was imported since it was looked last. */
+static inline bool
+are_modules_new(const span_state *state)
+{
+    return PyDict_GET_SIZE(state->modules)
+        != __atomic_load_n(&state->modules_seen, __ATOMIC_RELAXED);
+}
+
 /* Whether OpenTelemetry was imported and does not know of kobs's spans yet. */
-static bool
+static __attribute__((noinline)) bool
 is_new_to_it(span_state *state)
 {
-    Py_ssize_t now = PyDict_GET_SIZE(state->modules);
-
-    if (__atomic_load_n(&state->other_var, __ATOMIC_RELAXED) != NULL
-        || now == __atomic_load_n(&state->modules_seen, __ATOMIC_RELAXED)) {
+    __atomic_store_n(&state->modules_seen, PyDict_GET_SIZE(state->modules), __ATOMIC_RELAXED);
+    if (__atomic_load_n(&state->other_var, __ATOMIC_RELAXED) != NULL) {
         return false;
     }
-    __atomic_store_n(&state->modules_seen, now, __ATOMIC_RELAXED);
     if (PyDict_GetItemWithError(state->modules, state->opentelemetry) != NULL) {
         return true;
     }
@@ -123,7 +128,8 @@ find_place(span_state *state, const span_wires *wires, PyObject *outer, place *a
         return 1;
     }
     if ((PyObject *)Py_TYPE(outer) != state->cause_type || PyTuple_GET_SIZE(outer) != 6
-        || PyTuple_GET_ITEM(outer, 5) != Py_True || is_new_to_it(state)) {
+        || PyTuple_GET_ITEM(outer, 5) != Py_True
+        || (are_modules_new(state) && is_new_to_it(state))) {
         return 0;
     }
     at->causality = PyTuple_GET_ITEM(outer, 0);

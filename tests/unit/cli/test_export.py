@@ -115,7 +115,7 @@ class TestOtlp:
     ) -> None:
         import kobs.export.otlp
 
-        def missing(recording: object, *, again: bool) -> None:
+        def missing(recording: object, **options: object) -> None:
             raise MissingExtraError("OTLP needs an exporter: pip install 'kobs[otlp]'")
 
         monkeypatch.setattr(kobs.export.otlp, "export_recording", missing)

@@ -2,6 +2,7 @@
 left."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -85,9 +86,14 @@ def test_a_tree_is_exported_while_it_runs_and_the_rest_at_its_end(
     assert {"kobs.process_created", "kobs.process_terminated"} <= {
         record.event_name for record in receiver.log_records
     }
-    assert err.splitlines()[-1] == (
-        f"kobs: sent 3 spans and {len(receiver.log_records)} log records"
-    )
+    (told,) = re.findall(
+        rf"^kobs: sent 3 spans, {len(receiver.log_records)} log records and (\d+) data points$",
+        err, re.MULTILINE,
+    )  # fmt: skip
+    (created,) = [metric for metric in receiver.metrics if metric.name == "kobs.process.created"]
+    assert [point.as_int for point in created.sum.data_points] == [1]
+    points = [getattr(m, m.WhichOneof("data")).data_points for m in receiver.metrics]
+    assert int(told) == sum(map(len, points))
     pids = {
         pair.value.int_value
         for got in receiver.got
@@ -109,7 +115,7 @@ def test_what_the_receiver_did_not_take_is_told_and_recovered(
     _, err = process.communicate(timeout=60)
     assert process.returncode == -9
     (told,) = [line for line in err.splitlines() if line.startswith("kobs: sent")]
-    assert "sent 0 spans and 0 log records; " in told
+    assert "sent 0 spans, 0 log records and 0 data points; " in told
     assert f"`kobs recover {tmp_path / 'session'} --otlp`" in told
 
     receiver.forget()
@@ -117,13 +123,14 @@ def test_what_the_receiver_did_not_take_is_told_and_recovered(
     assert said.code == 0
     assert said.json["otlp"]["spans"] == 3
     assert said.json["otlp"]["failed"] == 0
+    assert said.json["otlp"]["points"] > 0
     assert names(receiver) == Counter(outer=1, child=1, unfinished=1)
     unfinished = next(span for span in receiver.spans if span.name == "unfinished")
     assert unfinished.status.message == "the process ended before the span did"
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     said = command("recover", tmp_path / "session", "--otlp", "--plain")
-    assert said.lines[-1] == "sent 0 spans and 0 log records"
+    assert said.lines[-1].startswith("sent 0 spans, 0 log records and ")
     said = command("export", tmp_path / "session", "--to", "otlp", "--json")
     assert (said.json["spans"], said.json["logs"]) == (0, 0)
     said = command("export", tmp_path / "session", "--to", "otlp", "--again", "--json")

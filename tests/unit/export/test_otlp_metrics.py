@@ -20,6 +20,7 @@ from kobs.export.metric_points import BOUNDS_S, Metric, Metrics, Point, PointExe
 from kobs.export.otlp_metrics import (
     MetricReport,
     OtlpMetricsExporter,
+    RecordedMetricsExporter,
     export_recorded_metrics,
 )
 from kobs.export.otlp_metrics_encode import MOST_BUCKETS, encode
@@ -421,6 +422,27 @@ class TestRecordings:
         assert report == MetricReport(points=sum(1 for _ in points(both.got[0].message)))
         (group,) = both.got[0].message.resource_metrics
         assert attributes(group.resource)["process.pid"] == os.getpid()
+
+    def test_are_followed_while_they_are_written(self, http: Receiver, tmp_path: Any) -> None:
+        path = tmp_path / "a.kobs"
+        with Collector(path=path, size=64) as collector, open_recording(path) as recording:
+            exporter = RecordedMetricsExporter(recording)
+            read(collector)
+            exporter.read()
+            assert exporter.export().points
+            read(collector)
+            exporter.read()
+            assert exporter.export().points
+            read(collector)
+            collector.close()
+            exporter.finish()
+        assert [calls(http, request) for request in range(3)] == [1, 2, 3]
+        times = [
+            metrics(http, request)["kobs.syscall.calls"].sum.data_points[0] for request in range(3)
+        ]
+        assert len({point.start_time_unix_nano for point in times}) == 1
+        resources = [got.message.resource_metrics[0].resource for got in http.got]
+        assert resources[0] == resources[1] == resources[2]
 
     def test_of_one_process_are_told_apart(
         self, http: Receiver, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
