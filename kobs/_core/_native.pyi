@@ -180,7 +180,7 @@ class SpanEncoder:
         types: Types,
         trace_high: int,
         pid: int,
-        type_ids: tuple[int, int, int, int],
+        type_ids: tuple[int, int, int, int, int],
         kinds: dict[bytes, int],
         statuses: dict[bytes, int],
         syscall: int,
@@ -197,7 +197,7 @@ class SpanEncoder:
         clocks: tuple[tuple[int, int], ...],
         otherwise: Callable[[RawSlot], object],
         /,
-    ) -> tuple[bytes, int, int, int]: ...
+    ) -> tuple[list[tuple[int, bytes, int]], int, int]: ...
     def release(self) -> list[RawSlot]: ...
 
 Memory = tuple[memoryview, int]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from kobs.export.otlp_convert import LogRecordExporter
 
-_REST = 9
+_REST = 14
 """How much longer the thread rests than it works, so that the program is not slowed down."""
 
 
@@ -101,7 +101,7 @@ class OtlpExporter:
 
     def start(self, interval_s: float = 1.0) -> None:
         """Export every `interval_s` seconds from a thread, and at exit: sooner where the ring fills
-        faster, later where it would take more than a tenth of a CPU. Twice is once. A forked
+        faster, later where it would take more than a fifteenth of a CPU. Twice is once. A forked
         child has a thread of its own."""
         if self._thread is not None or self._closed:
             return

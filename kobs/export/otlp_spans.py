@@ -414,6 +414,11 @@ def _with_error(span: FinishedSpan) -> FinishedSpan:
     return span._replace(attributes=attributes, events=events, status_description=description)
 
 
+def scope_of(text: str) -> Scope:
+    """The scope that a `SpanDetailed` says; kobs's own where it says none."""
+    return read_scope(text) if text and text not in _NO_SCOPE else OWN_SCOPE
+
+
 @lru_cache(maxsize=1024)
 def read_scope(text: str) -> Scope:
     """The scope that a `SpanDetailed` says."""

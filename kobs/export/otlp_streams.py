@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 from kobs._core.contract import RawSlot
 from kobs.context import EXPORT_ORIGIN
 from kobs.events import Event
-from kobs.export.otlp_encode import KINDS, Item, encode_log, encode_span
+from kobs.export.otlp_encode import KINDS, STATUSES, Item, encode_log, encode_span
 from kobs.export.otlp_feeds import Feed, Progress, Run, Source
 from kobs.export.otlp_limits import Limits
 from kobs.export.otlp_logs import LogData, log_data
 from kobs.export.otlp_send import BATCH, ObjectOutbox, Sent, WireOutbox
-from kobs.export.otlp_spans import OWN_SCOPE, SPAN_TYPES, FinishedSpan, Scope, SpanAssembler
+from kobs.export.otlp_spans import (
+    OWN_SCOPE,
+    SPAN_TYPES,
+    FinishedSpan,
+    Scope,
+    SpanAssembler,
+    scope_of,
+)
 from kobs.levels import Category, Severity
 from kobs.payloads import SpanBegan, SpanEnded
 from kobs.schema import registered_types
 from kobs.tracing.log_records import LogAssembler, LogAttributes
-from kobs.tracing.records import TraceAdopted
+from kobs.tracing.records import SpanDetailed, TraceAdopted
 
 if TYPE_CHECKING:
     from kobs._core._native import SpanEncoder
@@ -188,13 +195,14 @@ class SpanStream(Stream):
             for slot in slots:
                 in_python(slot)
             return
-        data, number, unsampled, last_ns = encoder.take(
+        found, unsampled, last_ns = encoder.take(
             slots, (before[0], before[1]), source.offsets(), in_python
         )
         self.unsampled += unsampled
         source.last_ns = max(source.last_ns, last_ns)
-        if number:
-            self.outbox.add(Item(source.resource, OWN_SCOPE, data, number))
+        for scope_id, data, number in found:
+            text = source.decoder.source.string(scope_id) if scope_id else ""
+            self.outbox.add(Item(source.resource, scope_of(text), data, number))
 
     def _count(self, run: Run) -> int:
         before = self._before(run.source)
@@ -259,10 +267,11 @@ class SpanStream(Stream):
             pid=source.pid or 0,
             type_ids=(
                 SpanBegan.__kobs_schema__.type_id, SpanEnded.__kobs_schema__.type_id,
+                SpanDetailed.__kobs_schema__.type_id,
                 ids[0], ids[-1],
             ),
             kinds={kind.encode(): number for kind, number in KINDS.items()},
-            statuses={b"unset": 0, b"ok": 1},
+            statuses={status.encode(): number for status, number in STATUSES.items()},
             syscall=Category.SYSCALL,
             network=Category.NETWORK,
             adopted=self._adopted,

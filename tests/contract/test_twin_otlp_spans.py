@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
 
 from kobs import Collector, span_grpc, span_operation, span_syscall
 from kobs.context import causal_context, cause, origin
@@ -18,7 +19,7 @@ from kobs.export.otlp_spans import SpanAssembler
 from kobs.export.otlp_streams import SpanStream
 from kobs.export.otlp_transport import Outcome
 from kobs.payloads import MessageReceived, MessageSent
-from kobs.tracing import Span
+from kobs.tracing import Span, TracerProvider as KobsTracerProvider
 from kobs.tracing.records import SpanDetailed, SpanNoted, TraceAdopted
 
 pytest.importorskip("kobs._core._native")
@@ -52,6 +53,7 @@ class Outbox(WireOutbox):
         transport: Any = Kept()
         super().__init__(transport)
         self.spans: list[bytes] = []
+        self.scopes: list[tuple[bytes, str]] = []
 
     def add(self, item: Item) -> None:
         super().add(item)
@@ -65,6 +67,7 @@ class Outbox(WireOutbox):
                 if data[at] < 128:
                     break
             self.spans.append(data[at + 1 : at + 1 + length])
+            self.scopes.append((self.spans[-1], repr(item.scope)))
             data = data[at + 1 + length :]
         assert len(self.spans) - before == item.number
 
@@ -75,7 +78,7 @@ def exported(collector: Collector, kind: type[SpanStream], source: Source) -> tu
     stream = kind(RingFeed(collector, source), assembler, outbox, None)
     sent = stream.export()
     assert stream.undecoded == 0
-    return sent.taken, stream.unsampled, sorted(outbox.spans)
+    return sent.taken, stream.unsampled, sorted(outbox.spans), sorted(outbox.scopes)
 
 
 def same(collector: Collector) -> int:
@@ -178,9 +181,42 @@ def test_plain_spans_are_left_to_nobody(collector: Collector) -> None:
             asked.append(event.type_name)
             super()._take_slot(slot, source, before)
 
-    taken, _, _ = exported(collector, Watched, source)
+    taken, *_ = exported(collector, Watched, source)
     assert taken == 3
     assert asked == []
+
+
+def test_spans_of_a_provider(collector: Collector) -> None:
+    """Of more scopes than the encoder keeps apart, with and without further details."""
+    provider = KobsTracerProvider(collector=collector)
+    for number in range(12):
+        tracer = provider.get_tracer(f"library {number}", "1.0", attributes={"team": "a"})
+        with tracer.start_as_current_span("outer", attributes={"k": number}) as outer:
+            with tracer.start_as_current_span("inner", kind=SpanKind.CLIENT) as inner:
+                inner.set_status(StatusCode.OK)
+            if number == 1:
+                outer.add_event("seen")
+                outer.set_status(StatusCode.ERROR, "why")
+            elif number == 2:
+                outer.set_status(StatusCode.ERROR)
+    with span_operation("own", collector=collector):
+        pass
+    assert same(collector) == 25
+
+
+def test_plain_spans_of_a_provider_are_left_to_nobody(collector: Collector) -> None:
+    tracer = KobsTracerProvider(collector=collector).get_tracer("library", "1.0")
+    with tracer.start_as_current_span("outer") as outer:
+        outer.set_attribute("k", 1)
+    source = ring_source(collector, Given.read())
+
+    class Refusing(SpanStream):
+        def _take_slot(self, slot: Any, source: Source, before: list[int]) -> None:
+            raise AssertionError(source.decode(slot))
+
+    taken, _, (span,), _ = exported(collector, Refusing, source)
+    assert taken == 1
+    assert b"thread.id" not in span
 
 
 def test_traces_that_another_tracer_made(collector: Collector) -> None:
@@ -217,7 +253,7 @@ def test_what_begins_with_what_was_received_is_a_child_of_who_sent_it(
     ):
         pass
     source = ring_source(collector, Given.read())
-    _, _, spans = exported(collector, SpanStream, source)
+    _, _, spans, _ = exported(collector, SpanStream, source)
     assert [bytes.fromhex(sender.span_id) in span for span in spans] == [True, True]
     assert same(collector) == 2
 
@@ -280,14 +316,14 @@ def test_a_recording_with_another_layout_is_left_to_python(collector: Collector)
         severities=("TRACE",), categories=("PROCESS",),
     )  # fmt: skip
     encoder = SpanEncoder(
-        types=types, trace_high=1, pid=1, type_ids=(100, 101, 100, 106), kinds={}, statuses={},
+        types=types, trace_high=1, pid=1, type_ids=(100, 101, 106, 100, 106), kinds={}, statuses={},
         syscall=2, network=3, adopted={}, received={}, remote={}, most=10,
     )  # fmt: skip
     with span_operation("a", collector=collector):
         pass
     left: list[Any] = []
     slots = collector.ring.reader(oldest=True).read()
-    data, number, unsampled, _ = encoder.take(slots, (0, 0), ((0, 0),), left.append)
-    assert (data, number, unsampled) == (b"", 0, 0)
+    found, unsampled, _ = encoder.take(slots, (0, 0), ((0, 0),), left.append)
+    assert (found, unsampled) == ([], 0)
     assert left == slots
     assert encoder.release() == []

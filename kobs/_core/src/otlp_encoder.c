@@ -13,20 +13,30 @@ tell(PyObject *otherwise, PyObject *slot)
     return done == NULL ? -1 : 0;
 }
 
-/* Forget a begin, and give its slot (a new reference): 1, 0 where it is not known, -1 with an
- * exception set. */
+/* Forget a begin, and give its slot and that of its details or NULL (new references): 1, 0 where it
+ * is not known, -1 with an exception set. */
 static int
-take_open(encoder_object *self, uint64_t event, PyObject **slot)
+take_open(encoder_object *self, uint64_t event, PyObject **slot, PyObject **detail)
 {
     PyObject *key = PyLong_FromUnsignedLongLong(event), *span = NULL;
     int found = key == NULL ? -1 : kobs_dict_item(self->open, key, slot);
 
+    *detail = NULL;
+    if (found > 0 && PyDict_GET_SIZE(self->details) > 0) {
+        int known = kobs_dict_item(self->details, key, detail);
+        if (known < 0 || (known > 0 && PyDict_DelItem(self->details, key) < 0)) {
+            Py_CLEAR(*slot);
+            Py_CLEAR(*detail);
+            found = -1;
+        }
+    }
     if (found > 0) {
         const uint64_t *words
             = (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(*slot, 2));
         span = PyLong_FromUnsignedLongLong(words[4]);
         if (span == NULL || PyDict_DelItem(self->open, key) < 0) {
             Py_CLEAR(*slot);
+            Py_CLEAR(*detail);
             found = -1;
         }
         else if (PyDict_DelItem(self->by_span, span) < 0) {
@@ -42,14 +52,92 @@ take_open(encoder_object *self, uint64_t event, PyObject **slot)
 static int
 hand_over(encoder_object *self, uint64_t event, PyObject *otherwise)
 {
-    PyObject *slot;
-    int found = take_open(self, event, &slot);
+    PyObject *slot, *detail;
+    int found = take_open(self, event, &slot, &detail);
 
     if (found > 0) {
         found = tell(otherwise, slot);
+        if (found == 0 && detail != NULL) {
+            found = tell(otherwise, detail);
+        }
         Py_DECREF(slot);
+        Py_XDECREF(detail);
     }
     return found < 0 ? -1 : 0;
+}
+
+static inline const uint64_t *
+words_of(PyObject *slot)
+{
+    return (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(slot, 2));
+}
+
+/* Keep the details of a span that is known here, where there are no more of them than a scope, a
+ * provider and flags: 1, 0 where they are left to Python, -1 with an exception set. */
+static int
+take_detail(encoder_object *self, const work *now, PyObject *slot, const uint64_t *words)
+{
+    const uint8_t *at = (const uint8_t *)words;
+    uint32_t scope;
+
+    if (!now->details_known || words[7] >> 32 != 0 || words[7] >> 24 & KOBS_FLAG_TRUNCATED
+        || at[now->detailed.rest] != 2) {
+        return 0;
+    }
+    memcpy(&scope, at + now->detailed.scope, 4);
+    PyObject *key = PyLong_FromUnsignedLongLong(words[3]);
+    int done = key == NULL || scope == 0 ? 0 : PyDict_Contains(self->open, key);
+    if (done > 0) {
+        done = PyDict_Contains(self->details, key);
+        done = done < 0 ? -1 : !done; /* of two the later counts: Python's to say */
+    }
+    if (done > 0 && PyDict_SetItem(self->details, key, slot) < 0) {
+        done = -1;
+    }
+    Py_XDECREF(key);
+    return key == NULL ? -1 : done;
+}
+
+/* Where the spans of a scope go; NULL where there are too many scopes. */
+static scope_spans *
+spans_of(work *now, uint32_t scope)
+{
+    for (int each = 0; each < now->scopes; each++) {
+        if (now->spans[each].scope == scope) {
+            return &now->spans[each];
+        }
+    }
+    if (now->scopes == KOBS_SCOPES) {
+        return NULL;
+    }
+    now->spans[now->scopes].scope = scope;
+    return &now->spans[now->scopes++];
+}
+
+/* Write a span, unless it was exported before. */
+static int
+encode(encoder_object *self, work *now, PyObject *began, const uint64_t *words, PyObject *detail,
+       const trace *of, bool before)
+{
+    uint32_t scope = 0;
+
+    if (detail != NULL) {
+        memcpy(&scope, (const char *)words_of(detail) + now->detailed.scope, 4);
+    }
+    scope_spans *to = spans_of(now, scope);
+    if (to == NULL) {
+        return LEFT;
+    }
+    size_t at = to->out.at == NULL ? 0 : (size_t)(to->out.at - to->out.start);
+    int done = kobs_otlp_span(self, now, &to->out, words_of(began), words,
+                              detail == NULL ? NULL : words_of(detail), of);
+    if (done == DONE && before) {
+        to->out.at = to->out.start + at;
+    }
+    else if (done == DONE) {
+        to->count++;
+    }
+    return done;
 }
 
 static int
@@ -89,8 +177,8 @@ static int
 take_ended(encoder_object *self, work *now, PyObject *slot, const uint64_t *words, unsigned lane,
            uint64_t ticket, PyObject *otherwise)
 {
-    PyObject *began;
-    int found = take_open(self, words[3], &began), done = LEFT;
+    PyObject *began, *detail;
+    int found = take_open(self, words[3], &began, &detail), done = LEFT;
     trace of;
 
     if (found <= 0) {
@@ -100,25 +188,30 @@ take_ended(encoder_object *self, work *now, PyObject *slot, const uint64_t *word
         done = DONE; /* of no trace */
     }
     else if ((done = kobs_otlp_trace(self, words[2], &of)) == DONE) {
+        uint8_t flags = 255;
+        if (detail != NULL) {
+            flags = ((const uint8_t *)words_of(detail))[now->detailed.trace_flags];
+        }
+        if (flags != 255) {
+            of.flags = flags;
+            of.exported = flags & 1;
+        }
         if (!of.exported) {
-            /* What Python makes of it may say otherwise only where it is left to it anyway. */
             now->unsampled += ticket >= now->before[lane];
         }
         else {
-            PyObject *bytes = PyTuple_GET_ITEM(began, 2);
-            size_t at = now->out.at == NULL ? 0 : (size_t)(now->out.at - now->out.start);
-            done = kobs_otlp_span(self, now, (const uint64_t *)PyBytes_AS_STRING(bytes), words,
-                                  &of);
-            if (done == DONE && ticket < now->before[lane]) {
-                now->out.at = now->out.start + at; /* it was exported before */
-                now->count--;
-            }
+            done = encode(self, now, began, words, detail, &of, ticket < now->before[lane]);
         }
         Py_XDECREF(of.state);
     }
     if (done == LEFT) {
-        done = tell(otherwise, began) < 0 ? FAILED : tell(otherwise, slot);
+        done = tell(otherwise, began);
+        if (done == 0 && detail != NULL) {
+            done = tell(otherwise, detail);
+        }
+        done = done < 0 ? -1 : tell(otherwise, slot);
     }
+    Py_XDECREF(detail);
     Py_DECREF(began);
     return done < 0 ? -1 : 0;
 }
@@ -141,6 +234,12 @@ take_slot(encoder_object *self, work *now, PyObject *slot, PyObject *otherwise)
     if (type == self->ended_id && lane < KOBS_LANES) {
         return take_ended(self, now, slot, words, lane, ticket, otherwise);
     }
+    if (type == self->detailed_id) {
+        int done = take_detail(self, now, slot, words);
+        if (done != 0) {
+            return done < 0 ? -1 : 0;
+        }
+    }
     if (type >= self->first_id && type <= self->last_id) {
         return hand_over(self, words[3], otherwise) < 0 ? -1 : tell(otherwise, slot);
     }
@@ -153,8 +252,9 @@ take_slot(encoder_object *self, work *now, PyObject *slot, PyObject *otherwise)
 /* -- from Python ------------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(take_doc,
-             "take(slots, before, clocks, otherwise) -> (spans, count, unsampled, last_ns)\n\n"
-             "The plain spans that ended in these slots, as fields of `ScopeSpans`. `before`: a "
+             "take(slots, before, clocks, otherwise) -> ([(scope, spans, count)], unsampled, last_ns)"
+             "\n\nThe plain spans that ended in these slots, as fields of `ScopeSpans`, and the id of "
+             "the scope's string, 0 for kobs's own. `before`: a "
              "ticket a lane; what ended before it was exported. `clocks`: one or two of (monotonic "
              "ns, wall time minus it). `otherwise(slot)` is called for what is left to Python. "
              "`last_ns`: the newest time of a slot.");
@@ -185,6 +285,28 @@ take_clocks(work *now, PyObject *clocks)
 }
 
 static PyObject *
+give(const work *now)
+{
+    PyObject *found = PyList_New(0);
+
+    for (int each = 0; found != NULL && each < now->scopes; each++) {
+        const scope_spans *spans = &now->spans[each];
+        if (spans->count == 0) {
+            continue;
+        }
+        PyObject *one = Py_BuildValue("(Iy#n)", spans->scope, spans->out.start,
+                                      (Py_ssize_t)(spans->out.at - spans->out.start), spans->count);
+        if (one == NULL || PyList_Append(found, one) < 0) {
+            Py_CLEAR(found);
+        }
+        Py_XDECREF(one);
+    }
+    return found == NULL ? NULL
+                         : Py_BuildValue("(NnK)", found, now->unsampled,
+                                         (unsigned long long)now->last_ns);
+}
+
+static PyObject *
 take(encoder_object *self, PyObject *args)
 {
     PyObject *given, *clocks, *otherwise, *made = NULL;
@@ -210,11 +332,11 @@ take(encoder_object *self, PyObject *args)
             goto end;
         }
     }
-    made = Py_BuildValue("(y#nnK)", now.out.start == NULL ? "" : now.out.start,
-                         (Py_ssize_t)(now.out.at - now.out.start), now.count, now.unsampled,
-                         (unsigned long long)now.last_ns);
+    made = give(&now);
 end:
-    PyMem_Free(now.out.start);
+    for (int each = 0; each < now.scopes; each++) {
+        PyMem_Free(now.spans[each].out.start);
+    }
     return made;
 }
 
@@ -229,8 +351,8 @@ encoder_take(encoder_object *self, PyObject *args)
     return made;
 }
 
-PyDoc_STRVAR(release_doc, "release() -> [RawSlot]\n\nThe begins of the spans that are open, which "
-                          "are forgotten here.");
+PyDoc_STRVAR(release_doc, "release() -> [RawSlot]\n\nThe begins and the details of the spans that are "
+                          "open, which are forgotten here.");
 
 static PyObject *
 encoder_release(encoder_object *self, PyObject *Py_UNUSED(none))
@@ -239,7 +361,14 @@ encoder_release(encoder_object *self, PyObject *Py_UNUSED(none))
 
     KOBS_LOCK(self->types)
     found = PyDict_Values(self->open);
+    PyObject *details = PyDict_Values(self->details);
+    if (found != NULL && (details == NULL || PyList_SetSlice(found, PyList_GET_SIZE(found),
+                                                             PyList_GET_SIZE(found), details) < 0)) {
+        Py_CLEAR(found);
+    }
+    Py_XDECREF(details);
     PyDict_Clear(self->open);
+    PyDict_Clear(self->details);
     PyDict_Clear(self->by_span);
     KOBS_UNLOCK()
     return found;
@@ -257,12 +386,12 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     unsigned long long trace_high;
     unsigned long pid;
     unsigned syscall, network;
-    unsigned short began_id, ended_id, first_id, last_id;
+    unsigned short began_id, ended_id, detailed_id, first_id, last_id;
     Py_ssize_t most;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "$OKk(HHHH)O!O!IIO!O!O!n:SpanEncoder", names, &types, &trace_high, &pid,
-            &began_id, &ended_id, &first_id, &last_id, &PyDict_Type, &kinds, &PyDict_Type,
+            args, keywords, "$OKk(HHHHH)O!O!IIO!O!O!n:SpanEncoder", names, &types, &trace_high, &pid,
+            &began_id, &ended_id, &detailed_id, &first_id, &last_id, &PyDict_Type, &kinds, &PyDict_Type,
             &statuses, &syscall, &network, &PyDict_Type, &adopted, &PyDict_Type, &received,
             &PyDict_Type, &remote, &most)) {
         return NULL;
@@ -288,15 +417,17 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->received = Py_NewRef(received);
     self->remote = Py_NewRef(remote);
     self->open = PyDict_New();
+    self->details = PyDict_New();
     self->by_span = PyDict_New();
     self->trace_high = trace_high;
     self->pid = (uint32_t)pid;
     self->began_id = began_id;
     self->ended_id = ended_id;
+    self->detailed_id = detailed_id;
     self->first_id = first_id;
     self->last_id = last_id;
     self->most = most;
-    if (self->open == NULL || self->by_span == NULL) {
+    if (self->open == NULL || self->details == NULL || self->by_span == NULL) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -308,6 +439,7 @@ encoder_traverse(encoder_object *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->types);
     Py_VISIT(self->open);
+    Py_VISIT(self->details);
     Py_VISIT(self->by_span);
     Py_VISIT(self->adopted);
     Py_VISIT(self->received);
@@ -325,6 +457,7 @@ encoder_dealloc(encoder_object *self)
     PyObject_GC_UnTrack(self);
     Py_XDECREF(self->types);
     Py_XDECREF(self->open);
+    Py_XDECREF(self->details);
     Py_XDECREF(self->by_span);
     Py_XDECREF(self->adopted);
     Py_XDECREF(self->received);
@@ -343,7 +476,7 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Plain spans as OTLP, straight from their two slots.\n\n"
-                "`type_ids`: of SpanBegan, of SpanEnded, and the first and last of the types that "
+                "`type_ids`: of SpanBegan, SpanEnded, SpanDetailed, and the first and last of the types that "
                 "spans are made of. `kinds` and `statuses`: their numbers by name, of those that "
                 "are plain. `syscall` and `network`: those categories. `adopted`: "
                 "{chain: (trace id, flags, exported, tracestate)}; `received`: {event: ...} of what "

@@ -29,7 +29,19 @@ kobs_otlp_layout(encoder_object *self, work *now)
                                 began->columns[2].offset};
     now->ended = (end_layout){ended->columns[0].offset, ended->columns[2].offset,
                               ended->columns[3].offset, ended->columns[3].size};
-    return true;
+    const kobs_type *detailed = kobs_type_of(self->types, self->detailed_id);
+    now->details_known = detailed != NULL && detailed->known && detailed->count == 4
+                         && is_name(&detailed->columns[0])
+                         && detailed->columns[1].kind == KIND_UNSIGNED
+                         && detailed->columns[1].size == 4
+                         && detailed->columns[2].kind == KIND_UNSIGNED
+                         && detailed->columns[2].size == 1
+                         && detailed->columns[3].kind == KIND_JSON;
+    if (now->details_known) {
+        now->detailed = (detail_layout){detailed->columns[0].offset, detailed->columns[1].offset,
+                                        detailed->columns[2].offset, detailed->columns[3].offset};
+    }
+    return !PyErr_Occurred();
 }
 
 /* A string that is written in JSON as it is: where it begins, NULL where it is not, or with an
@@ -227,8 +239,8 @@ kobs_otlp_trace(encoder_object *self, uint64_t chain, trace *to)
 }
 
 int
-kobs_otlp_span(encoder_object *self, work *now, const uint64_t *began, const uint64_t *ended,
-               const trace *of)
+kobs_otlp_span(encoder_object *self, work *now, kobs_text *out, const uint64_t *began,
+               const uint64_t *ended, const uint64_t *detail, const trace *of)
 {
     const char *first = (const char *)began, *last = (const char *)ended;
     unsigned flags = ended[7] >> 24 & 255, category = ended[7] >> 20 & 15;
@@ -250,8 +262,13 @@ kobs_otlp_span(encoder_object *self, work *now, const uint64_t *began, const uin
     if (PyErr_Occurred()) {
         return FAILED;
     }
+    uint32_t provider = 0; /* what a tracer made has what its program gave it, and nothing else */
+    if (detail != NULL) {
+        memcpy(&provider, (const char *)detail + now->detailed.provider, 4);
+    }
+    bool own = provider == 0;
     /* Origins and truncated attributes have conventions of their own, as errors have. */
-    if (kind_number < 0 || status_number < 0 || category == self->network || flags & KOBS_FLAG_TRUNCATED
+    if (kind_number < 0 || status_number < 0 || (own && (category == self->network || status_number > 1)) || flags & KOBS_FLAG_TRUNCATED
         || ended[7] >> 32 != 0) {
         return LEFT;
     }
@@ -268,11 +285,11 @@ kobs_otlp_span(encoder_object *self, work *now, const uint64_t *began, const uin
         state_length = (size_t)PyBytes_GET_SIZE(of->state);
     }
     size_t most = 512 + 2 * name_length + state_length + 12 * json_length;
-    if (!kobs_text_room(&now->out, most)) {
+    if (!kobs_text_room(out, most)) {
         return FAILED;
     }
     enum { HEAD = 1 + 5 };
-    char *start = now->out.at + HEAD, *at = start;
+    char *start = out->at + HEAD, *at = start;
     *at++ = (char)TAG(1, LENGTH);
     *at++ = 16;
     memcpy(at, of->id, 16);
@@ -298,12 +315,14 @@ kobs_otlp_span(encoder_object *self, work *now, const uint64_t *began, const uin
     if (at == NULL) {
         return LEFT;
     }
-    at = put_integer_attribute(at, "thread.id", 9, (int64_t)(ended[6] >> 32));
-    if ((uint32_t)ended[6] != self->pid) {
-        at = put_integer_attribute(at, "process.pid", 11, (int64_t)(uint32_t)ended[6]);
-    }
-    if (category == self->syscall) {
-        at = put_text_attribute(at, "kobs.syscall", 12, name, name_length);
+    if (own) {
+        at = put_integer_attribute(at, "thread.id", 9, (int64_t)(ended[6] >> 32));
+        if ((uint32_t)ended[6] != self->pid) {
+            at = put_integer_attribute(at, "process.pid", 11, (int64_t)(uint32_t)ended[6]);
+        }
+        if (category == self->syscall) {
+            at = put_text_attribute(at, "kobs.syscall", 12, name, name_length);
+        }
     }
     if (status_number > 0) {
         *at++ = (char)TAG(15, LENGTH);
@@ -319,11 +338,10 @@ kobs_otlp_span(encoder_object *self, work *now, const uint64_t *began, const uin
     memcpy(at, &context, 4);
     at += 4;
     size_t length = (size_t)(at - start);
-    char *head = now->out.at;
+    char *head = out->at;
     *head++ = (char)TAG(2, LENGTH);
     head = put_varint(head, length);
     memmove(head, start, length);
-    now->out.at = head + length;
-    now->count++;
+    out->at = head + length;
     return DONE;
 }
