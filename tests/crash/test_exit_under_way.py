@@ -68,7 +68,8 @@ def test_what_other_threads_do_until_the_process_is_gone_is_recorded(tmp_path: P
     for number in range(many(2)):
         (tmp_path / "said").write_bytes(bytes(4096))
         done = subprocess.run(
-            [sys.executable, "-m", "kobs", "run", "-q", "--no-adaptive", "-o", str(number), "program.py"],
+            [sys.executable, "-m", "kobs", "run", "-q", "--no-adaptive", "-o", str(number),
+             "program.py"],
             cwd=tmp_path, capture_output=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (7, b"")
@@ -113,7 +114,8 @@ def test_daemon_threads_and_finalizers_of_a_program_that_ends_raise_nothing(tmp_
     (tmp_path / "program.py").write_text(LINGERING)
     for number in range(many(5)):
         done = subprocess.run(
-            [sys.executable, "-m", "kobs", "run", "-q", "--no-adaptive", "-o", str(number), "program.py"],
+            [sys.executable, "-m", "kobs", "run", "-q", "--no-adaptive", "-o", str(number),
+             "program.py"],
             cwd=tmp_path, capture_output=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, b"")
