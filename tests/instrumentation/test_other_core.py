@@ -11,19 +11,20 @@ import pytest
 from kobs._core import select
 
 TESTS = Path(__file__).parent.parent
-MODULES = [
-    *sorted((TESTS / "unit").glob("test_observe_*.py")),
-    TESTS / "instrumentation" / "test_one_event.py",
-    TESTS / "instrumentation" / "test_watch_network.py",
-    TESTS / "instrumentation" / "test_watch_permission.py",
-    TESTS / "instrumentation" / "test_watch_queue.py",
-    TESTS / "instrumentation" / "test_watch_sandbox.py",
-    TESTS / "instrumentation" / "vocabulary",
-]
+HERE = TESTS / "instrumentation"
+MODULES = {
+    "observing": sorted((TESTS / "unit").glob("test_observe_*.py")),
+    "one event": [HERE / "test_one_event.py"],
+    "vocabularies": [HERE / "vocabulary"],
+    "watches": [
+        HERE / f"test_watch_{name}.py" for name in ("network", "permission", "queue", "sandbox")
+    ],
+}
 
 
 @pytest.mark.c_core
-def test_observed_classes_with_the_other_core() -> None:
+@pytest.mark.parametrize("what", MODULES)
+def test_with_the_other_core(what: str) -> None:
     other = "python" if select().name == "c" else "c"
     run = subprocess.run(
         [
@@ -35,7 +36,7 @@ def test_observed_classes_with_the_other_core() -> None:
             "no:cacheprovider",
             "-p",
             "no:xdist",
-            *MODULES,
+            *MODULES[what],
         ],
         env={**os.environ, "KOBS_CORE": other},
         capture_output=True,
