@@ -52,10 +52,10 @@ def export() -> Callable[[int], float]:
     """Spans from the ring to encoded OTLP, which is sent to nobody."""
     from kobs import span_operation
     from kobs.export.otlp_feeds import RingFeed, ring_source
-    from kobs.export.otlp_resource import Given
     from kobs.export.otlp_send import WireOutbox
-    from kobs.export.otlp_spans import SpanAssembler
     from kobs.export.otlp_streams import SpanStream
+    from kobs.tracing.assembler import SpanAssembler
+    from kobs.tracing.resource import Given
 
     collector = written()
     source = ring_source(collector, Given.read())

@@ -27,10 +27,10 @@ from kobs.export.otlp_recording import (
     RecordingExporter as RecordingExporter,
     export_recording as export_recording,
 )
-from kobs.export.otlp_resource import Given
 from kobs.export.otlp_send import quietly
 from kobs.export.otlp_signals import ExportReport as ExportReport, Signals, log
 from kobs.levels import Severity
+from kobs.tracing.resource import Given
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

@@ -7,7 +7,7 @@ not have it is refused with a message.
 from kobs.errors import MissingExtraError
 from kobs.events import Event
 from kobs.export.otlp_logs import LogData
-from kobs.export.otlp_spans import Trace
+from kobs.tracing.assembler import Trace
 
 try:
     from opentelemetry._logs import LogRecord, SeverityNumber
@@ -18,7 +18,7 @@ try:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, set_span_in_context
 
-    from kobs.export.readable import SCOPE, clean, span_context, to_span as to_span
+    from kobs.tracing.readable import SCOPE, clean, span_context, to_span as to_span
 except ImportError as error:
     raise MissingExtraError(
         f"export to OTLP needs opentelemetry-sdk 1.39 or later: {error}; "

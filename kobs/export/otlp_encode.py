@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from kobs.events import Event
 from kobs.export.otlp_logs import LogData
-from kobs.export.otlp_spans import (
+from kobs.export.protobuf import double, fixed32, fixed64, integer, message, string
+from kobs.tracing.assembler import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,
@@ -20,7 +21,6 @@ from kobs.export.otlp_spans import (
     Trace,
     attributes_by_convention,
 )
-from kobs.export.protobuf import double, fixed32, fixed64, integer, message, string
 
 KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 STATUSES = {"unset": 0, "ok": 1, "error": 2}

@@ -11,7 +11,7 @@ from kobs.decoder import EventDecoder
 from kobs.errors import SessionError
 from kobs.export.otlp_encode import encode_resource
 from kobs.export.otlp_marks import Marks, Tickets
-from kobs.export.otlp_resource import Given, process_resource, recorded_resource
+from kobs.tracing.resource import Given, process_resource, recorded_resource
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource

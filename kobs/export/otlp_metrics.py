@@ -25,10 +25,10 @@ from kobs.errors import ConfigError
 from kobs.export.metric_points import Metrics
 from kobs.export.metric_source import MetricSource, RecordedMetrics
 from kobs.export.otlp_metrics_encode import encode
-from kobs.export.otlp_resource import Given, process_resource, recorded_resource
 from kobs.export.otlp_send import quietly
 from kobs.export.otlp_settings import disabled
 from kobs.export.otlp_transport import Outcome, Transport
+from kobs.tracing.resource import Given, process_resource, recorded_resource
 
 if TYPE_CHECKING:
     from kobs._core.contract import AttachedRing

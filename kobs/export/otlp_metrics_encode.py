@@ -8,8 +8,8 @@ from typing import Any
 from kobs._analysis.histogram import Buckets, HistogramSnapshot
 from kobs.export.metric_points import Metric, Metrics, Point, PointExemplar
 from kobs.export.otlp_encode import encode_attributes, encode_resource, encode_scope
-from kobs.export.otlp_spans import OWN_SCOPE
 from kobs.export.protobuf import double, fixed64, integer, message, string, varint
+from kobs.tracing.assembler import OWN_SCOPE
 
 MOST_BUCKETS = 160
 """Buckets of an exponential histogram at most, of each sign: OpenTelemetry's SDK's default."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from kobs.export.otlp_feeds import RecordingFeed, RecordingSources, Source
 from kobs.export.otlp_send import WireOutbox, quietly
 from kobs.export.otlp_signals import ExportReport, Signals
-from kobs.export.otlp_spans import FinishedSpan, SpanAssembler
 from kobs.export.otlp_streams import SpanStream
 from kobs.levels import Severity
 from kobs.recording import STALL_S
+from kobs.tracing.assembler import FinishedSpan, SpanAssembler
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

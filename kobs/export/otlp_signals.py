@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kobs.export.otlp_feeds import Feed, Progress
 from kobs.export.otlp_send import ObjectOutbox, WireOutbox
 from kobs.export.otlp_settings import disabled
-from kobs.export.otlp_spans import SpanAssembler
 from kobs.export.otlp_streams import LogStream, SpanStream, Stream
 from kobs.export.otlp_transport import Transport
 from kobs.levels import Severity
+from kobs.tracing.assembler import SpanAssembler
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

@@ -14,10 +14,12 @@ from kobs.context import EXPORT_ORIGIN
 from kobs.events import Event
 from kobs.export.otlp_encode import KINDS, STATUSES, Item, encode_log, encode_span
 from kobs.export.otlp_feeds import Feed, Progress, Run, Source
-from kobs.export.otlp_limits import Limits
 from kobs.export.otlp_logs import LogData, log_data
 from kobs.export.otlp_send import BATCH, ObjectOutbox, Sent, WireOutbox
-from kobs.export.otlp_spans import (
+from kobs.levels import Category, Severity
+from kobs.payloads import SpanBegan, SpanEnded
+from kobs.schema import registered_types
+from kobs.tracing.assembler import (
     OWN_SCOPE,
     SPAN_TYPES,
     FinishedSpan,
@@ -25,9 +27,7 @@ from kobs.export.otlp_spans import (
     SpanAssembler,
     scope_of,
 )
-from kobs.levels import Category, Severity
-from kobs.payloads import SpanBegan, SpanEnded
-from kobs.schema import registered_types
+from kobs.tracing.finished_limits import Limits
 from kobs.tracing.log_records import LogAssembler, LogAttributes
 from kobs.tracing.records import SpanDetailed, TraceAdopted
 

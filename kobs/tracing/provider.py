@@ -27,11 +27,11 @@ from opentelemetry.util.types import Attributes
 
 from kobs import bridge, collector as collectors
 from kobs.collector import Collector
-from kobs.export import otlp_limits
-from kobs.export.otlp_spans import FinishedSpan
-from kobs.export.readable import to_span
+from kobs.tracing import finished_limits
+from kobs.tracing.assembler import FinishedSpan
 from kobs.tracing.limits import Limits
 from kobs.tracing.pump import Pump
+from kobs.tracing.readable import to_span
 from kobs.tracing.records import SpanDetailed
 from kobs.tracing.sampling import plain_sampler
 from kobs.tracing.span import open_views
@@ -289,13 +289,13 @@ class TracerProvider(api.TracerProvider):
         self._forked = True
 
 
-def export_limits(limits: Limits) -> otlp_limits.Limits:
+def export_limits(limits: Limits) -> finished_limits.Limits:
     """The same for spans of kobs, which have theirs when they are handed on."""
     known = (
         limits.span_attributes, limits.events, limits.links, limits.event_attributes,
         limits.link_attributes, limits.span_attribute_length, limits.attribute_length,
     )  # fmt: skip
-    return otlp_limits.Limits(*(1 << 62 if limit is None else limit for limit in known))
+    return finished_limits.Limits(*(1 << 62 if limit is None else limit for limit in known))
 
 
 def _call(deliver: Any, span: FinishedSpan) -> None:

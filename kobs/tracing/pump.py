@@ -7,11 +7,8 @@ import weakref
 from collections.abc import Callable
 
 from kobs.collector import Collector
-from kobs.context import origin
-from kobs.export.otlp_spans import FinishedSpan, SpanAssembler
-
-ORIGIN = "kobs.export"
-"""Origin of what the pump itself sets off; it is not delivered."""
+from kobs.context import EXPORT_ORIGIN, origin
+from kobs.tracing.assembler import FinishedSpan, SpanAssembler
 
 _INTERVAL_S = 0.1
 
@@ -60,17 +57,15 @@ class Pump:
     def drain(self) -> None:
         """Deliver what has ended by now."""
         with self._lock:
-            token = origin.set(ORIGIN)
+            token = origin.set(EXPORT_ORIGIN)
             try:
-                most = (
-                    2 * self._collector.ring.slots
-                )  # the program may write faster than this reads
+                most = 2 * self._collector.ring.slots  # The program may be faster than this.
                 while most > 0 and not self._subscriber.closed:
                     event = self._subscriber.next()
                     if event is None:
                         break
                     most -= 1
-                    if event.origin == ORIGIN:
+                    if event.origin == EXPORT_ORIGIN:
                         continue
                     span = self._assembler.observe(event)
                     if span is not None and event.timestamp_ns >= self._since_ns:

@@ -347,14 +347,14 @@ class SpanView(api.Span):
         """What its process is, as the SDK has it."""
         from opentelemetry.sdk.resources import Resource
 
-        from kobs.export.otlp_resource import Given, process_resource
+        from kobs.tracing.resource import Given, process_resource
 
         return Resource(process_resource(Given.read()))
 
     @property
     def instrumentation_scope(self) -> Any:
         """What made it, as the SDK has it."""
-        from kobs.export.readable import SCOPE
+        from kobs.tracing.readable import SCOPE
 
         return SCOPE
 

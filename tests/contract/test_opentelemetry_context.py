@@ -24,9 +24,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from kobs import Collector, collector as collectors
 from kobs.context import cause
-from kobs.export.otlp_spans import FinishedSpan, SpanAssembler
 from kobs.payloads import MetricUpdate
 from kobs.tracing import Span, runtime_context, span_operation
+from kobs.tracing.assembler import FinishedSpan, SpanAssembler
 from kobs.tracing.span import WrittenSpan, make_span
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -434,7 +434,7 @@ class TestSampler:
     CODE = """
 import json, sys
 from kobs import Collector, init_collector, span_operation
-from kobs.export.otlp_spans import SpanAssembler
+from kobs.tracing.assembler import SpanAssembler
 collector = init_collector(Collector(size=4096))
 if sys.argv[1] == "sdk":
     from opentelemetry import trace

@@ -13,14 +13,14 @@ from kobs import Collector, span_grpc, span_operation, span_syscall
 from kobs.context import causal_context, cause, origin
 from kobs.export.otlp_encode import Item
 from kobs.export.otlp_feeds import RingFeed, Source, ring_source
-from kobs.export.otlp_resource import Given
 from kobs.export.otlp_send import WireOutbox
-from kobs.export.otlp_spans import SpanAssembler
 from kobs.export.otlp_streams import SpanStream
 from kobs.export.otlp_transport import Outcome
 from kobs.payloads import MessageReceived, MessageSent
 from kobs.tracing import Span, TracerProvider as KobsTracerProvider
+from kobs.tracing.assembler import SpanAssembler
 from kobs.tracing.records import SpanDetailed, SpanNoted, TraceAdopted
+from kobs.tracing.resource import Given
 
 pytest.importorskip("kobs._core._native")
 

@@ -20,9 +20,10 @@ from kobs.export.otlp_encode import (
     encode_resource,
     encode_span,
 )
-from kobs.export.otlp_limits import Limits
 from kobs.export.otlp_logs import log_data
-from kobs.export.otlp_spans import (
+from kobs.levels import Category
+from kobs.payloads import ProcessTerminated
+from kobs.tracing.assembler import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,
@@ -30,9 +31,8 @@ from kobs.export.otlp_spans import (
     SpanLink,
     Trace,
 )
-from kobs.export.readable import to_span
-from kobs.levels import Category
-from kobs.payloads import ProcessTerminated
+from kobs.tracing.finished_limits import Limits
+from kobs.tracing.readable import to_span
 
 OFFSET_NS = 1_700_000_000_000_000_000
 RESOURCE = {"service.name": "shop", "process.pid": 42, "process.command_args": ["a", "b"]}

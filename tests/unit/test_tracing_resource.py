@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 
 from kobs import Collector, open_recording
-from kobs.export.otlp_resource import (
+from kobs.session import Session
+from kobs.tracing.resource import (
     Given,
     container_id,
     process_resource,
     recorded_resource,
 )
-from kobs.session import Session
 
 DOCKER = "a1" * 32
 ALL = [

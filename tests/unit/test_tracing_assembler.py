@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from kobs import Collector, collector as collectors
-from kobs.export.otlp_spans import (
+from kobs.tracing import Span, span_operation
+from kobs.tracing.assembler import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,
@@ -14,7 +15,6 @@ from kobs.export.otlp_spans import (
     SpanEvent,
     attributes_by_convention,
 )
-from kobs.tracing import Span, span_operation
 from kobs.tracing.records import (
     DROPPED,
     LINK_FLAGS,

@@ -18,7 +18,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from kobs.export.otlp_spans import (
+from kobs.tracing.assembler import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kobs.errors import ConfigError
-from kobs.export.otlp_spans import FinishedSpan
+from kobs.tracing.assembler import FinishedSpan
 
 _None = 1 << 62
 """No limit."""
