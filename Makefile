@@ -22,7 +22,8 @@ help: ## list the commands
 demo: $(VENV)/.demo ## record a real program and a real test run, and show the result
 	@$(BIN)/python tools/demo.py
 
-test: $(VENV)/.dev lint types unit ## the whole test suite: linter, types, tests
+test: $(VENV)/.dev lint ## the whole test suite: linter, types, tests
+	@$(MAKE) --no-print-directory -j2 types unit
 
 lint: $(VENV)/.dev ## ruff, over code and formatting
 	$(BIN)/ruff check .
@@ -34,7 +35,7 @@ types: $(VENV)/.dev ## mypy --strict
 unit: $(VENV)/.dev ## the tests alone (PYTEST_ARGS="-n 3")
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not e2e"
 
-test-all: ## the tests on every Python from 3.11 to 3.13 that is installed
+test-all: ## the tests, and what takes long, on every Python from 3.11 to 3.13 that is installed
 	@tools/test_all.sh $(TEST_PYTHONS)
 
 e2e: $(VENV)/.dev e2e-setup ## the tests against real servers, which it installs

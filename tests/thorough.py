@@ -5,7 +5,13 @@
 
 import os
 
+import pytest
+
 TIMES = float(os.environ.get("KOBS_THOROUGH", "1"))
+
+
+thorough = pytest.mark.skipif(TIMES < 2, reason="takes long: make test-all runs it")
+"""For a test of many seconds whose subject other tests of every run have, too."""
 
 
 def many(few: int) -> int:

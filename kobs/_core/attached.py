@@ -305,9 +305,9 @@ class AttachedFile:
     def _settle(self) -> None:
         """Find the heads of a recording that nobody writes any more.
 
-        A killed writer may have finished slots without moving the head counter (Python core) or
-        moved it without finishing them (C core), and either may be damaged; where they disagree,
-        the one that more slots agree with is believed.
+        A killed writer may have finished slots without moving the head counter (Python core, by
+        whatever its other threads wrote meanwhile) or moved it without finishing them (C core), and
+        either may be damaged; where they disagree, the one that more slots agree with is believed.
         """
         for lane in range(LANES):
             head = self._head(lane)
@@ -333,7 +333,7 @@ class AttachedFile:
                 }
                 if support[newest] < support[head] or not tickets:
                     newest = head
-                elif not self._segmented:
+                elif not self._segmented and (self.core == "c" or head > newest):
                     self._damage.append(
                         f"the head counter of lane {lane} says {head:,}, its slots {newest:,}"
                     )

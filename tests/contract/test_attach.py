@@ -54,6 +54,26 @@ def test_a_whole_file_has_no_damage(core, recorded, numbers):
     assert attached.string(attached.open_events()[0].name) == "read"
 
 
+def test_a_head_that_lags_far_is_damage_where_its_core_never_lags(
+    core, make, writer, numbers, tmp_path
+):
+    """A thread of the Python core that is put aside between its event and the head counter, or just
+    before, stores an old one over what others wrote meanwhile: any number of events."""
+    path = tmp_path / "a.kobs"
+    ring = make(64, path=path)
+    write = writer(ring)
+    for number in range(400):
+        write(number)
+    raw = path.read_bytes()  # as a killed process leaves it
+    ring.close()
+    heads = PLAN.counters.offset + layout.Counters.heads.offset
+    path.write_bytes(raw[:heads] + (250).to_bytes(8, "little") + raw[heads + 8 :])
+    attached = core.attach(str(path))
+    assert numbers(attached.reader().read()) == list(range(336, 400))
+    told = ["the head counter of lane 0 says 250, its slots 400"]
+    assert attached.damage == ([] if core.name == "python" else told)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

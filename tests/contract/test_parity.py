@@ -266,7 +266,7 @@ def read_back(core: str, path: Path) -> Any:
     )  # fmt: skip
 
 
-@settings(max_examples=many(60), deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(
     steps=st.lists(operations, max_size=40),
     overflow=st.sampled_from(["overwrite", "discard"]),

@@ -98,7 +98,7 @@ def said(result: Any) -> Any:
     return result.count, result.lost, plain(result.aggregations), events
 
 
-@settings(max_examples=many(150), deadline=None)
+@settings(max_examples=many(80), deadline=None)
 @given(st.lists(twins.slots(types=[*IDS, *IDS, 65_000], small=True), max_size=12), queries())
 def test_any_query_says_the_same_of_any_slots(slots: list[RawSlot], query: Query) -> None:
     decoder = twins.decoder()
@@ -111,7 +111,7 @@ def test_any_query_says_the_same_of_any_slots(slots: list[RawSlot], query: Query
         assert said(scan.result(found, 1002, 3)) == said(expected)
 
 
-@settings(max_examples=many(100), deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     st.lists(twins.slots(types=[*IDS, 65_000], small=True), max_size=8),
     severities, categories, pids, st.lists(kinds, max_size=2), pids, st.integers(0, 63),
@@ -136,7 +136,7 @@ def test_any_filter_lets_the_same_slots_through(
         assert (through(slot) is not None) is wanted
 
 
-@settings(max_examples=many(150), deadline=None)
+@settings(max_examples=many(80), deadline=None)
 @given(
     st.lists(twins.durations, max_size=60)
     | st.lists(st.sampled_from([1.0, 2.5, 0.1]), max_size=200)

@@ -16,7 +16,7 @@ from kobs.events import Category
 from kobs.schema import U64
 from kobs.session import Session
 
-KILLS = int(os.environ.get("KOBS_KILLS") or 100)
+KILLS = int(os.environ.get("KOBS_KILLS") or 50)
 """A core; `make crash` kills 1,000 times."""
 NAMES = 1000
 """Different names of steps: a table of names is bounded, and full on a fast machine otherwise."""

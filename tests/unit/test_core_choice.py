@@ -10,6 +10,7 @@ import pytest
 
 from kobs._core import select
 from kobs.errors import ConfigError, CoreUnavailableError
+from tests.thorough import thorough
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_BUILT = "import sys; sys.modules['kobs._core._native'] = None\n"
@@ -93,7 +94,7 @@ def test_the_whole_layout_is_compared():
 
 @pytest.mark.parametrize(
     ("compiler", "built"),
-    [("/nonexistent/cc", False), pytest.param("", True, marks=pytest.mark.c_core)],
+    [("/nonexistent/cc", False), pytest.param("", True, marks=[pytest.mark.c_core, thorough])],
 )
 def test_an_install_succeeds_with_and_without_a_compiler(compiler, built, tmp_path):
     source = tmp_path / "source"

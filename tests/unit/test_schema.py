@@ -9,13 +9,14 @@ from struct import calcsize
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import kobs
 from kobs import Category, Collector, PayloadType, Severity, event_type
 from kobs.errors import FieldError, FieldTypeError, SchemaError
 from kobs.fields import Float, IdentifierKind, Integer, InternedName, Json, Text
 from kobs.schema import U8, U64, Name, registered_types, schema_from_record
+from tests.thorough import many
 
 ALL_TYPES = sorted(
     (cls for cls in registered_types().values() if cls.__module__ == "kobs.payloads"),
@@ -71,6 +72,7 @@ def values_for(cls: type[PayloadType]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("cls", [*ALL_TYPES, JobQueued], ids=lambda cls: cls.__name__)
+@settings(max_examples=many(20))
 @given(data=st.data())
 def test_every_type_comes_back_from_the_ring_as_it_went_in(
     cls: type[PayloadType], data: st.DataObject

@@ -384,10 +384,9 @@ class TestTerminalsAndStreams:
             {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
             {"LC_ALL": "POSIX"},
             {"PYTHONIOENCODING": "latin-1"},
-            {"COLUMNS": "20"},
+            {"COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1"},
             {"COLUMNS": "1"},
             {"COLUMNS": "many"},
-            {"TERM": "dumb", "NO_COLOR": "1"},
         ],
         ids=lambda env: " ".join(f"{k}={v}" for k, v in env.items()),
     )
