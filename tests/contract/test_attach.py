@@ -64,10 +64,10 @@ def test_a_head_that_lags_far_is_damage_where_its_core_never_lags(
     write = writer(ring)
     for number in range(400):
         write(number)
-    raw = path.read_bytes()  # as a killed process leaves it
     ring.close()
-    heads = PLAN.counters.offset + layout.Counters.heads.offset
-    path.write_bytes(raw[:heads] + (250).to_bytes(8, "little") + raw[heads + 8 :])
+    with_bytes(
+        path, PLAN.counters.offset + layout.Counters.heads.offset, (250).to_bytes(8, "little")
+    )
     attached = core.attach(str(path))
     assert numbers(attached.reader().read()) == list(range(336, 400))
     told = ["the head counter of lane 0 says 250, its slots 400"]
