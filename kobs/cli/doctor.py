@@ -21,7 +21,9 @@ from kobs.errors import KobsError
 
 _EXTRAS = {
     "cli": ("rich",),
+    "grpc": ("grpcio",),
     "otlp": ("opentelemetry-exporter-otlp-proto-http", "opentelemetry-exporter-otlp-proto-grpc"),
+    "prometheus": ("prometheus-client",),
     "pytest": ("pytest",),
 }
 _REQUIRED = ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-instrumentation", "wrapt",
@@ -356,7 +358,7 @@ def show(out: Screen, found: dict[str, Any]) -> None:
 
 
 def _fact(out: Screen, label: str, text: str | Cell) -> None:
-    out.line(Cell(f"{label:<14}", "dim"), text)
+    out.line(Cell(f"{label:<13} ", "dim"), text)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
