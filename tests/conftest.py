@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -27,6 +28,13 @@ _BYTECODE = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """Hundreds of tests start programs, and half of such a start is compiling kobs: where
     bytecode is to be kept out of the working copy, it is kept in a folder of this run instead."""
+    # A shell starts what is to run in the background with these ignored, and children inherit that.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     if os.environ.get("PYTHONDONTWRITEBYTECODE") and "PYTHONPYCACHEPREFIX" not in os.environ:
         config.stash[_BYTECODE] = tempfile.mkdtemp(prefix="kobs-tests-bytecode-")
         os.environ["PYTHONPYCACHEPREFIX"] = config.stash[_BYTECODE]
