@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
+from kobs._core import notices
 from kobs.context import Cause, OtherCause
 from kobs.ids import mint_id
 
@@ -151,9 +152,7 @@ sampler = RootSampler()
 
 
 def _warn(message: str) -> None:
-    import logging
-
-    logging.getLogger("kobs").warning("%s", message)
+    notices.tell(message, stacklevel=3)
 
 
 def format_traceparent(cause: Cause) -> str:
@@ -251,6 +250,9 @@ def is_suppressed() -> bool:
     if api is None:
         return False
     try:
-        return bool(api.get_value(api._SUPPRESS_INSTRUMENTATION_KEY))
+        return bool(
+            api.get_value(api._SUPPRESS_INSTRUMENTATION_KEY)
+            or api.get_value("suppress_instrumentation")  # by its former name
+        )
     except Exception:  # as above
         return False

@@ -400,6 +400,17 @@ class TestOptions:
         kobs_run("-q", "-o", "none", "--sampling", "0", path, folder=tmp_path)
         assert _types(tmp_path / "none") == {"IpcTimeout"}
 
+    def test_a_sampler_that_is_not_known_is_told_by_the_session_not_on_stderr(
+        self, tmp_path: Path, script, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "one_of_its_own")
+        path = script("import kobs\nwith kobs.span_operation('load'): pass")
+        done = kobs_run("-q", "-o", "a", path, folder=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        with kobs.open_recording(tmp_path / "a") as recording:
+            told = [str(each) for each in recording.unobserved]
+        assert any("OTEL_TRACES_SAMPLER=one_of_its_own" in text for text in told), told
+
     def test_what_is_hidden_and_not_sampled_is_counted_in_children_too(
         self, tmp_path: Path, script
     ) -> None:
