@@ -5,6 +5,7 @@ kobs.
 """
 
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from functools import cache
 from typing import Any
 from weakref import ref
 
@@ -136,13 +137,23 @@ class _AsyncRequests:
 
 def responses_counted(made: Any, call: ClientCall) -> Any:
     """gRPC's object of a call whose responses are a stream, that counts them."""
+    counted = _counted_type()(made)
+    counted._self_call = call
+    return counted
+
+
+@cache
+def _counted_type() -> Any:
     from wrapt import ObjectProxy
 
     class Counted(ObjectProxy):  # type: ignore[type-arg]
+        _self_call: ClientCall
+
         def __iter__(self) -> Any:
             return self
 
         def __next__(self) -> Any:
+            call = self._self_call
             call.reading = True
             try:
                 response = next(self.__wrapped__)
@@ -159,4 +170,4 @@ def responses_counted(made: Any, call: ClientCall) -> Any:
         def __repr__(self) -> str:
             return repr(self.__wrapped__)
 
-    return Counted(made)
+    return Counted

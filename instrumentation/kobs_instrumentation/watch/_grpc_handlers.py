@@ -226,18 +226,27 @@ class _Counted:
 
 def _noting(context: Any, answer: _Answer) -> Any:
     """A context that cannot be asked for the code that was set: one that remembers it."""
+    made = _noting_type()(context)
+    made._self_said = answer.said
+    return made
+
+
+@functools.cache
+def _noting_type() -> Any:
     from wrapt import ObjectProxy
 
     class Noting(ObjectProxy):  # type: ignore[type-arg]
+        _self_said: list[Any]
+
         def set_code(self, code: Any) -> None:
-            answer.said.append(code)
+            self._self_said.append(code)
             self.__wrapped__.set_code(code)
 
         def abort(self, code: Any, *args: Any, **kwargs: Any) -> None:
-            answer.said.append(code)
+            self._self_said.append(code)
             self.__wrapped__.abort(code, *args, **kwargs)
 
-    return Noting(context)
+    return Noting
 
 
 # -- coroutines and async generators of `grpc.aio` -----------------------------------------------

@@ -128,15 +128,6 @@ def with_own_span(context: Any, own: Cause) -> Any:
 # -- how -----------------------------------------------------------------------------------------
 
 
-def is_suppressed() -> bool:
-    """The program, or an exporter in it, said that what it does now is not to be traced."""
-    contexts = sys.modules.get("opentelemetry.context")
-    key = getattr(contexts, "_SUPPRESS_INSTRUMENTATION_KEY", None)
-    if contexts is None or key is None:
-        return False
-    return bool(contexts.get_value(key) or contexts.get_value("suppress_instrumentation"))
-
-
 def _api() -> Any:
     """`opentelemetry.trace`, if the program has it."""
     return (

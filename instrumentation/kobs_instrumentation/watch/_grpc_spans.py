@@ -203,7 +203,7 @@ class ClientCall(Call):
         A call that is made in its own span, with metadata that says so, has been begun by another
         of ours: an interceptor on a channel that is watched as well."""
         carrier = collectors.for_links()
-        if carrier is None or carrier.closed or carried.is_suppressed():
+        if carrier is None or carrier.closed or bridge.is_suppressed():
             return None
         name, outside = method_name(method), cause.get()
         if outside is not None and _is_begun(outside, name, metadata):

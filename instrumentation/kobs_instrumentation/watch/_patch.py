@@ -347,7 +347,7 @@ _LOOKED_AT = 200
 
 def _leads_to(value: Any, wanted: Any) -> bool:
     """A wrapper calls `wanted`, as far as can be seen: by what it says that it wraps, by what it
-    closes over, by the names that it uses."""
+    closes over, by the names that it uses. No `__getattr__` of the program's is asked."""
     waiting: list[Any] = [value]
     seen: set[int] = set()
     while waiting and len(seen) < _LOOKED_AT:
@@ -359,8 +359,8 @@ def _leads_to(value: Any, wanted: Any) -> bool:
         seen.add(id(one))
         for name in ("__wrapped__", "__func__", "func", "original"):  # the last one is ours
             try:
-                waiting.append(getattr(one, name, None))
-            except Exception:  # a wrapper's own
+                waiting.append(object.__getattribute__(one, name))
+            except Exception:  # there is none
                 continue
         if isinstance(one, FunctionType):
             known = (one.__globals__.get(name) for name in one.__code__.co_names)
