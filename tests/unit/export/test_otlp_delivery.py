@@ -282,6 +282,7 @@ class TestMarks:
             assert first.spans + first.failed == 1200
             assert first.failed >= 1200 - 2 * BATCH
             receiver.forget()
+            monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT")  # now it is there, however slow
             assert export_recording(recording, logs=False) == ExportReport(spans=first.failed)
 
     def test_never_go_back(self, tmp_path: Path) -> None:
@@ -343,7 +344,9 @@ class TestAProcessThatIsKilled:
             ended = {e.payload.attributes["number"] for e in recording.events()
                      if e.type_name == "SpanEnded"}  # fmt: skip
             report = export_recording(recording, logs=False)
-            assert report.failed == report.lost == 0
+            assert report.failed == 0
+            # The kill may come between an event's ticket and its end, of the one thread that emits.
+            assert report.lost <= 1
             assert export_recording(recording, logs=False) == ExportReport()
         sent = Counter(number_of(span) for span in receiver.spans if span.name == "done")
         assert set(sent) == ended
