@@ -39,11 +39,8 @@ def field_reader(cls: type[PayloadType], name: str) -> Callable[[Event], Any]:
     """What gives one field of events of a payload type: only that field is decoded where the
     payload was not looked at."""
     (field,) = [field for field in cls.__kobs_schema__.fields if field.name == name]
-    unpack, offset, decode = (
-        Struct("=" + field.kind.code).unpack_from,
-        field.offset,
-        (field.kind.decode),
-    )
+    unpack = Struct("=" + field.kind.code).unpack_from
+    offset, decode = field.offset, field.kind.decode
 
     def read(event: Event) -> Any:
         undecoded = event._decoder

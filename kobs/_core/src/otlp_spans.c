@@ -268,8 +268,9 @@ kobs_otlp_span(encoder_object *self, work *now, kobs_text *out, const uint64_t *
     }
     bool own = provider == 0;
     /* Origins and truncated attributes have conventions of their own, as errors have. */
-    if (kind_number < 0 || status_number < 0 || (own && (category == self->network || status_number > 1)) || flags & KOBS_FLAG_TRUNCATED
-        || ended[7] >> 32 != 0) {
+    if (kind_number < 0 || status_number < 0
+        || (own && (category == self->network || status_number > 1))
+        || flags & KOBS_FLAG_TRUNCATED || ended[7] >> 32 != 0) {
         return LEFT;
     }
     const uint8_t *json = (const uint8_t *)last + now->ended.attributes;

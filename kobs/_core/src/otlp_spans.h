@@ -1,6 +1,6 @@
-/* Plain spans as OTLP, straight from their two slots. The Python twin is kobs/export/otlp_spans.py with
- * otlp_encode.py, which say what a span is made of; what is not plain (an error, links, overflow
- * records, conventions beyond the commonest) is left to it. */
+/* Plain spans as OTLP, straight from their two slots. The Python twin is kobs/tracing/assembler.py with
+ * kobs/export/otlp_encode.py, which say what a span is made of; what is not plain (an error, links,
+ * overflow records, conventions beyond the commonest) is left to it. */
 
 #ifndef KOBS_OTLP_SPANS_H
 #define KOBS_OTLP_SPANS_H
