@@ -9,7 +9,7 @@ import struct
 from minikernel import QueueManager, ShmManager
 
 from kobs import MessageReceived, ShmRead, ShmWritten
-from kobs_pytest.fixture import Kobs
+from kobs_pytest.asserting.fixture import Kobs
 
 
 def test_the_answer_has_three_digits(kobs: Kobs) -> None:

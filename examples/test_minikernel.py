@@ -37,7 +37,7 @@ from kobs import (
     SyscallExit,
     SyscallResult,
 )
-from kobs_pytest.fixture import Kobs
+from kobs_pytest.asserting.fixture import Kobs
 
 HERE = str(Path(__file__).parent)
 MB = 1 << 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kobs.pattern import Inconclusive as Inconclusive
-    from kobs_pytest.fixture import Kobs as Kobs
+    from kobs_pytest.asserting.fixture import Kobs as Kobs
 
 __all__ = ["Inconclusive", "Kobs"]
 
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return Inconclusive
     if name == "Kobs":
-        from kobs_pytest.fixture import Kobs
+        from kobs_pytest.asserting.fixture import Kobs
 
         return Kobs
     raise AttributeError(f"module 'kobs_pytest' has no attribute {name!r}")

@@ -1,64 +1,98 @@
 """The pytest plugin's entry point. It imports pytest alone, and does nothing for a test until
-the fixture `kobs` or the option `--kobs` asks for it: then `kobs_pytest.runtime` takes over.
+the fixture `kobs` or an option asks for it: then `kobs_pytest.runtime` takes over.
 
 PYTEST_DONT_REWRITE
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
-    from kobs_pytest.fixture import Kobs
+    from kobs_pytest.asserting.fixture import Kobs
+
+
+class Option(NamedTuple):
+    """An option of the command line. `--kobs-x` is `KOBS_PYTEST_X` in the environment and
+    `kobs_x` in the ini file, each of which the one before overrides."""
+
+    flag: str
+    help: str
+    metavar: str = ""
+    """What its value is called; empty: it takes none."""
+    ini: bool = True
+    """It can be set in the ini file, and in the environment."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `config.getoption` and in the ini file."""
+        return self.flag[2:].replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "KOBS_PYTEST" + self.name[4:].upper()
+
+
+OPTIONS = (
+    Option(
+        "--kobs",
+        "capture events in every test, not only where the fixture 'kobs' or a marker asks for "
+        "it, and keep the recording",
+    ),
+    Option("--no-kobs", "capture nothing; skip tests that use 'kobs'", ini=False),
+    Option(
+        "--kobs-all",
+        "watch system calls and memory too, of which pytest itself makes many events",
+    ),
+    Option("--kobs-size", "events that the ring holds, a power of two (65536)", "N"),
+    Option(
+        "--kobs-sampling",
+        "percent of causal chains to keep (100); with less, absence is inconclusive",
+        "PCT",
+    ),
+    Option(
+        "--kobs-session",
+        "make the session folder below this directory (with --kobs: $XDG_STATE_HOME/kobs, "
+        "without: a temporary one)",
+        "DIR",
+        ini=False,
+    ),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options and ini values."""
     group = parser.getgroup("kobs", "kobs: what the code really did")
-    group.addoption(
-        "--kobs",
-        action="store_true",
-        help="capture events in every test, not only where the fixture 'kobs' asks for it, "
-        "and keep the recording",
-    )
-    group.addoption(
-        "--no-kobs", action="store_true", help="capture nothing; skip tests that use 'kobs'"
-    )
-    group.addoption(
-        "--kobs-all",
-        action="store_true",
-        help="watch system calls and memory too, of which pytest itself makes many events",
-    )
-    group.addoption(
-        "--kobs-size",
-        metavar="N",
-        help="events that the ring holds, a power of two (65536)",
-    )
-    group.addoption(
-        "--kobs-sampling",
-        metavar="PCT",
-        help="percent of causal chains to keep (100); with less, absence is inconclusive",
-    )
-    group.addoption(
-        "--kobs-session",
-        metavar="DIR",
-        help="make the session folder below this directory (with --kobs: $XDG_STATE_HOME/kobs, "
-        "without: a temporary one)",
-    )
-    parser.addini("kobs", "as --kobs", type="bool", default=False)
-    parser.addini("kobs_all", "as --kobs-all", type="bool", default=False)
-    parser.addini("kobs_size", "as --kobs-size")
-    parser.addini("kobs_sampling", "as --kobs-sampling")
+    for option in OPTIONS:
+        if option.metavar:
+            group.addoption(option.flag, metavar=option.metavar, help=option.help)
+        else:
+            group.addoption(option.flag, action="store_true", help=option.help)
+        if option.ini:
+            about = f"as {option.flag}"
+            if option.metavar:
+                parser.addini(option.name, about)
+            else:
+                parser.addini(option.name, about, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """With `--kobs`, capture from the first test on."""
     if config.getoption("kobs") and config.getoption("no_kobs"):
         raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
-    if (config.getoption("kobs") or config.getini("kobs")) and not config.getoption("no_kobs"):
-        from kobs_pytest.runtime import activate
+    if config.getoption("no_kobs"):
+        return
+    if config.getoption("kobs") or config.getini("kobs") or _any_in_environment():
+        from kobs_pytest.runtime import configure
 
-        activate(config, every_test=True)
+        configure(config)
+
+
+def _any_in_environment() -> bool:
+    import os
+
+    return any(name.startswith("KOBS_PYTEST") for name in os.environ)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -85,6 +119,6 @@ def kobs(request: pytest.FixtureRequest) -> "Kobs":
 def pytest_configure_node(node: Any) -> None:
     """Under pytest-xdist, in the controller: tell a worker where to record."""
     if not node.config.getoption("no_kobs"):
-        from kobs_pytest.reporting import prepare_worker
+        from kobs_pytest.reporting.reporter import prepare_worker
 
         prepare_worker(node)

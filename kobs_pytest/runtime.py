@@ -13,12 +13,15 @@ import pytest
 from kobs.context import cause, origin
 from kobs.errors import ClosedError
 from kobs.pattern import Inconclusive, Pattern
-from kobs_pytest.attempt import Attempt, set_origin
-from kobs_pytest.events import TestBegan, TestEnded
-from kobs_pytest.fixture import Events, Kobs
-from kobs_pytest.recorder import Recorder
-from kobs_pytest.reporting import Reporter, mark_inconclusive, reporter_of
-from kobs_pytest.section import section
+from kobs_pytest.asserting.fixture import Kobs
+from kobs_pytest.asserting.sequence import Events
+from kobs_pytest.capture.attempt import Attempt, set_origin
+from kobs_pytest.capture.boundaries import TestBegan, TestEnded
+from kobs_pytest.capture.recorder import Recorder
+from kobs_pytest.features import Feature, wanted
+from kobs_pytest.options import flag
+from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, reporter_of
+from kobs_pytest.reporting.section import section
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
@@ -31,12 +34,20 @@ CO_COROUTINE = 0x80
 """As in `inspect`."""
 
 
+def configure(config: pytest.Config) -> None:
+    """Capture in every test if the options say so."""
+    if flag(config, "kobs"):
+        activate(config, every_test=True)
+
+
 def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
     """The plugin's runtime; made and registered the first time."""
     runtime = config.stash.get(RUNTIME, None)
     if runtime is None:
         runtime = config.stash[RUNTIME] = Runtime(config, every_test=every_test)
         config.pluginmanager.register(runtime, "kobs-runtime")
+        for feature in wanted(config):
+            runtime.add(feature(runtime))
     return runtime
 
 
@@ -56,6 +67,12 @@ class Runtime:
         self._attempts: dict[int, Attempt] = {}
         """The tests that are running, by the `id` of their items, which they keep alive."""
         self._fixtures = 0
+        self.features: list[Feature] = []
+
+    def add(self, feature: Feature) -> None:
+        """Have a feature take part in the tests from now on."""
+        self.features.append(feature)
+        self.config.pluginmanager.register(feature, f"kobs-{feature.name}")
 
     # -- a test and its phases ----------------------------------------------------------------
     #
@@ -96,8 +113,11 @@ class Runtime:
                 attempt = self._attempts.get(id(item))
             if attempt is not None:
                 attempt.leave()
-        if attempt is not None and attempt.doubts:
-            raise attempt.verdict()
+        if attempt is not None:
+            if attempt.doubts:
+                raise attempt.verdict()
+            for feature in self.features:
+                feature.called(attempt, item)
         return result
 
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -109,7 +129,11 @@ class Runtime:
         try:
             if attempt is not None:
                 attempt.enter("teardown")
-            return (yield)
+            result = yield
+            for feature in self.features:
+                if attempt is not None:
+                    feature.torn_down(attempt, item)
+            return result
         finally:
             if attempt is None:
                 attempt = self._attempts.get(id(item))
@@ -130,6 +154,8 @@ class Runtime:
         origin.used[0] = True
         attempt.begun = self._boundary(attempt, TestBegan)
         self._attempts[id(item)] = attempt
+        for feature in self.features:
+            feature.began(attempt, item)
         return attempt
 
     def _boundary(
@@ -198,6 +224,8 @@ class Runtime:
         if attempt is not None:
             if error is not None or report.outcome != "passed":
                 attempt.reported(report, isinstance(error, Inconclusive))
+            for feature in self.features:
+                feature.reported(attempt, item, report)
             if call.when == "teardown":
                 attempt.close()
                 self._attempts.pop(id(item), None)

@@ -85,11 +85,14 @@ class TestTheFixtureWithoutTheOption:
 
 
 class TestTheOption:
-    @pytest.mark.parametrize("how", ["option", "ini"])
-    def test_captures_every_test(self, inner, how):
+    @pytest.mark.parametrize("how", ["option", "environment", "ini"])
+    def test_captures_every_test(self, inner, how, monkeypatch):
         options = ["--kobs"]
         if how == "ini":
             options = ["-o", "kobs=true"]
+        if how == "environment":
+            options = ["-o", "kobs=false"]
+            monkeypatch.setenv("KOBS_PYTEST", "1")
         result = inner(
             HEAD
             + """
@@ -121,6 +124,14 @@ def test_it(kobs):
             passed=1,
         )
 
+    def test_environment_over_ini_file(self, inner, clean_environment, monkeypatch):
+        monkeypatch.setenv("KOBS_PYTEST", "no")
+        inner(PLAIN, "-o", "kobs=true", passed=1)
+        assert sessions(clean_environment) == []
+        monkeypatch.setenv("KOBS_PYTEST", "perhaps")
+        result = inner(PLAIN, subprocess=True)
+        result.stderr.fnmatch_lines(["ERROR: KOBS_PYTEST='perhaps': expected one of 1, true*"])
+
     def test_says_where_the_recording_is_and_keeps_it(self, inner, clean_environment):
         result = inner(
             HEAD + "def test_it(kobs):\n    kobs.collector.emit(ProcessCreated('sh', 1))\n",
@@ -134,7 +145,7 @@ def test_it(kobs):
             [f"kobs: * events recorded, 0 lost, 0 inconclusive; kobs report {path}"]
         )
         import kobs
-        from kobs_pytest.events import TestBegan, TestEnded
+        from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 
         with kobs.open_recording(path) as recording:
             events = list(recording.events())
@@ -148,7 +159,7 @@ def test_it(kobs):
         assert made.origin == began.origin + "c"
 
     def test_keeps_few_recordings(self, inner, clean_environment):
-        from kobs_pytest.recorder import KEPT_SESSIONS
+        from kobs_pytest.capture.recorder import KEPT_SESSIONS
 
         inner(PLAIN, passed=1)  # writes it
         several = "import pytest\n" + KEPT_SESSIONS * (
@@ -164,7 +175,7 @@ def test_it(kobs):
         result.stdout.fnmatch_lines([f"kobs: recording into *{kept[-1]}"])
 
     def test_never_removes_the_recording_of_a_process_that_lives(self, inner, clean_environment):
-        from kobs_pytest.recorder import KEPT_SESSIONS
+        from kobs_pytest.capture.recorder import KEPT_SESSIONS
 
         for _ in range(KEPT_SESSIONS + 1):  # in this process
             inner(PLAIN, "--kobs", passed=1)
@@ -310,7 +321,7 @@ def test_it(kobs, n):
         (session,) = sessions(clean_environment)
         result.stdout.fnmatch_lines([f"kobs: recording into *{session}"])
         import kobs
-        from kobs_pytest.events import TestEnded
+        from kobs_pytest.capture.boundaries import TestEnded
 
         with kobs.open_recording(clean_environment / "kobs" / session) as recording:
             events = list(recording.events())

@@ -413,7 +413,7 @@ def test_it(kobs, flood, n):
 
 def test_a_long_suite_goes_on_in_further_recordings(inner, monkeypatch, clean_environment):
     """Each test leaves strings in its recording, and the room for strings is bounded."""
-    monkeypatch.setattr("kobs_pytest.recorder.TESTS_A_RECORDING", 3)
+    monkeypatch.setattr("kobs_pytest.capture.recorder.TESTS_A_RECORDING", 3)
     inner(
         HEAD
         + """

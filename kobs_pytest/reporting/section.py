@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from textwrap import wrap
 
 from kobs.pattern.explain import Narrator
-from kobs_pytest.attempt import Attempt
+from kobs_pytest.capture.attempt import Attempt
 
 MOST_LINES = 40
 _FIRST = 10

@@ -12,7 +12,7 @@ from kobs.decoder import EventDecoder
 from kobs.errors import RecordingError
 from kobs.events import Event
 from kobs.session import Session
-from kobs_pytest.tap import Classify, Raw, Tap, Whose
+from kobs_pytest.capture.tap import Classify, Raw, Tap, Whose
 
 _NO_RECORDING = ("multiprocessing.resource_tracker",)
 _NOT_PYTHON = "not Python"

@@ -18,10 +18,10 @@ from kobs.ids import mint_id
 from kobs.pattern import Inconclusive
 from kobs.payloads import ProcessCreated
 from kobs.schema import PayloadType
-from kobs_pytest.children import losses_by_cause
-from kobs_pytest.events import TestBegan, TestEnded
-from kobs_pytest.recorder import Recorder
-from kobs_pytest.tap import Raw, Whose
+from kobs_pytest.capture.boundaries import TestBegan, TestEnded
+from kobs_pytest.capture.children import losses_by_cause
+from kobs_pytest.capture.recorder import Recorder
+from kobs_pytest.capture.tap import Raw, Whose
 
 UNATTRIBUTED_KEPT = 100_000
 """Events without an origin that are held against patterns; more make absence inconclusive."""

@@ -21,9 +21,10 @@ from kobs.errors import ConfigError, SessionError
 from kobs.ids import mint_id
 from kobs.schema import PayloadType
 from kobs.session import Session
-from kobs_pytest.children import Children
-from kobs_pytest.events import TestBegan, TestEnded
-from kobs_pytest.tap import Tap
+from kobs_pytest.capture.boundaries import TestBegan, TestEnded
+from kobs_pytest.capture.children import Children
+from kobs_pytest.capture.tap import Tap
+from kobs_pytest.options import flag, given
 
 KEPT_SESSIONS = 5
 """Sessions of `pytest --kobs` that stay; older ones go when a new one is made."""
@@ -62,8 +63,7 @@ class Recorder:
         self.tag = f"{mint_id() & 0xFFFFFF:06x}{worker}"
         """Begins every origin that this process makes."""
         self._size, self._sampling = _options(config)
-        everything = config.getoption("kobs_all") or config.getini("kobs_all")
-        self._exclude = () if everything else UNASKED
+        self._exclude = () if flag(config, "kobs_all") else UNASKED
         self.session: Session | None = None
         if given.get("kobs_session"):
             self.session = Session.open(given["kobs_session"])
@@ -205,21 +205,11 @@ def _options(config: pytest.Config) -> tuple[int, float]:
     """
     try:
         return (
-            settings.stream_size(*_given(config, "size", "KERNEL_STREAM_SIZE")),
-            settings.sampling_rate(*_given(config, "sampling")),
+            settings.stream_size(*given(config, "kobs_size", "KERNEL_STREAM_SIZE")),
+            settings.sampling_rate(*given(config, "kobs_sampling")),
         )
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def _given(config: pytest.Config, name: str, variable: str = "") -> tuple[object, str]:
-    """What an option was given, and where; (None, ...) if nowhere."""
-    option = config.getoption(f"kobs_{name}")
-    if option is not None:
-        return option, f"--kobs-{name}"
-    if variable and os.environ.get(variable):
-        return os.environ[variable], variable
-    return config.getini(f"kobs_{name}") or None, f"kobs_{name}"
 
 
 def _drop_old_sessions(newest: str) -> None:

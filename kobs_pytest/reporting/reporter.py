@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kobs.pattern import Inconclusive
-from kobs_pytest.children import losses_by_cause
+from kobs_pytest.capture.children import losses_by_cause
 
 REPORTER = pytest.StashKey["Reporter"]()
 VERDICT = ("kobs.verdict", "inconclusive")

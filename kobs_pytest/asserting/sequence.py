@@ -1,14 +1,11 @@
-"""What the fixture `kobs` gives: the events of a test, and assertions on them.
+"""The events of a test as a sequence that refuses to answer what it cannot know.
 
 PYTEST_DONT_REWRITE
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from threading import Event as Alarm
-from time import monotonic, monotonic_ns
 from typing import NamedTuple, SupportsIndex, overload
 
-from kobs.collector import Collector
 from kobs.errors import PatternError
 from kobs.events import Event
 from kobs.pattern import (
@@ -21,21 +18,18 @@ from kobs.pattern import (
     explain_present,
     find,
 )
-from kobs.pattern.base import hint, require, shown
+from kobs.pattern.base import hint, shown
 from kobs.pattern.chains import Chain
 from kobs.pattern.explain import fold
 from kobs.pattern.predicates import AllOf, AnyOf, Like
-from kobs.payloads import AnomalyDetected
 from kobs.schema import PayloadType
-from kobs_pytest.attempt import Attempt, Note
-from kobs_pytest.recordable import reason, unrecorded
+from kobs_pytest.capture.attempt import Attempt, Note
+from kobs_pytest.capture.recordable import reason, unrecorded
 
 MOST_LINES = 8
 """What pytest shows of an explanation."""
 FIRST_LINE = 49
 """What pytest leaves of 80 columns after `E       AssertionError: assert `."""
-_PAUSE_FIRST = 0.000_5
-_PAUSE_MOST = 0.01
 
 
 class Mark(NamedTuple):
@@ -140,12 +134,14 @@ class Events(Sequence[Event]):
         """At most eight lines on why it was not found, or (`present`) what was; more is kept
         for the report section."""
         __tracebackhide__ = True
-        told = self._explained(pattern, present=present)
+        told = self.explained(pattern, present=present)
         sign = "not in" if present else "in"
         room = MOST_LINES - len(told.lines)
         return [*fold(f"{pattern!r} {sign} kobs.events", FIRST_LINE, max(1, room)), *told.lines]
 
-    def _explained(self, pattern: Pattern, *, present: bool) -> Explanation:
+    def explained(self, pattern: Pattern, *, present: bool) -> Explanation:
+        """Why the pattern was not found, or (`present`) what was; the details are kept for the
+        report section."""
         __tracebackhide__ = True
         attempt = self._attempt
         teller = explain_present if present else explain
@@ -230,124 +226,6 @@ class Events(Sequence[Event]):
     def __repr__(self) -> str:
         number = len(self._events)
         return "<1 event>" if number == 1 else f"<{number} events>"
-
-
-class Kobs:
-    """What this test caused, and assertions on it."""
-
-    Inconclusive = Inconclusive
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    @property
-    def collector(self) -> Collector:
-        """The collector that records this test; process-wide while the test runs, and to give
-        to `observe(collector=...)` and `with_collector`."""
-        return self._attempt.recorder.collector
-
-    @property
-    def events(self) -> Events:
-        """What this test caused so far, in order of time: here, in threads, tasks and child
-        processes."""
-        attempt = self._attempt
-        attempt.drain()
-        return Events(attempt, list(attempt.events), attempt.incomplete())
-
-    @property
-    def anomalies(self) -> Events:
-        """The anomalies that were found in what the test caused (`AnomalyDetected`)."""
-        return self.events.of(AnomalyDetected)
-
-    @property
-    def lost(self) -> int:
-        """How many events were lost since the test began, whoever caused them; 0 is what
-        assertions of absence need."""
-        self._attempt.drain()
-        return self._attempt.lost()
-
-    def mark(self) -> Mark:
-        """This moment, for `kobs.events.since(mark)`."""
-        return Mark(monotonic_ns())
-
-    def expect(self, *patterns: Pattern) -> None:
-        """Every pattern was there up to now.
-
-        Raises `AssertionError` with the nearest miss, `Inconclusive` where it may have been
-        there unseen, `PatternError` for what is no pattern.
-        """
-        __tracebackhide__ = True
-        _require("expect", patterns)
-        events = self.events
-        for pattern in patterns:
-            if not events.holds(pattern):
-                _fail(f"expected {pattern!r}", events._explained(pattern, present=False))
-
-    def never(self, *patterns: Pattern) -> None:
-        """None of the patterns was there up to now.
-
-        Raises `AssertionError` naming what was found, `Inconclusive` where the capture cannot
-        tell.
-        """
-        __tracebackhide__ = True
-        _require("never", patterns)
-        events = self.events
-        for pattern in patterns:
-            if events.holds(pattern):
-                _fail(f"never expected {pattern!r}", events._explained(pattern, present=True))
-
-    def count(self, pattern: Pattern) -> int:
-        """How many events match; of a chain, how many complete it.
-
-        Raises `Inconclusive` where the capture cannot tell.
-        """
-        __tracebackhide__ = True
-        _require("count", (pattern,))
-        return self.events.count(pattern)
-
-    def wait_for(self, pattern: Pattern, *, timeout: float = 5.0) -> tuple[Event, ...]:
-        """Wait until the pattern is there; its events, one a step (of a count, all).
-
-        Raises `AssertionError` with the nearest miss after `timeout` seconds, or `Inconclusive`.
-        """
-        __tracebackhide__ = True
-        _require("wait_for", (pattern,))
-        until = monotonic() + timeout
-        pause = _PAUSE_FIRST
-        alarm = Alarm()
-        while True:
-            events = self.events
-            found = events.first(pattern)
-            if found is not None:
-                if isinstance(pattern, Count):
-                    events.count(pattern.pattern)
-                return found
-            if monotonic() >= until:
-                break
-            with self._attempt.recorder.muted():
-                alarm.wait(min(pause, max(0.0, until - monotonic())))
-            pause = min(_PAUSE_MOST, pause * 2)
-        events.holds(pattern)
-        told = events._explained(pattern, present=False)
-        _fail(f"waited {timeout:g} s for {pattern!r}", told)
-        raise AssertionError  # unreachable: _fail raises
-
-    def __repr__(self) -> str:
-        return "<kobs>"
-
-
-def _require(method: str, patterns: tuple[object, ...]) -> None:
-    __tracebackhide__ = True
-    if not patterns:
-        raise PatternError(f"kobs.{method}() without a pattern says nothing: give it one")
-    for pattern in patterns:
-        require(pattern, f"kobs.{method}({shown(pattern)})")
-
-
-def _fail(headline: str, told: Explanation) -> None:
-    __tracebackhide__ = True
-    lines = [*fold(headline, FIRST_LINE), *(f"  {line}" for line in told.lines)]
-    raise AssertionError("\n".join(lines))
 
 
 def _types_of(pattern: Pattern) -> Collection[type[PayloadType]] | None:
