@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import groups, machine, report, results, rivals
 from benchmarks.environments import ROOT, variables
 from benchmarks.measure import Series, measure
-from benchmarks.subjects.processes import write_tests
+from benchmarks.subjects.suites import write_tests
 
 THREADS = (1, 2, 4, 8)
 READERS = (1, 2, 3, 4)

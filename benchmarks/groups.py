@@ -21,6 +21,7 @@ from benchmarks.subjects import (
     processes,
     programs,
     spans,
+    suites,
     watched,
 )
 
@@ -40,7 +41,19 @@ class Group(NamedTuple):
 
 OURS = {
     name: (module.__name__, subject)
-    for module in (calls, spans, inside, growth, processes, programs, floods, hooked, busy, watched)
+    for module in (
+        calls,
+        spans,
+        inside,
+        growth,
+        processes,
+        suites,
+        programs,
+        floods,
+        hooked,
+        busy,
+        watched,
+    )
     for name, subject in module.SUBJECTS.items()
 } | {
     name: (exporting.__name__, subject)
@@ -62,6 +75,15 @@ CONTRIB = ("contrib_thread", "contrib_submit", "contrib_task", "contrib_look")
 STARTS = ("import_kobs", "import_collector")
 TESTS = ("pytest_off_test", "pytest_unused_test", "pytest_on_test")
 RUNS = ("pytest_off_run", "pytest_unused_run")
+SUITES = ("pytest_off_suite", "pytest_on_suite")
+PLUGINS = ("pyotel", "logfire", "ddtrace")
+"""Peers' pytest plugins."""
+
+
+def plugins(*what: str) -> tuple[str, ...]:
+    """Subjects of the peers' pytest plugins."""
+    return tuple(f"{plugin}_{one}" for plugin in PLUGINS for one in what)
+
 
 GROUPS = (
     Group("calls", (*calls.SUBJECTS, *PUBLISHING),
@@ -77,8 +99,11 @@ GROUPS = (
     Group("watches", tuple(watched.SUBJECTS), (*operations.SUBJECTS, *CONTRIB),
           Effort(7, 21, 0.003), Effort(3, 7, 0.002)),
     Group("start-up", STARTS, ("start",), Effort(11, 3, 0.0), Effort(5, 1, 0.0)),
-    Group("pytest", TESTS, (), Effort(11, 3, 0.0, least=True), None),
-    Group("pytest runs", RUNS, (), Effort(21, 5, 0.0, least=True), None),
+    Group("pytest", TESTS, plugins("off_test", "on_test"),
+          Effort(11, 3, 0.0, least=True), None),
+    Group("pytest runs", RUNS, plugins("off_run", "unused_run"),
+          Effort(21, 5, 0.0, least=True), None),
+    Group("pytest suites", SUITES, plugins("off_suite", "on_suite"), Effort(5, 1, 0.0), None),
     Group("10,000 events a second", tuple(busy.SUBJECTS), (),
           Effort(5, 3, 0.0), Effort(2, 2, 0.0)),
     Group("programs", tuple(programs.SUBJECTS), (*programs.BARE, *WATCHERS),

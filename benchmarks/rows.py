@@ -28,7 +28,8 @@ class Row:
     key: str
     figure: int
     """Which line of the design's table it belongs to, from 1; 16: whole programs, 17: a call
-    in a flood, 18: a flood, 19: export."""
+    in a flood, 18: a flood, 19: export, 20: a suite of
+    tests."""
     what: str
     measured: Terms
     targets: Mapping[str, float]
@@ -165,6 +166,12 @@ ROWS = (
         floors={"python": times(2, PACKED), "c": times(2, {"call_c_4": 1, **EVENT})},
     ),
     Row(
+        "plugin_suite", 20, "a suite of 1,000 tests of 2 ms each, everything on (`--kobs "
+        "--kobs-all`), CPU time of the whole run",
+        {"pytest_on_suite": 1}, {"c": 1.05, "python": 1.05}, {"pytest_off_suite": 1},
+        "the suite without", unit="ms",
+    ),
+    Row(
         "busy", 15, "program with 10,000 events a second, of one CPU",
         {"busy_emitting": 10, "busy_idling": -10}, {"c": 0.3, "python": 2}, unit="%",
         floors={
@@ -263,6 +270,19 @@ PEER_ROWS = (
            {"logging_file": 1}, {"emit_exit": 1}, "emitter, with duration"),
     Beside("structlog, JSON, to a file nobody reads",
            {"structlog_info": 1}, {"emit_exit": 1}, "emitter, with duration"),
+    *(
+        Beside(f"{plugin}, {how}", {f"{key}_{on}": 1, f"{key}_off_{what}": -1},
+               {f"pytest_{on}": 1, f"pytest_off_{what}": -1}, "pytest plugin")
+        for key, plugin in (
+            ("pyotel", "pytest-opentelemetry"), ("logfire", "logfire's pytest plugin"),
+            ("ddtrace", "ddtrace's pytest plugin"),
+        )
+        for what, on, how in (
+            ("run", "unused_run", "installed and not asked for, added to a run"),
+            ("test", "on_test", "on, added to an empty test"),
+            ("suite", "on_suite", "on, added to a suite of 1,000 tests of 2 ms"),
+        )
+    ),
     *(
         Beside(f"{watcher}, added to a program like {what}", {f"{key}_{program}": 1, program: -1},
                {f"{program}_recorded": 1, program: -1}, "`kobs run`, added")

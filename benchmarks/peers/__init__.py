@@ -25,7 +25,8 @@ PEERS = (
         "opentelemetry-instrumentation-system-metrics", "opentelemetry-instrumentation-threading",
     )),
     Peer("viztracer", "viztracer", ("flask",)),
-    Peer("ddtrace", "ddtrace", ("flask",)),
-    Peer("logfire", "logfire"),
+    Peer("ddtrace", "ddtrace", ("flask", "pytest")),
+    Peer("logfire", "logfire", ("pytest",)),
+    Peer("pytest_opentelemetry", "pytest-opentelemetry", ("pytest",)),
     Peer("structlog", "structlog"),
 )  # fmt: skip

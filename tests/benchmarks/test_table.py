@@ -42,6 +42,7 @@ DESIGN = {  # section 10, line by line: targets by core
     17: [{"c": 0.01}, {"c": 0.01}, {"c": 1000}],  # calls in a flood: nor these
     18: [{"c": 1.01}, {"c": 1.01}],  # floods: the overhead target of adaptive sampling
     19: [{"c": 0.333}, {"c": 1.2}, {"c": 1.2}],  # export
+    20: [{"c": 1.05, "python": 1.05}],  # a suite of tests
 }
 CORES = {"python": (), "c": ("blocks",)}
 
