@@ -54,8 +54,7 @@ def enable(
             _watch.tell_error(f"installing the watch of {name}", error)
     session = collector.session
     if session is not None:
-        for module in installed:
-            module._watch.note_early()
+        _watch.note_early(module._watch for module in installed)
         given = {
             "only": list(only) if only else None, "exclude": list(exclude or ()),
             "watches": others.passed_on(found),

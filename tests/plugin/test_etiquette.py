@@ -40,6 +40,19 @@ def pytest_unconfigure():
             ["LOADED ['kobs_pytest', 'kobs_pytest.plugin']", "HEAVY [[]]"], consecutive=True
         )
 
+    def test_its_modules_are_imported_as_they_are(self, inner):
+        result = inner(
+            """
+import kobs_pytest.runtime
+def test_it():
+    print("LOADER", type(kobs_pytest.runtime.__spec__.loader).__name__)
+""",
+            "-s",
+            subprocess=True,
+            passed=1,
+        )
+        result.stdout.fnmatch_lines(["*LOADER SourceFileLoader"])
+
     def test_no_hook_runs_for_a_test(self, inner):
         inner.pytester.makeconftest(
             """

@@ -14,7 +14,7 @@ that an uncaught error prints as it would without kobs.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
@@ -568,26 +568,6 @@ class Patcher:
         """Have `function()` take back what is no patch of a function."""
         self._undos.append(function)
 
-    def bound_early(self) -> list[str]:
-        """Names in modules, outside of the standard library, of functions that a stand-in took
-        the place of: what is called by them is not seen."""
-        originals = {
-            id(site.original): site
-            for site in self.sites
-            if isinstance(site, Site) and isinstance(site.stand_in, Builtin)
-        }
-        found = []
-        for module_name, module in list(sys.modules.items()):
-            package = module_name.partition(".")[0]
-            names = getattr(module, "__dict__", None)
-            if type(names) is not dict or package in _NOT_THEIRS:
-                continue
-            for name, value in list(names.items()):
-                site = originals.get(id(value))
-                if site is not None and value is site.original:
-                    found.append(f"{module_name}.{name}")
-        return found
-
     def taken_away(self) -> list[str]:
         """What another took our patches of away: by those names nothing is seen any more."""
         return [name for site in self.sites if isinstance(site, Site) for name in site.taken_away()]
@@ -613,6 +593,28 @@ class Patcher:
         for site in reversed(self.sites):
             site.restore()
         self.sites.clear()
+
+
+def bound_early(patchers: Iterable[Patcher]) -> dict[Patcher, list[str]]:
+    """By patcher, names in modules, outside of the standard library, of functions that a stand-in
+    took the place of: what is called by them is not seen. One pass over all modules."""
+    originals = {
+        id(site.original): (patcher, site)
+        for patcher in patchers
+        for site in patcher.sites
+        if isinstance(site, Site) and isinstance(site.stand_in, Builtin)
+    }
+    found: dict[Patcher, list[str]] = {}
+    for module_name, module in list(sys.modules.items()):
+        names = getattr(module, "__dict__", None)
+        if type(names) is not dict or module_name.partition(".")[0] in _NOT_THEIRS:
+            continue
+        for name, value in list(names.items()):
+            if id(value) in originals:
+                patcher, site = originals[id(value)]
+                if value is site.original:
+                    found.setdefault(patcher, []).append(f"{module_name}.{name}")
+    return found
 
 
 # -- modules that are imported later ---------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from kobs.context import cause
 from kobs.errors import ClosedError, KobsError
 from kobs.muted import muted
 from kobs_instrumentation.watch import _patch
-from kobs_instrumentation.watch._patch import Patcher
+from kobs_instrumentation.watch._patch import Patcher, bound_early
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
@@ -172,16 +172,6 @@ class Watch:
         """What another took our patches of away: by those names nothing is seen any more."""
         return self._patcher.taken_away() if self._patcher is not None else []
 
-    def note_early(self) -> None:
-        """Say in the session which names were bound too early for this watch."""
-        names = self._patcher.bound_early() if self._patcher is not None else []
-        if names:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            self.note(
-                f"{self.name}: calls by {', '.join(names[:_NAMED])}{more} are not seen: bound "
-                "before kobs came"
-            )
-
     def call_saying(
         self, cls: "type[PayloadType]", fits: Callable[[dict[str, Any]], bool] | None = None
     ) -> inside.Inside | None:
@@ -210,6 +200,18 @@ class Watch:
             if events:
                 self._get = get
                 break
+
+
+def note_early(watches: Iterable[Watch]) -> None:
+    """Say in the session which names were bound too early for these watches."""
+    by_patcher = {w._patcher: w for w in watches if w._patcher is not None}
+    for patcher, names in bound_early(by_patcher).items():
+        watch = by_patcher[patcher]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        watch.note(
+            f"{watch.name}: calls by {', '.join(names[:_NAMED])}{more} are not seen: bound "
+            "before kobs came"
+        )
 
 
 class AimedWatch(Watch):
