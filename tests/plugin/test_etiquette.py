@@ -41,6 +41,12 @@ def pytest_unconfigure():
         )
 
     def test_its_modules_are_imported_as_they_are(self, inner):
+        inner.pytester.makepyfile(
+            as_installed="""
+def pytest_addoption(parser, pluginmanager):
+    pluginmanager.rewrite_hook.mark_rewrite("kobs", "kobs_pytest")
+"""
+        )
         result = inner(
             """
 import kobs_pytest.runtime
@@ -48,6 +54,7 @@ def test_it():
     print("LOADER", type(kobs_pytest.runtime.__spec__.loader).__name__)
 """,
             "-s",
+            "-pas_installed",
             subprocess=True,
             passed=1,
         )
