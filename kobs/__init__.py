@@ -2,6 +2,8 @@
 
 Typed events in a lock-free ring, causality across threads, tasks and processes, OpenTelemetry
 spans, and assertions in pytest. Names are loaded when they are first used.
+
+PYTEST_DONT_REWRITE: pytest warns of a plugin's packages that were imported before it came.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,1 +1,4 @@
-"""What kobs knows about the subsystems of Python programs."""
+"""What kobs knows about the subsystems of Python programs.
+
+PYTEST_DONT_REWRITE
+"""
