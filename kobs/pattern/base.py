@@ -1,12 +1,16 @@
 """What all patterns share: the operators, and what they refuse."""
 
-from types import UnionType
+from collections import Counter
+from collections.abc import Iterator
+from types import EllipsisType, UnionType
 from typing import TYPE_CHECKING, NoReturn
 
 from kobs.errors import PatternError
 from kobs.schema import PayloadType
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from kobs.pattern.chains import Chain, Count
 
 PRECEDENCE = (
@@ -45,6 +49,27 @@ class Pattern:
         return Count(self, times)
 
     __rmul__ = __mul__
+
+    def times(self, least: int, most: "int | EllipsisType | None" = ...) -> "Count":
+        """`A.times(2, 5)`: from two to five of it; `A.times(2)`: exactly two, as `A * 2`;
+        `A.times(2, None)`: two or more."""
+        from kobs.pattern.chains import Count
+
+        return Count(self, least, most)
+
+    def within(self, duration: "str | timedelta") -> "Chain":
+        """Of a chain: its last event comes at most so long after its first, `"5ms"`.
+
+        Raises `PatternError` for what is no chain and for what is no duration.
+        """
+        raise PatternError(
+            f"({self!r}).within({duration!r}): within says how long a chain may take from its "
+            f"first to its last event, and this is {self.kind}: write (A >> B).within('5ms')"
+        )
+
+    def variables(self) -> "Iterator[str]":
+        """The names of its variables, each as often as it stands there."""
+        return iter(())
 
     def __and__(self, other: object) -> "Pattern":
         self._refuse("&", other)
@@ -92,6 +117,21 @@ def require(value: object, what: str) -> Pattern:
     if isinstance(value, Pattern):
         return value
     raise PatternError(f"{what}: {hint(value)}")
+
+
+def check_variables(*patterns: Pattern) -> None:
+    """Raises `PatternError` for a variable that stands in one place only: nothing would be
+    compared, and a name mistyped would go unnoticed."""
+    places = Counter(name for pattern in patterns for name in pattern.variables())
+    for name, number in places.items():
+        if number == 1:
+            where = next(p for p in patterns if name in set(p.variables()))
+            others = ", ".join(f"var({other!r})" for other in places if other != name)
+            raise PatternError(
+                f"{where!r}: var({name!r}) stands in one place only, so nothing is compared with "
+                "it: put it into another step too, or leave the field out"
+                + (f" (there is {others} as well)" if others else "")
+            )
 
 
 def hint(value: object) -> str:

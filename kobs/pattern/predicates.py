@@ -1,31 +1,22 @@
 """Patterns of one event: a type with conditions on its fields and header, and `&`, `|`, `~`."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from enum import IntEnum
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType
-from typing import Any, NamedTuple
+from typing import Any
 
 from kobs.errors import FieldError, PatternError
 from kobs.events import Event
 from kobs.fields import _CUTS, Boolean, Enumeration, Float, IdentifierKind, Text
 from kobs.pattern.base import Pattern
+from kobs.pattern.checks import Check, closeness
+from kobs.pattern.values import NOTHING_BOUND, Bound, Cut, Variable, brief
 from kobs.schema import Field, PayloadType
 
 HEADER_FIELDS = ("pid", "tid", "severity", "category", "causality_id", "span_id", "parent", "link")
 
 _NOT_COMPARED = (BuiltinFunctionType, MethodDescriptorType, MethodType)
 _MISSING = object()
-
-
-class Check(NamedTuple):
-    """One condition of a pattern, held against one event."""
-
-    name: str
-    wanted: str
-    actual: str
-    met: bool
 
 
 class EventPattern(Pattern):
@@ -37,9 +28,20 @@ class EventPattern(Pattern):
         """The event meets the condition."""
         raise NotImplementedError
 
-    def checks(self, event: Event) -> list[Check]:
+    def bind(self, event: Event, bound: Bound) -> Iterator[Bound]:
+        """The ways in which the event meets the condition with variables bound as they are in
+        `bound`: what they are bound to then. Nothing where it does not."""
+        __tracebackhide__ = True
+        if self.matches(event):
+            yield bound
+
+    def checks(self, event: Event, bound: Bound = NOTHING_BOUND) -> list[Check]:
         """Every single condition held against `event`, the type first."""
         raise NotImplementedError
+
+    def variables(self) -> Iterator[str]:
+        """The names of its variables, each as often as it stands there."""
+        return iter(())
 
     def types(self) -> tuple[type[PayloadType], ...]:
         """The payload types that it speaks of."""
@@ -73,7 +75,7 @@ class EventPattern(Pattern):
 class Like(EventPattern):
     """An event of one payload type whose fields and header match."""
 
-    __slots__ = ("fields", "header", "type")
+    __slots__ = ("_bound", "fields", "header", "type")
 
     def __init__(
         self,
@@ -84,6 +86,11 @@ class Like(EventPattern):
         self.type = type
         self.fields = dict(fields)
         self.header = dict(header or {})
+        self._bound = tuple(
+            wanted.name
+            for wanted in (*self.fields.values(), *self.header.values())
+            if wanted.__class__ is Variable
+        )
 
     def on(self, **header: Any) -> "Like":
         """The same with conditions on the header: `pid`, `tid`, `severity`, `category`, ....
@@ -104,6 +111,8 @@ class Like(EventPattern):
         __tracebackhide__ = True
         if event.type is not self.type and event.type_name != self.type.__kobs_schema__.name:
             return False
+        if self._bound:
+            return _any(self.bind(event, NOTHING_BOUND))
         for name, wanted in self.header.items():
             if not _holds(wanted, getattr(event, name)):
                 return False
@@ -114,7 +123,27 @@ class Like(EventPattern):
                     return False
         return True
 
-    def checks(self, event: Event) -> list[Check]:
+    def bind(self, event: Event, bound: Bound) -> Iterator[Bound]:
+        __tracebackhide__ = True
+        if event.type is not self.type and event.type_name != self.type.__kobs_schema__.name:
+            return
+        now: Bound | None = bound
+        for name, wanted in self.header.items():
+            now = _held(wanted, getattr(event, name), event, now)
+            if now is None:
+                return
+        payload = event.payload if self.fields else None
+        for name, wanted in self.fields.items():
+            now = _held(wanted, getattr(payload, name, _MISSING), event, now)
+            if now is None:
+                return
+        if now is not None:
+            yield now
+
+    def variables(self) -> Iterator[str]:
+        return iter(self._bound)
+
+    def checks(self, event: Event, bound: Bound = NOTHING_BOUND) -> list[Check]:
         __tracebackhide__ = True
         own = self.type.__kobs_schema__.name
         same = event.type_name == own
@@ -122,14 +151,15 @@ class Like(EventPattern):
         payload = event.payload if same else None
         for name, wanted in self.fields.items():
             value = getattr(payload, name, _MISSING)
-            met = same and _field_holds(wanted, value, event)
+            met = same and _held(wanted, value, event, bound) is not None
             actual = "nothing" if value is _MISSING else brief(value)
             if value is not _MISSING and event.truncated and isinstance(value, str) and not met:
                 actual += " (cut)"
-            found.append(Check(name, brief(wanted), actual, met))
+            found.append(Check(name, _wanted(wanted, bound), actual, met))
         for name, wanted in self.header.items():
             value = getattr(event, name)
-            found.append(Check(name, brief(wanted), brief(value), _holds(wanted, value)))
+            met = _held(wanted, value, event, bound) is not None
+            found.append(Check(name, _wanted(wanted, bound), brief(value), met))
         return found
 
     def types(self) -> tuple[type[PayloadType], ...]:
@@ -156,6 +186,10 @@ class _Combined(EventPattern):
     def types(self) -> tuple[type[PayloadType], ...]:
         return tuple(dict.fromkeys(cls for part in self.parts for cls in part.types()))
 
+    def matches(self, event: Event) -> bool:
+        __tracebackhide__ = True
+        return _any(self.bind(event, NOTHING_BOUND))
+
     def __repr__(self) -> str:
         return f" {self.symbol} ".join(_bracketed(part) for part in self.parts)
 
@@ -166,14 +200,17 @@ class AllOf(_Combined):
     __slots__ = ()
     symbol = "&"
 
-    def matches(self, event: Event) -> bool:
+    def bind(self, event: Event, bound: Bound) -> Iterator[Bound]:
         __tracebackhide__ = True
-        return all(part.matches(event) for part in self.parts)
+        return _bind_all(self.parts, event, bound)
 
-    def checks(self, event: Event) -> list[Check]:
+    def checks(self, event: Event, bound: Bound = NOTHING_BOUND) -> list[Check]:
         __tracebackhide__ = True
-        found = [check for part in self.parts for check in part.checks(event)]
+        found = [check for part in self.parts for check in part.checks(event, bound)]
         return list(dict.fromkeys(found))
+
+    def variables(self) -> Iterator[str]:
+        return (name for part in self.parts for name in part.variables())
 
 
 class AnyOf(_Combined):
@@ -182,13 +219,27 @@ class AnyOf(_Combined):
     __slots__ = ()
     symbol = "|"
 
-    def matches(self, event: Event) -> bool:
-        __tracebackhide__ = True
-        return any(part.matches(event) for part in self.parts)
+    def __init__(self, *parts: EventPattern) -> None:
+        super().__init__(*parts)
+        names = [set(part.variables()) for part in self.parts]
+        if any(one != names[0] for one in names):
+            odd = sorted(names[0].union(*names) - names[0].intersection(*names))[0]
+            raise PatternError(
+                f"{self!r}: var({odd!r}) stands on one side of `|` only, so an event that matches "
+                "the other side gives it no value: put it on both sides"
+            )
 
-    def checks(self, event: Event) -> list[Check]:
+    def bind(self, event: Event, bound: Bound) -> Iterator[Bound]:
         __tracebackhide__ = True
-        return max((part.checks(event) for part in self.parts), key=closeness)
+        for part in self.parts:
+            yield from part.bind(event, bound)
+
+    def checks(self, event: Event, bound: Bound = NOTHING_BOUND) -> list[Check]:
+        __tracebackhide__ = True
+        return max((part.checks(event, bound) for part in self.parts), key=closeness)
+
+    def variables(self) -> Iterator[str]:
+        return self.parts[0].variables()
 
 
 class Not(EventPattern):
@@ -198,12 +249,17 @@ class Not(EventPattern):
 
     def __init__(self, part: EventPattern) -> None:
         self.part = part
+        for name in part.variables():
+            raise PatternError(
+                f"~({part!r}): what does not match gives var({name!r}) no value; write a value, "
+                "or a function, there"
+            )
 
     def matches(self, event: Event) -> bool:
         __tracebackhide__ = True
         return not self.part.matches(event)
 
-    def checks(self, event: Event) -> list[Check]:
+    def checks(self, event: Event, bound: Bound = NOTHING_BOUND) -> list[Check]:
         __tracebackhide__ = True
         met = self.matches(event)
         return [Check("not", repr(self.part), "it is not" if met else "it is", met)]
@@ -213,39 +269,6 @@ class Not(EventPattern):
 
     def __repr__(self) -> str:
         return f"~{_bracketed(self.part)}"
-
-
-class Between:
-    """Equal to what lies from `low` to `high`, both included; not to what has no such order."""
-
-    __slots__ = ("high", "low")
-
-    def __init__(self, low: Any, high: Any) -> None:
-        if not low <= high:
-            raise PatternError(
-                f"between({low!r}, {high!r}): the first must be the smaller, nothing lies between"
-            )
-        self.low = low
-        self.high = high
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Between):
-            return bool(self.low == other.low and self.high == other.high)
-        try:
-            return bool(self.low <= other <= self.high)
-        except TypeError:
-            return False
-
-    def __hash__(self) -> int:
-        return hash((Between, self.low, self.high))
-
-    def __repr__(self) -> str:
-        return f"between({self.low!r}, {self.high!r})"
-
-
-def between(low: Any, high: Any) -> Between:
-    """A value from `low` to `high`, both included: `like(duration_us=between(0, 500))`."""
-    return Between(low, high)
 
 
 def like(type: type[PayloadType], /, **fields: Any) -> Like:
@@ -265,13 +288,6 @@ def like(type: type[PayloadType], /, **fields: Any) -> Like:
     return Like(type, wanted)
 
 
-class _Cut(str):
-    """A string longer than its field: equal to what the field keeps of it."""
-
-    __slots__ = ("kept",)
-    kept: str
-
-
 def _comparable(field: Field, type_name: str, value: Any) -> Any:
     """The value to compare with, refused where it can never be equal."""
     where = f"{type_name}.{field.name}"
@@ -281,7 +297,7 @@ def _comparable(field: Field, type_name: str, value: Any) -> Any:
     if given is str and isinstance(kind, Text):
         data = value.encode("utf-8", "surrogateescape")
         if len(data) > kind.size:
-            cut = _Cut(value)
+            cut = Cut(value)
             cut.kept = _CUTS[kind.keep](data, kind.size).decode("utf-8", "surrogateescape")
             return cut
     elif (
@@ -324,49 +340,43 @@ def _field_holds(wanted: Any, actual: Any, event: Event) -> bool:
     __tracebackhide__ = True
     if actual is _MISSING:
         return False
-    if wanted.__class__ is _Cut:
+    if wanted.__class__ is Cut:
         return bool(event.truncated and actual == wanted.kept)
     return _holds(wanted, actual)
 
 
-def closeness(checks: list[Check]) -> tuple[int, int, float]:
-    """How near an event came: the type first, then conditions met, then how alike the rest is."""
-    of_type = sum(check.met for check in checks if check.name == "type")
-    others = [check for check in checks if check.name != "type"]
-    met = sum(check.met for check in others)
-    alike = sum(_alike(check) for check in others if not check.met)
-    return of_type, met - len(others), alike
+def _held(wanted: Any, actual: Any, event: Event, bound: Bound | None) -> Bound | None:
+    """What variables are bound to once `actual` is what is wanted; None where it is not."""
+    __tracebackhide__ = True
+    if bound is None:
+        return None
+    if wanted.__class__ is not Variable:
+        return bound if _field_holds(wanted, actual, event) else None
+    if actual is _MISSING:
+        return None
+    if wanted.name in bound:
+        return bound if bound[wanted.name] == actual else None
+    return {**bound, wanted.name: actual}
 
 
-def _alike(check: Check) -> float:
-    try:
-        wanted, actual = float(check.wanted), float(check.actual)
-        return 1.0 / (1.0 + abs(wanted - actual))
-    except ValueError:
-        from difflib import SequenceMatcher
-
-        return SequenceMatcher(None, check.wanted, check.actual).ratio()
-
-
-def brief(value: Any) -> str:
-    """A value in one short piece: enums by name, functions by where they stand."""
-    if value.__class__ is _Cut:
-        return str.__repr__(value)
-    if isinstance(value, IntEnum):
-        return f"{type(value).__name__}.{value.name}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, FunctionType):
-        return _function(value)
-    return repr(value)
+def _bind_all(parts: tuple[EventPattern, ...], event: Event, bound: Bound) -> Iterator[Bound]:
+    __tracebackhide__ = True
+    if not parts:
+        yield bound
+        return
+    for more in parts[0].bind(event, bound):
+        yield from _bind_all(parts[1:], event, more)
 
 
-def _function(function: Callable[..., Any]) -> str:
-    name: str = function.__name__
-    if name != "<lambda>":
-        return name
-    code = function.__code__
-    return f"<lambda at {os.path.basename(code.co_filename)}:{code.co_firstlineno}>"
+def _any(ways: Iterator[Bound]) -> bool:
+    __tracebackhide__ = True
+    return next(ways, None) is not None
+
+
+def _wanted(wanted: Any, bound: Bound) -> str:
+    if wanted.__class__ is Variable and wanted.name in bound:
+        return f"{brief(bound[wanted.name])} ({wanted!r})"
+    return brief(wanted)
 
 
 def _arguments(values: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ class Events(Sequence[Event]):
         """As `pattern in events`."""
         __tracebackhide__ = True
         if isinstance(pattern, Count):
-            return self.count(pattern.pattern, most=pattern.times) == pattern.times
+            return self._allowed(pattern)
         if find(pattern, self._events, self._attempt.graph) is not None:
             return True
         self._refuse_doubt(f"whether {pattern!r} happened")
@@ -111,19 +111,32 @@ class Events(Sequence[Event]):
         self._refuse_unattributed(pattern)
         return False
 
-    def count(self, pattern: Pattern, *, most: int | None = None) -> int:
-        """How many match. Raises `Inconclusive` where there may have been more (unless more
-        than `most` are there in any case)."""
+    def count(self, pattern: Pattern) -> int:
+        """How many match. Raises `Inconclusive` where there may have been more."""
         __tracebackhide__ = True
         if isinstance(pattern, Count):
-            raise PatternError(f"count({pattern!r}): count what is counted, without `*`")
+            raise PatternError(f"count({pattern!r}): count what is counted, without a number")
         number = count_of(pattern, self._events, self._attempt.graph)
-        if most is None or number <= most:
-            self._refuse_doubt(f"how often {pattern!r} happened")
-            if not number:
-                self._refuse_unrecorded(pattern)
-            self._refuse_unattributed(pattern)
+        self._refuse_more(pattern, number)
         return number
+
+    def _allowed(self, pattern: Count) -> bool:
+        """As many as the count allows; those that there may have been beside settle nothing where
+        there are too many already, or as many as it takes with no limit above."""
+        __tracebackhide__ = True
+        number = count_of(pattern.pattern, self._events, self._attempt.graph)
+        most = pattern.most
+        settled = number >= pattern.least if most is None else number > most
+        if not settled:
+            self._refuse_more(pattern.pattern, number)
+        return pattern.allows(number)
+
+    def _refuse_more(self, pattern: Pattern, number: int) -> None:
+        __tracebackhide__ = True
+        self._refuse_doubt(f"how often {pattern!r} happened")
+        if not number:
+            self._refuse_unrecorded(pattern)
+        self._refuse_unattributed(pattern)
 
     def first(self, pattern: Pattern) -> tuple[Event, ...] | None:
         """The first match, an event a step; None where there is none yet."""
