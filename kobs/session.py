@@ -4,6 +4,7 @@ session.json       what was run, when, where
 numbers            one byte for each recording number that was given out
 NNNNN-PID.kobs     a recording; NNNNN-PID.K.kobs its further segments
 NNNNN-PID.exported how far it was exported over OTLP
+doorbell           wakes who waits for events of any of the processes
 links              causes on their way between processes
 unobserved.jsonl   children that could not be recorded, and why
 exit.json          how the program ended
@@ -103,6 +104,8 @@ class Session:
             "kobs": __version__,
             "trace_high": f"{int.from_bytes(os.urandom(8), 'big') | 1:016x}",
         }
+        from kobs._core import doorbell
+
         try:
             os.makedirs(root, mode=0o700, exist_ok=True)
             os.mkdir(path, 0o700)
@@ -110,6 +113,7 @@ class Session:
             _write(os.path.join(path, "numbers"), b"")
             _write(os.path.join(path, "unobserved.jsonl"), b"")
             links.make_file(os.path.join(path, "links"))
+            doorbell.make_file(os.path.join(path, doorbell.FILE))
             # Last, so that what has a session.json is whole.
             _write_json(os.path.join(path, "session.json"), info)
         except OSError as error:

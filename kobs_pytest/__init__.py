@@ -1,6 +1,7 @@
 """Assertions in pytest on what the code really did.
 
-The entry point is `kobs_pytest.plugin`; its fixture `kobs` is a `kobs_pytest.Kobs`.
+The entry point is `kobs_pytest.plugin`; its fixture `kobs` is a `kobs_pytest.Kobs`,
+`kobs_session` a `KobsSession`; what `capture()` gives is a `Captured`.
 
 PYTEST_DONT_REWRITE
 """
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kobs.pattern import Inconclusive as Inconclusive
+    from kobs_pytest.asserting.assertions import Captured as Captured
     from kobs_pytest.asserting.fixture import Kobs as Kobs
+    from kobs_pytest.asserting.run import KobsSession as KobsSession
 
-__all__ = ["Inconclusive", "Kobs"]
+__all__ = ["Captured", "Inconclusive", "Kobs", "KobsSession"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +26,12 @@ def __getattr__(name: str) -> Any:
         from kobs_pytest.asserting.fixture import Kobs
 
         return Kobs
+    if name == "Captured":
+        from kobs_pytest.asserting.assertions import Captured
+
+        return Captured
+    if name == "KobsSession":
+        from kobs_pytest.asserting.run import KobsSession
+
+        return KobsSession
     raise AttributeError(f"module 'kobs_pytest' has no attribute {name!r}")

@@ -10,6 +10,10 @@ import pytest
 
 if TYPE_CHECKING:
     from kobs_pytest.asserting.fixture import Kobs
+    from kobs_pytest.asserting.run import KobsSession
+
+FIXTURES = frozenset(("kobs", "kobs_session"))
+"""Who asks for one of these is captured."""
 
 
 class Option(NamedTuple):
@@ -109,7 +113,7 @@ def _any_in_environment() -> bool:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Without `--kobs`, capture in the tests that use the fixture, if any does."""
     if not session.config.getoption("no_kobs") and any(
-        "kobs" in getattr(item, "fixturenames", ()) for item in session.items
+        not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items
     ):
         from kobs_pytest.runtime import activate
 
@@ -124,6 +128,22 @@ def kobs(request: pytest.FixtureRequest) -> "Kobs":
     from kobs_pytest.runtime import activate
 
     return activate(request.config).fixture_of(request.node)
+
+
+@pytest.fixture(scope="session")
+def kobs_session(request: pytest.FixtureRequest) -> "KobsSession":
+    """What all tests caused, and `with kobs_session.capture() as inner:` for a part of one, in
+    each example of Hypothesis's `@given` too."""
+    if request.config.getoption("no_kobs"):
+        pytest.skip("--no-kobs: this test asserts on events")
+    from kobs_pytest.runtime import activate
+
+    runtime = activate(request.config)
+    runtime.asserting(request._pyfuncitem)
+    with runtime.recorder.muted():
+        from kobs_pytest.asserting.run import session_of
+
+        return session_of(runtime)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,6 +20,8 @@ from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.recorder import Recorder
 from kobs_pytest.features import Feature, wanted
 from kobs_pytest.options import flag
+from kobs_pytest.plugin import FIXTURES
+from kobs_pytest.reporting.frames import without_ours
 from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, reporter_of
 from kobs_pytest.reporting.section import section
 
@@ -66,6 +68,7 @@ class Runtime:
         """How often each test was begun."""
         self._attempts: dict[int, Attempt] = {}
         """The tests that are running, by the `id` of their items, which they keep alive."""
+        self._running: pytest.Item | None = None
         self._fixtures = 0
         self.features: list[Feature] = []
 
@@ -81,6 +84,7 @@ class Runtime:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Begin a test, innermost, so that what pytest does around it stays outside."""
+        self._running = item
         attempt = self._begin(item) if self.every_test or _uses_kobs(item) else None
         try:
             if attempt is not None:
@@ -140,6 +144,7 @@ class Runtime:
             if attempt is not None:
                 self._boundary(attempt, TestEnded, attempt.outcome)
                 attempt.leave()
+            self._running = None
             if not (self.every_test or (nextitem is not None and _uses_kobs(nextitem))):
                 self.recorder.off()
 
@@ -199,12 +204,20 @@ class Runtime:
 
     def fixture_of(self, item: pytest.Item) -> Kobs:
         """What the fixture `kobs` gives to a test."""
+        return Kobs(self.asserting(item))
+
+    def asserting(self, item: pytest.Item) -> Attempt:
+        """A test that asserts on events."""
         attempt = self._attempts.get(id(item))
         if attempt is None:  # asked for by `getfixturevalue`: capture begins here
             attempt = self._begin(item)
             attempt.enter("setup")
         attempt.watch_losses()
-        return Kobs(attempt)
+        return attempt
+
+    def current(self) -> Attempt | None:
+        """The test that runs now; it is captured from here on, if it was not."""
+        return None if self._running is None else self.asserting(self._running)
 
     # -- verdicts and failures ----------------------------------------------------------------
 
@@ -216,6 +229,8 @@ class Runtime:
         attempt = self._attempts.get(id(item))
         error = None if call.excinfo is None else call.excinfo.value
         if error is not None and attempt is not None and not isinstance(error, _Skipped):
+            if not self.config.getoption("fulltrace", False):
+                without_ours(error)
             with self.recorder.muted():
                 item.add_report_section(call.when, "kobs", section(attempt))
         report = yield
@@ -294,7 +309,7 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
 
 
 def _uses_kobs(item: pytest.Item) -> bool:
-    return "kobs" in getattr(item, "fixturenames", ())
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 __all__ = ["Runtime", "activate"]

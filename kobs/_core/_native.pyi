@@ -66,6 +66,7 @@ class Ring:
         intern_new: Callable[[str], int],
         locate: Callable[[int, int], tuple[int, memoryview, memoryview, int] | None] | None,
         look_ahead: Callable[[], None] | None,
+        doorbell: memoryview | None = None,
         /,
     ) -> None: ...
     def publish(self, lane: int, body: bytes, /) -> int: ...

@@ -7,6 +7,8 @@ the `struct` format of each type and gives it numbers.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from kobs._core.doorbell import Doorbell
+
 Publisher = Callable[..., int]
 """`publish(lane, timestamp_ns, causality_id, parent, span_id, link, pid, tid, type_id,
 severity_category, flags, origin, *payload_values) -> event id`, 0 if the event was lost.
@@ -138,6 +140,8 @@ class Ring(Protocol):
     """It goes on in further files."""
     closed: bool
     """It is closed: its publishers return 0."""
+    doorbell: Doorbell
+    """Wakes who waits for events of this ring; in a session, for those of any of its rings."""
 
     def publisher(self, payload_format: str) -> Publisher:
         """A callable that writes events whose payload has this `struct` format (without the

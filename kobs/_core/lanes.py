@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 
 from kobs._core.contract import BeginPublisher, Publisher, Writer, Writers
+from kobs._core.doorbell import Doorbell
 from kobs._core.layout import PAYLOAD_SIZE, SLOT_BODY_FORMAT, SLOT_SIZE
 from kobs._core.regions import InFlightTable
 from kobs._core.segments import Mapped, SegmentWriter
@@ -141,13 +142,14 @@ def make_writers(
     lanes: list[Lane],
     count_loss: Callable[[str], None],
     segments: SegmentWriter | None,
+    doorbell: Doorbell,
 ) -> tuple[Writers, Callable[[], None]]:
     """Writers for payloads of `payload_format`, and what makes them write nothing any more."""
     packer = payload_packer(payload_format)
     made = [
-        _lane_writer(packer.size, lane, count_loss)
+        _lane_writer(packer.size, lane, count_loss, doorbell)
         if segments is None
-        else _segmented_writer(packer.size, lane, count_loss, segments)
+        else _segmented_writer(packer.size, lane, count_loss, segments, doorbell)
         for lane in lanes
     ]
 
@@ -170,7 +172,7 @@ def make_publisher(writers: Writers) -> Publisher:
 
 
 def _lane_writer(
-    size: int, state: Lane, count_loss: Callable[[str], None]
+    size: int, state: Lane, count_loss: Callable[[str], None], doorbell: Doorbell
 ) -> tuple[Writer, Callable[[], None]]:
     take = state.take
     refill = state.refill
@@ -184,6 +186,8 @@ def _lane_writer(
     prefix = state.prefix
     put = _stamped(size)
     ticket_mask = TICKET_MASK
+    waiting = doorbell.words
+    wake = doorbell.ring
 
     def write(body: bytes) -> int:
         try:
@@ -216,6 +220,8 @@ def _lane_writer(
                 del writing[index]
             count("errors")
             raise
+        if waiting[0]:
+            wake()
         return prefix | ticket & ticket_mask
 
     def stop() -> None:
@@ -232,7 +238,11 @@ def _stamped(size: int) -> Callable[..., None]:
 
 
 def _segmented_writer(
-    size: int, state: Lane, count_loss: Callable[[str], None], segments: SegmentWriter
+    size: int,
+    state: Lane,
+    count_loss: Callable[[str], None],
+    segments: SegmentWriter,
+    doorbell: Doorbell,
 ) -> tuple[Writer, Callable[[], None]]:
     """As `_lane_writer`, for a lane that goes on in further files: a comparison more before and
     one after."""
@@ -249,6 +259,8 @@ def _segmented_writer(
     prefix = state.prefix
     put = _stamped(size)
     ticket_mask = TICKET_MASK
+    waiting = doorbell.words
+    wake = doorbell.ring
     locate = segments.locate
     look_ahead = segments.look_ahead
     nowhere: Mapped = (-1, state.memory, state.words, 0)
@@ -294,6 +306,8 @@ def _segmented_writer(
                 del writing[slot]
             count("errors")
             raise
+        if waiting[0]:
+            wake()
         if wanted != half:
             look_ahead()
         return prefix | ticket & ticket_mask

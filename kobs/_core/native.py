@@ -78,6 +78,7 @@ class NativeRing(PythonRing):
             self._intern_new,
             None if self._segments is None else self._segments.locate,
             None if self._segments is None else self._segments.look_ahead,
+            self.doorbell.memory,
         )
         self._offsets = {
             cause: header.counters.offset + getattr(Counters, cause).offset for cause in COUNTED

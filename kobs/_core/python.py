@@ -23,6 +23,7 @@ from kobs._core.contract import (
     Reader,
     Writers,
 )
+from kobs._core.doorbell import doorbell_of
 from kobs._core.lanes import (
     DiscardingLane,
     Lane,
@@ -188,6 +189,7 @@ class PythonRing:
         self._lossless: dict[int, int] = {}
         self._readers_lock = allocate_lock()
         self._stops: list[Callable[[], None]] = []
+        self.doorbell = doorbell_of(path)
         self._segments = (
             SegmentWriter(header, path, view, first_ticket, self._count_dropped)
             if header.keep_bytes and path is not None
@@ -227,7 +229,9 @@ class PythonRing:
 
     def writers(self, payload_format: str) -> Writers:
         self._check_open()
-        writers, stop = make_writers(payload_format, self.lanes, self.count, self._segments)
+        writers, stop = make_writers(
+            payload_format, self.lanes, self.count, self._segments, self.doorbell
+        )
         self._stops.append(stop)
         return writers
 

@@ -1,6 +1,8 @@
 """Finding patterns among events, in order of time."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from kobs.causality import CausalGraph
@@ -138,14 +140,13 @@ class ChainSearch:
         pattern: Chain,
         events: Sequence[Event],
         graph: Graph,
-        starts: Sequence[Event] | None = None,
     ) -> None:
         self._pattern = pattern
         self._events = events
         self._graph = graph
-        self._starts = events if starts is None else starts
         self._place = {id(event): index for index, event in enumerate(events)}
         self._seen: set[tuple[object, ...]] = set()
+        self._candidates: dict[int, tuple[list[Event], list[int]]] = {}
         self.furthest: list[Broken] = []
         """The paths that got furthest without coming to an end, after `paths` was exhausted."""
 
@@ -153,9 +154,21 @@ class ChainSearch:
         """The paths there are, no two with the same last event and the same bindings."""
         __tracebackhide__ = True
         first = self._pattern.steps[0]
-        for event in self._starts:
+        for event in self._events:
             for bound in first.bind(event, NOTHING_BOUND):
                 yield from self._from((event,), bound)
+
+    def path_from(self, start: Event) -> Path | None:
+        """The first path that begins with an event; None where none does, and then `furthest`
+        are those from there."""
+        __tracebackhide__ = True
+        self._seen.clear()
+        self.furthest.clear()
+        for bound in self._pattern.steps[0].bind(start, NOTHING_BOUND):
+            path = next(self._from((start,), bound), None)
+            if path is not None:
+                return path
+        return None
 
     def _from(self, start: Path, bound: Bound) -> Iterator[Path]:
         """Depth first, with a stack of its own: chains are short, what they lead through is not."""
@@ -183,9 +196,12 @@ class ChainSearch:
         place = len(path)
         step = self._pattern.steps[place]
         latest = self.latest(path)
-        for event in self.reachable(path):
+        by_cause = self._pattern.by_cause[place - 1]
+        for event in self.reachable(path) if by_cause else self._later(path):
             if latest is not None and event.timestamp_ns > latest:
-                continue
+                if by_cause:
+                    continue
+                return
             for more in step.bind(event, bound):
                 yield (*path, event), more
 
@@ -195,6 +211,18 @@ class ChainSearch:
             reached = reached_from(self._graph(), [path[-1]])
             return [event for event, _ in reached if id(event) in self._place]
         return self._events[self._place[id(path[-1])] + 1 :]
+
+    def _later(self, path: Path) -> Iterator[Event]:
+        """Of what came later, what the next step may be with any bindings."""
+        __tracebackhide__ = True
+        place = len(path)
+        known = self._candidates.get(place)
+        if known is None:
+            step = self._pattern.steps[place]
+            found = [e for e in self._events if next(step.bind(e, NOTHING_BOUND), None) is not None]
+            known = self._candidates[place] = found, [self._place[id(e)] for e in found]
+        events, places = known
+        return islice(events, bisect_right(places, self._place[id(path[-1])]), None)
 
     def latest(self, path: Path) -> int | None:
         """Until when the next step must have happened; None for no limit."""

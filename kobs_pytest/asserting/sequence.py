@@ -4,10 +4,12 @@ PYTEST_DONT_REWRITE
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
+from kobs.causality import CausalGraph
 from kobs.errors import PatternError
 from kobs.events import Event
+from kobs.muted import muted
 from kobs.pattern import (
     Count,
     Explanation,
@@ -20,16 +22,20 @@ from kobs.pattern import (
 )
 from kobs.pattern.base import hint, shown
 from kobs.pattern.chains import Chain
-from kobs.pattern.explain import fold
-from kobs.pattern.predicates import AllOf, AnyOf, Like
+from kobs.pattern.explain import Narrator, fold
+from kobs.pattern.predicates import AllOf, AnyOf, EventPattern, Like
+from kobs.pattern.sharing import Sharing
 from kobs.schema import PayloadType
-from kobs_pytest.capture.attempt import Attempt, Note
+from kobs_pytest.asserting.failing import FIRST_LINE
+from kobs_pytest.asserting.scope import Scope
+from kobs_pytest.capture.attempt import Note
 from kobs_pytest.capture.recordable import reason, unrecorded
+
+if TYPE_CHECKING:
+    from kobs._analysis.stats import Stats
 
 MOST_LINES = 8
 """What pytest shows of an explanation."""
-FIRST_LINE = 49
-"""What pytest leaves of 80 columns after `E       AssertionError: assert `."""
 
 
 class Mark(NamedTuple):
@@ -49,12 +55,12 @@ class Events(Sequence[Event]):
 
     def __init__(
         self,
-        attempt: Attempt,
+        scope: Scope,
         events: list[Event],
         incomplete: tuple[str, ...],
         conditions: tuple[Callable[[Event], bool], ...] = (),
     ) -> None:
-        self._attempt = attempt
+        self._scope = scope
         self._events = events
         self._incomplete = incomplete
         self._conditions = conditions
@@ -77,13 +83,52 @@ class Events(Sequence[Event]):
         """Only events from `kobs.mark()` on."""
         return self._only(lambda event: event.timestamp_ns >= mark.timestamp_ns)
 
+    def by_pid(self) -> dict[int, "Events"]:
+        """The events of each process that they are about, by its pid."""
+        return {pid: self.where(_about(pid)) for pid in sorted({e.pid for e in self._read()})}
+
     def _only(self, condition: Callable[[Event], bool]) -> "Events":
         return Events(
-            self._attempt,
+            self._scope,
             [event for event in self._events if condition(event)],
             self._incomplete,
             (*self._conditions, condition),
         )
+
+    # -- numbers and tables -------------------------------------------------------------------
+
+    def stats(self, field: str) -> "Stats":
+        """Count, mean, total and exact percentiles of a payload field, in its own unit, over the
+        events that have it. Raises `FieldError` where none of them has."""
+        with muted():
+            from kobs_pytest.asserting import tables
+
+            return tables.stats(self._read(), field)
+
+    def percentile(self, field: str, q: float) -> float:
+        """The value of a payload field that `q` percent of the events are below, `q` from 0 to
+        100: `percentile("duration_us", 99)`. nan without events. Raises `FieldError`."""
+        return self.stats(field).percentile(q)
+
+    def percentiles(self, field: str, *qs: float) -> dict[float, float]:
+        """Several of them (50, 95 and 99 where none is named)."""
+        found = self.stats(field)
+        return {q: found.percentile(q) for q in qs or (50, 95, 99)}
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table`: a row an event, a column a header or payload field (null where a
+        type has no such field). Raises `MissingExtraError` without pyarrow."""
+        with muted():
+            from kobs_pytest.asserting import tables
+
+            return tables.to_arrow(self._read())
+
+    def to_pandas(self) -> Any:
+        """The same as a `pandas.DataFrame`. Raises `MissingExtraError` without pandas."""
+        with muted():
+            from kobs_pytest.asserting import tables
+
+            return tables.to_pandas(self._read())
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -104,7 +149,7 @@ class Events(Sequence[Event]):
         __tracebackhide__ = True
         if isinstance(pattern, Count):
             return self._allowed(pattern)
-        if find(pattern, self._events, self._attempt.graph) is not None:
+        if find(pattern, self._events, self._scope.graph) is not None:
             return True
         self._refuse_doubt(f"whether {pattern!r} happened")
         self._refuse_unrecorded(pattern)
@@ -116,7 +161,7 @@ class Events(Sequence[Event]):
         __tracebackhide__ = True
         if isinstance(pattern, Count):
             raise PatternError(f"count({pattern!r}): count what is counted, without a number")
-        number = count_of(pattern, self._events, self._attempt.graph)
+        number = count_of(pattern, self._events, self._scope.graph)
         self._refuse_more(pattern, number)
         return number
 
@@ -124,7 +169,7 @@ class Events(Sequence[Event]):
         """As many as the count allows; those that there may have been beside settle nothing where
         there are too many already, or as many as it takes with no limit above."""
         __tracebackhide__ = True
-        number = count_of(pattern.pattern, self._events, self._attempt.graph)
+        number = count_of(pattern.pattern, self._events, self._scope.graph)
         most = pattern.most
         settled = number >= pattern.least if most is None else number > most
         if not settled:
@@ -141,7 +186,7 @@ class Events(Sequence[Event]):
     def first(self, pattern: Pattern) -> tuple[Event, ...] | None:
         """The first match, an event a step; None where there is none yet."""
         __tracebackhide__ = True
-        return find(pattern, self._events, self._attempt.graph)
+        return find(pattern, self._events, self._scope.graph)
 
     def why(self, pattern: Pattern, *, present: bool = False) -> list[str]:
         """At most eight lines on why it was not found, or (`present`) what was; more is kept
@@ -156,13 +201,51 @@ class Events(Sequence[Event]):
         """Why the pattern was not found, or (`present`) what was; the details are kept for the
         report section."""
         __tracebackhide__ = True
-        attempt = self._attempt
+        scope = self._scope
         teller = explain_present if present else explain
-        told = teller(pattern, self._events, attempt.graph, numbered=attempt.events,
-                      start_ns=attempt.start_ns)  # fmt: skip
-        title = f"{'found' if present else 'nearest miss of'} {pattern!r}:"
-        attempt.notes.append(Note(title, told.details, told.about))
+        told = teller(pattern, self._events, scope.graph, numbered=scope.numbered,
+                      start_ns=scope.start_ns)  # fmt: skip
+        self.note(f"{'found' if present else 'nearest miss of'} {pattern!r}:", told)
         return told
+
+    def note(self, title: str, told: Explanation) -> None:
+        """Keep the details for the report section."""
+        self._scope.tell(Note(title, told.details, told.about))
+
+    def teller(self) -> Narrator:
+        """What names events in messages."""
+        return Narrator(self._scope.numbered, self._scope.start_ns)
+
+    # -- for assertions ------------------------------------------------------------------------
+
+    @property
+    def known(self) -> list[Event]:
+        """The events, for who says himself what may be missing."""
+        return self._events
+
+    def graph(self) -> CausalGraph:
+        """Which event led to which."""
+        return self._scope.graph()
+
+    def sure_of(self, pattern: Pattern, question: str) -> None:
+        """Raises `Inconclusive` where the capture cannot tell that there are no more of it."""
+        __tracebackhide__ = True
+        self._refuse_doubt(question)
+        if isinstance(pattern, EventPattern) and not any(map(pattern.matches, self._events)):
+            self._refuse_unrecorded(pattern)
+
+    def unattributed(self, pattern: Pattern) -> list[Event]:
+        """What may be the test's doing or not, of the types of a pattern."""
+        return [
+            event
+            for event in self._scope.unattributed(_types_of(pattern))
+            if all(condition(event) for condition in self._conditions)
+        ]
+
+    def with_others(self, others: Collection[Event]) -> list[Event]:
+        """The events and others, in order of time, none twice."""
+        both = {id(event): event for event in (*self._events, *others)}
+        return sorted(both.values(), key=lambda event: (event.timestamp_ns, event.id))
 
     def _refuse_doubt(self, question: str) -> None:
         __tracebackhide__ = True
@@ -172,23 +255,19 @@ class Events(Sequence[Event]):
     def _refuse_unrecorded(self, pattern: Pattern) -> None:
         """Absence of what nothing records is no evidence."""
         __tracebackhide__ = True
-        missing = unrecorded(_types_of(pattern) or (), self._attempt.recorder.collector)
+        missing = unrecorded(_types_of(pattern) or (), self._scope.recorder.collector)
         if missing:
             raise Inconclusive(f"it is not known whether {pattern!r} happened", (reason(missing),))
 
     def _refuse_unattributed(self, pattern: Pattern) -> None:
         """A match that may or may not be the test's doing leaves absence open."""
         __tracebackhide__ = True
-        others = [
-            event
-            for event in self._attempt.unattributed(_types_of(pattern))
-            if all(condition(event) for condition in self._conditions)
-        ]
+        others = self.unattributed(pattern)
         if not others:
             return
         if isinstance(pattern, Chain):
-            others = sorted(self._events + others, key=lambda event: event.timestamp_ns)
-        found = find(pattern, others, self._attempt.graph)
+            others = self.with_others(others)
+        found = find(pattern, others, self._scope.graph)
         if found is None:
             return
         mine = {id(event) for event in self._events}
@@ -206,7 +285,7 @@ class Events(Sequence[Event]):
 
     def _read(self) -> list[Event]:
         if self._incomplete:
-            self._attempt.doubt(self._incomplete)
+            self._scope.doubt(self._incomplete)
         return self._events
 
     def __len__(self) -> int:
@@ -225,7 +304,7 @@ class Events(Sequence[Event]):
     def __getitem__(self, index: SupportsIndex | slice) -> "Event | Events":
         events = self._read()
         if isinstance(index, slice):
-            return Events(self._attempt, events[index], self._incomplete, self._conditions)
+            return Events(self._scope, events[index], self._incomplete, self._conditions)
         try:
             return events[index]
         except IndexError:
@@ -241,10 +320,16 @@ class Events(Sequence[Event]):
         return "<1 event>" if number == 1 else f"<{number} events>"
 
 
+def _about(pid: int) -> Callable[[Event], bool]:
+    return lambda event: event.pid == pid
+
+
 def _types_of(pattern: Pattern) -> Collection[type[PayloadType]] | None:
     """The only payload types that events of the pattern can have; None: any."""
     if isinstance(pattern, Like):
         return {pattern.type}
+    if isinstance(pattern, Sharing):
+        return _types_of(pattern.part)
     if isinstance(pattern, Count):
         return _types_of(pattern.pattern)
     if isinstance(pattern, AllOf):

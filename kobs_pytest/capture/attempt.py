@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -19,13 +19,15 @@ from kobs.pattern import Inconclusive
 from kobs.payloads import ProcessCreated
 from kobs.schema import PayloadType
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
-from kobs_pytest.capture.children import losses_by_cause
+from kobs_pytest.capture.children import Children, losses_by_cause
 from kobs_pytest.capture.recorder import Recorder
-from kobs_pytest.capture.tap import Raw, Whose
+from kobs_pytest.capture.tap import Raw, Tap, Whose
 
 UNATTRIBUTED_KEPT = 100_000
 """Events without an origin that are held against patterns; more make absence inconclusive."""
 
+PART = "/"
+"""Begins what is added to an origin for a part of a test that is captured by itself."""
 _PHASES = ("", "s", "c", "t")
 """What follows a test's own origin: nothing for its boundaries, and the first letter of each
 phase."""
@@ -73,12 +75,14 @@ class Attempt:
     _undecoded = 0
     _graph: CausalGraph | None = None
     _closed = False
+    captures = 0
+    """How many parts of the test were captured by themselves."""
 
     def __init__(
-        self, recorder: Recorder, item: pytest.Item, nodeid: str, number: int, tried: int
+        self, recorder: Recorder, item: pytest.Item | None, nodeid: str, number: int, tried: int
     ) -> None:
         self.recorder = recorder
-        self.item: pytest.Item | None = item
+        self.item = item
         self.nodeid = nodeid
         self.tried = tried if tried < 256 else 255
         self._outer_origin = _get_origin()
@@ -92,12 +96,14 @@ class Attempt:
         """What the test caused, in order of time, without the test's own boundaries."""
         self.notes: list[Note] = []
         self._unattributed: list[Raw] = []
+        self._known: dict[int, Event] = {}
+        """Those of them that were decoded, by their place."""
         self.start_ns = monotonic_ns()
 
     def watch_losses(self) -> None:
         """Count losses from here on: only who asserts on events needs to know them."""
         if self._losses is None:
-            self._losses = self.recorder.collector.ring.losses()
+            self._losses = self.recorder.losses()
             self.recorder.children.begin()
 
     def enter(self, phase: str) -> str:
@@ -122,26 +128,55 @@ class Attempt:
         known = len(self.events), len(self._unattributed)
         with self.recorder.muted():
             if not self.recorder.collector.closed:
-                for tap in self.recorder.taps:
+                for tap in self._taps():
                     self._take(tap.read(self._whose))
-            self._take(self.recorder.children.read(self._whose))
+            self._take(self._children().read(self._whose))
         if known != (len(self.events), len(self._unattributed)):
             self.events.sort(key=_by_time)
             self._graph = None
+
+    def _taps(self) -> list[Tap]:
+        return self.recorder.taps
+
+    def _children(self) -> Children:
+        return self.recorder.children
 
     def graph(self) -> CausalGraph:
         """Which event led to which, among all that are known: a path may lead through events
         that nobody is known to have caused."""
         if self._graph is None:
-            between = (raw.event() for raw in self._unattributed if raw.joined)
-            self._graph = CausalGraph([*self.events, *(e for e in between if e is not None)])
+            self._graph = CausalGraph([*self.events, *self.joined()])
         return self._graph
+
+    def joined(self) -> list[Event]:
+        """What nobody is known to have caused, and paths may lead through all the same."""
+        return self._decoded(lambda raw: raw.joined)
+
+    @property
+    def numbered(self) -> Sequence[Event]:
+        """The events as messages number them."""
+        return self.events
+
+    def current(self) -> list[Event]:
+        """What the test caused so far."""
+        return list(self.events)
 
     def unattributed(self, types: Collection[type[PayloadType]] | None) -> list[Event]:
         """What happened meanwhile and may be the test's doing or not, of these types (None:
         of all)."""
-        found = (raw.event() for raw in self._unattributed if types is None or raw.type in types)
-        return [event for event in found if event is not None]
+        return self._decoded(lambda raw: types is None or raw.type in types)
+
+    def _decoded(self, wanted: Callable[[Raw], bool]) -> list[Event]:
+        """Of what is unattributed, what is wanted. Always the same objects: a graph knows them."""
+        found = []
+        for index, raw in enumerate(self._unattributed):
+            if wanted(raw):
+                event = self._known.get(index)
+                if event is None and (event := raw.event()) is not None:
+                    self._known[index] = event
+                if event is not None:
+                    found.append(event)
+        return found
 
     def _take(self, new: Iterator[tuple[Whose, Raw]]) -> None:
         for whose, raw in new:
@@ -160,8 +195,13 @@ class Attempt:
                 if len(self._unattributed) < UNATTRIBUTED_KEPT:
                     self._unattributed.append(raw)
 
+    def owns(self, key: str) -> bool:
+        """It is an origin of this test: of a phase, or of a part."""
+        base = self.base
+        return key.startswith(base) and key[len(base) :].partition(PART)[0] in _PHASES
+
     def _whose(self, key: str) -> Whose:
-        if key.startswith(self.base) and key[len(self.base) :] in _PHASES:
+        if self.owns(key):
             return Whose.CAUSED
         if not key or key.startswith(self.recorder.tag):
             return Whose.UNATTRIBUTED
@@ -199,22 +239,22 @@ class Attempt:
             reasons.append(f"the standard library is not watched: {recorder.unwatched}")
         created = [event for event in self.events if event.type is ProcessCreated]
         with recorder.muted():
-            reasons += recorder.children.doubts(created)
+            reasons += self._children().doubts(created)
         return tuple(reasons)
 
     def lost(self) -> int:
         """Events since the test began that were lost, whoever caused them."""
         with self.recorder.muted():
-            below = self.recorder.children.missing()
+            below = self._children().missing()
         return self._overwritten() + sum(self._losses_by_cause().values()) + below
 
     def _overwritten(self) -> int:
-        return sum(tap.lost for tap in self.recorder.taps)
+        return sum(tap.lost for tap in self._taps())
 
     def _losses_by_cause(self) -> dict[str, int]:
         if self._losses is None:
             return {}
-        return losses_by_cause(self.recorder.collector.ring.losses(), self._losses)
+        return losses_by_cause(self.recorder.losses(), self._losses)
 
     def doubt(self, reasons: Sequence[str]) -> None:
         """The test read what may be incomplete: it cannot pass any more."""
@@ -232,6 +272,10 @@ class Attempt:
             self.outcome = "inconclusive"
         elif report.outcome != "passed" and self.outcome == "passed":
             self.outcome = report.outcome
+
+    def tell(self, note: Note) -> None:
+        """Keep what an assertion had to tell."""
+        self.notes.append(note)
 
     def close(self) -> None:
         """Nobody reads any more."""

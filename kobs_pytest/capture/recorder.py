@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kobs import config as settings
+from kobs._core.contract import LossCounts
 from kobs.collector import Collector, clear_collector, global_collector, init_collector
 from kobs.decoder import EventDecoder
 from kobs.emitters import Emitter
@@ -30,7 +31,9 @@ KEPT_SESSIONS = 5
 """Sessions of `pytest --kobs` that stay; older ones go when a new one is made."""
 TESTS_A_RECORDING = 2000
 TESTS_A_SMALL_RECORDING = 400
-"""Tests after which a new recording is begun; the small one has room for fewer strings."""
+PARTS_A_TEST = 4
+"""Tests after which a new recording is begun; the small one has room for fewer strings. So many
+parts of tests that are captured by themselves count as a test."""
 
 
 UNASKED = ("syscall", "memory")
@@ -50,7 +53,7 @@ class Recorder:
         """What this process records, one a recording; the last is the one in use."""
         self.boundaries: dict[type[PayloadType], Emitter] = {}
         """What emits the first and the last event of a test."""
-        self._tests = 0
+        self._tests = 0.0
         self._previous: Collector | None = None
         self._temporary = ""
         self._registry: Any = None
@@ -76,6 +79,11 @@ class Recorder:
         return "" if self.session is None else str(self.session.path)
 
     @property
+    def collectors(self) -> list[Collector]:
+        """Every collector that was made, one a recording of this process."""
+        return self._collectors
+
+    @property
     def collector(self) -> Collector:
         """The collector; made on first use."""
         made = self._collector
@@ -89,6 +97,22 @@ class Recorder:
         that go on writing there.
         """
         self._tests += 1
+        self._make_room()
+        if not (self.is_on and global_collector() is self._collector):
+            self.on()
+        for tap in self.taps:
+            tap.new_test()
+
+    def begin_part(self) -> None:
+        """A part of a test is captured by itself: its origin is one string more."""
+        self._tests += 1 / PARTS_A_TEST
+        before = self.collector
+        self._make_room()
+        if self.is_on and self._collector is not before and global_collector() is before:
+            init_collector(self.collector)
+
+    def _make_room(self) -> None:
+        """Begin a new recording where the one in use has few strings left."""
         if self._tests > (TESTS_A_SMALL_RECORDING if self._size < 8192 else TESTS_A_RECORDING):
             self._tests = 1
             before = self._collector
@@ -96,10 +120,11 @@ class Recorder:
             if self.is_on and self._registry is not None:
                 self._registry.disable(before)
                 self._watch()
-        if not (self.is_on and global_collector() is self._collector):
-            self.on()
-        for tap in self.taps:
-            tap.new_test()
+
+    def losses(self) -> LossCounts:
+        """What all recordings of this process lost so far."""
+        each = [collector.ring.losses() for collector in self._collectors]
+        return each[0] if len(each) == 1 else LossCounts(*map(sum, zip(*each, strict=True)))
 
     def on(self) -> None:
         """Make the collector the process-wide one and watch the standard library."""

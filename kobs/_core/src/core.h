@@ -102,7 +102,7 @@ enum { KOBS_RECENT = 64 };
 struct ring_object {
     PyObject_HEAD
     kobs_ring ring;
-    Py_buffer memory;
+    Py_buffer memory, doorbell;
     PyObject *string_ids; /* str -> int, of the strings that are in the recording */
     PyObject *intern_new; /* callable(str) -> int: puts a new one there */
     PyObject *locate;     /* callable(lane, half) -> (half, memory, ...) | None; or NULL */

@@ -1,4 +1,11 @@
+#define _DEFAULT_SOURCE /* syscall */
 #include "ring.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static unsigned
 log2_of(uint64_t power)
@@ -16,6 +23,8 @@ kobs_ring_init(kobs_ring *ring, uint8_t *memory, const kobs_header *header, uint
     ring->first_entry = (int64_t)header->pid * KOBS_IN_FLIGHT_ENTRIES;
     ring->no_lane_prefix = KOBS_ID_PREFIX(header->recording, KOBS_NO_LANE);
     atomic_init(&ring->begun, 0);
+    atomic_init(&ring->no_doorbell.waiting, 0);
+    ring->doorbell = &ring->no_doorbell;
     ring->discards = header->overflow == KOBS_OVERFLOW_DISCARD;
     for (unsigned number = 0; number < KOBS_LANES; number++) {
         kobs_lane *lane = &ring->lanes[number];
@@ -34,6 +43,17 @@ kobs_ring_init(kobs_ring *ring, uint8_t *memory, const kobs_header *header, uint
         atomic_init(&lane->place, &ring->first[number]);
         atomic_init(&lane->limit, 0);
         atomic_store_explicit(&lane->head->value, first_ticket, memory_order_relaxed);
+    }
+}
+
+void
+kobs_wake(kobs_doorbell *doorbell)
+{
+    if (atomic_exchange_explicit(&doorbell->waiting, 0, memory_order_acq_rel) != 0) {
+        int before = errno;
+        atomic_fetch_add_explicit(&doorbell->rung, 1, memory_order_release);
+        syscall(SYS_futex, &doorbell->rung, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+        errno = before;
     }
 }
 

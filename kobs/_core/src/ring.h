@@ -1,6 +1,6 @@
 /* The ring protocol: tickets, claims, publishing, the in-flight table. Nothing of Python in here:
- * any number of threads may run it at once. Nothing waits, locks, allocates or makes a system
- * call. */
+ * any number of threads may run it at once. Nothing waits, locks or allocates; the one system call
+ * is that which wakes somebody who waits for events. */
 
 #ifndef KOBS_RING_H
 #define KOBS_RING_H
@@ -47,6 +47,12 @@ typedef struct {
 
 typedef struct kobs_ring kobs_ring;
 
+/* What `doorbell.Doorbell` maps: who waits for events sets `waiting`, who published one takes it
+ * back and wakes them. */
+typedef struct {
+    _Atomic uint32_t waiting, rung;
+} kobs_doorbell;
+
 typedef struct {
     kobs_count *head;
     _Atomic(const kobs_place *) place;
@@ -73,6 +79,7 @@ struct kobs_ring {
     uint64_t no_lane_prefix; /* of the ids of begins whose event was lost */
     _Atomic uint64_t begun;
     kobs_place first[KOBS_LANES];
+    kobs_doorbell *doorbell, no_doorbell;
     _Atomic bool closed;
     bool discards;
 };
@@ -94,6 +101,9 @@ kobs_add_alone(_Atomic uint64_t *value)
     atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + 1,
                           memory_order_relaxed);
 }
+
+/* Wake all who wait for events, unless another thread does. Leaves `errno` as it is. */
+void kobs_wake(kobs_doorbell *);
 
 /* Take a ticket of a discarding lane; false where the event is to be discarded. */
 bool kobs_take_or_discard(kobs_ring *, kobs_lane *, uint64_t *ticket);
@@ -176,6 +186,10 @@ kobs_publish(kobs_ring *ring, unsigned lane_number, const kobs_body *body, size_
         KOBS_MAY_STALL();
     }
     atomic_store_explicit(&slot->words[0], finished, memory_order_release);
+    if (__builtin_expect(
+            atomic_load_explicit(&ring->doorbell->waiting, memory_order_relaxed) != 0, 0)) {
+        kobs_wake(ring->doorbell);
+    }
     if (crossed) {
         ring->look_ahead(ring);
     }

@@ -156,12 +156,12 @@ kobs_intern_anew(ring_object *self, PyObject *text)
 static PyObject *
 ring_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *memory, *string_ids, *intern_new, *find, *look;
+    PyObject *memory, *string_ids, *intern_new, *find, *look, *doorbell = Py_None;
     Py_buffer header;
     unsigned long long first_ticket;
 
-    if (!PyArg_ParseTuple(args, "Oy*KO!OOO:Ring", &memory, &header, &first_ticket, &PyDict_Type,
-                          &string_ids, &intern_new, &find, &look)) {
+    if (!PyArg_ParseTuple(args, "Oy*KO!OOO|O:Ring", &memory, &header, &first_ticket, &PyDict_Type,
+                          &string_ids, &intern_new, &find, &look, &doorbell)) {
         return NULL;
     }
     ring_object *self = NULL;
@@ -175,6 +175,15 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     if (self != NULL && PyObject_GetBuffer(memory, &self->memory, PyBUF_WRITABLE) < 0) {
         Py_CLEAR(self);
     }
+    if (self != NULL && doorbell != Py_None) {
+        if (PyObject_GetBuffer(doorbell, &self->doorbell, PyBUF_WRITABLE) < 0) {
+            Py_CLEAR(self);
+        }
+        else if ((size_t)self->doorbell.len < sizeof(kobs_doorbell)) {
+            PyErr_SetString(PyExc_ValueError, "a doorbell of too few bytes");
+            Py_CLEAR(self);
+        }
+    }
     if (self != NULL) {
         const kobs_header *info = header.buf;
         if ((uint64_t)self->memory.len < info->total_size) {
@@ -185,6 +194,9 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         else {
             kobs_ring_init(&self->ring, self->memory.buf, info, first_ticket);
             self->ring.owner = self;
+            if (self->doorbell.obj != NULL) {
+                self->ring.doorbell = self->doorbell.buf;
+            }
             self->ring.locate = find == Py_None ? NULL : locate;
             self->string_ids = Py_NewRef(string_ids);
             self->intern_new = Py_NewRef(intern_new);
@@ -236,6 +248,9 @@ ring_dealloc(ring_object *self)
     Py_CLEAR(self->look_ahead);
     if (self->memory.obj != NULL) {
         PyBuffer_Release(&self->memory);
+    }
+    if (self->doorbell.obj != NULL) {
+        PyBuffer_Release(&self->doorbell);
     }
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
@@ -415,8 +430,8 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Ring(memory, header, first_ticket, string_ids, intern_new, locate, look_ahead)\n\n"
-                "A ring in a buffer, for producers."},
+    {Py_tp_doc, "Ring(memory, header, first_ticket, string_ids, intern_new, locate, look_ahead, "
+                "doorbell=None)\n\nA ring in a buffer, for producers."},
     {Py_tp_new, ring_new},
     {Py_tp_dealloc, ring_dealloc},
     {Py_tp_traverse, ring_traverse},
