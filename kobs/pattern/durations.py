@@ -44,8 +44,3 @@ def written(nanoseconds: int) -> str:
         if nanoseconds >= _UNITS[unit]:
             return f"{nanoseconds / _UNITS[unit]:.6g}{unit}"
     return f"{nanoseconds}ns"
-
-
-def milliseconds(nanoseconds: int) -> str:
-    """A length of time as it stands in messages: `7.204ms`."""
-    return f"{nanoseconds / 1e6:.3f}ms"

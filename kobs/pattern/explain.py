@@ -14,7 +14,7 @@ from kobs.pattern.base import Pattern
 from kobs.pattern.causes import Graph, cause_is_missing
 from kobs.pattern.chains import Chain, Count
 from kobs.pattern.checks import Check, closeness
-from kobs.pattern.durations import milliseconds
+from kobs.pattern.durations import written
 from kobs.pattern.narrate import (
     DETAIL_WIDTH,
     WIDTH,
@@ -32,6 +32,7 @@ from kobs.pattern.values import Bound, brief
 
 __all__ = ["Explanation", "Narrator", "explain", "explain_broken", "explain_present", "fold"]
 
+_TIME = "time since step"
 _CHECKS = 5
 _LISTED = 3
 _ENDS = 20
@@ -168,7 +169,9 @@ def explain_broken(
     else:
         lines.append(clip(f"  then came {tally(reached)}" if reached else "  then came nothing"))
     inside = {id(event) for event in reached}
-    other = next((e for e in events if id(e) not in inside and _binds(missing, e, end.bound)), None)
+    late = nearest is not None and all(c.met or c.name.startswith(_TIME) for c in checks)
+    matching = (e for e in events if id(e) not in inside and _binds(missing, e, end.bound))
+    other = None if late else next(matching, None)
     if nearest is not None:
         about.append(nearest)
         lines.append(clip(f"  nearest: {teller.line(nearest, 200)}"))
@@ -214,9 +217,9 @@ def _in_time(pattern: Chain, path: Sequence[Event], event: Event) -> list[Check]
             took = event.timestamp_ns - path[limit.first].timestamp_ns
             checks.append(
                 Check(
-                    f"time since step {limit.first + 1}",
+                    f"{_TIME} {limit.first + 1}",
                     f"at most {limit}",
-                    milliseconds(took),
+                    written(took),
                     took <= limit.nanoseconds,
                 )
             )

@@ -26,5 +26,6 @@ def require(method: str, *patterns: object) -> None:
 def fail(headline: str, told: Explanation) -> NoReturn:
     """The failure of an assertion: what was expected, and why it is not so."""
     __tracebackhide__ = True
-    lines = [*fold(headline, FIRST_LINE), *(f"  {line}" for line in told.lines)]
-    raise AssertionError("\n".join(lines))
+    first, *more = fold(headline, FIRST_LINE)
+    lines = [first, *(f"    {line.strip()}" for line in more)]
+    raise AssertionError("\n".join([*lines, *(f"  {line}" for line in told.lines)]))
