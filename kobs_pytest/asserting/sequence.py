@@ -255,7 +255,9 @@ class Events(Sequence[Event]):
     def _refuse_unrecorded(self, pattern: Pattern) -> None:
         """Absence of what nothing records is no evidence."""
         __tracebackhide__ = True
-        missing = unrecorded(_types_of(pattern) or (), self._scope.recorder.collector)
+        types = _types_of(pattern) or ()
+        each = [set(unrecorded(types, one)) for one in self._scope.recorder.collectors]
+        missing = sorted(set.intersection(*each))
         if missing:
             raise Inconclusive(f"it is not known whether {pattern!r} happened", (reason(missing),))
 

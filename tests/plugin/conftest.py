@@ -20,6 +20,9 @@ for _name in (
     "kobs.anomaly",
     "kobs.session",
     "kobs.pattern.explain",
+    "kobs_pytest.asserting.run",
+    "kobs_pytest.asserting.shapes",
+    "kobs_pytest.asserting.tables",
     "kobs_pytest.runtime",
     "kobs_instrumentation.registry",
     *(
