@@ -20,9 +20,11 @@ from kobs.cli.render import Cell, Screen, print_json, screen
 from kobs.errors import KobsError
 
 _EXTRAS = {
+    "arrow": ("pyarrow",),
     "cli": ("rich",),
     "grpc": ("grpcio",),
     "otlp": ("opentelemetry-exporter-otlp-proto-http", "opentelemetry-exporter-otlp-proto-grpc"),
+    "pandas": ("pandas",),
     "prometheus": ("prometheus-client",),
     "pytest": ("pytest",),
 }

@@ -1,13 +1,25 @@
 """Walking from causes to effects among the events of a list."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from kobs.causality import CausalGraph
 from kobs.events import Event
 
 Graph = Callable[[], CausalGraph]
 """Gives the graph of the events (and maybe of more); asked for only where a pattern needs it."""
+
+
+def graph_of(events: Sequence[Event]) -> Graph:
+    """What gives the graph of the events, made when it is first asked for."""
+    made: list[CausalGraph] = []
+
+    def graph() -> CausalGraph:
+        if not made:
+            made.append(CausalGraph(events))
+        return made[0]
+
+    return graph
 
 
 def reached_from(graph: CausalGraph, starts: Iterable[Event]) -> list[tuple[Event, Event]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kobs.causality import CausalGraph
 from kobs.events import Event
 from kobs.pattern.base import Pattern
-from kobs.pattern.causes import Graph, cause_is_missing
+from kobs.pattern.causes import Graph, cause_is_missing, graph_of
 from kobs.pattern.chains import Chain, Count
 from kobs.pattern.checks import Check, closeness
 from kobs.pattern.durations import written
@@ -27,7 +27,7 @@ from kobs.pattern.narrate import (
     tree,
 )
 from kobs.pattern.predicates import EventPattern
-from kobs.pattern.search import Broken, ChainSearch, broken, find, matches
+from kobs.pattern.search import BROKEN_KEPT, Broken, ChainSearch, broken, find, matches
 from kobs.pattern.values import Bound, brief
 
 __all__ = ["Explanation", "Narrator", "explain", "explain_broken", "explain_present", "fold"]
@@ -63,7 +63,7 @@ def explain(
     """
     __tracebackhide__ = True
     teller = Narrator(events if numbered is None else numbered, start_ns)
-    graph = graph or (lambda: CausalGraph(events))
+    graph = graph or graph_of(events)
     if isinstance(pattern, Count):
         return _explain_count(pattern, events, graph, teller)
     if isinstance(pattern, Chain):
@@ -154,6 +154,8 @@ def explain_broken(
     end, nearest, checks = _nearest(search, pattern, ends, names)
     last = end.path[-1]
     more = f" (and {len(ends) - 1} more)" if len(ends) > 1 else ""
+    if len(ends) == BROKEN_KEPT:
+        more = " (and many more)"
     lines = [
         clip(f"step {place + 1} of {len(pattern.steps)} not found: {missing!r}"),
         clip(f"step {place}{more}: {teller.line(last, 200)}"),

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from kobs.causality import CausalGraph
 from kobs.errors import PatternError
 from kobs.events import Event
 from kobs.pattern.base import Pattern, check_variables, hint, shown
-from kobs.pattern.causes import Graph, reached_from
+from kobs.pattern.causes import Graph, graph_of, reached_from
 from kobs.pattern.chains import Chain, Count
 from kobs.pattern.predicates import EventPattern
 from kobs.pattern.values import NOTHING_BOUND, Bound
@@ -17,7 +16,10 @@ from kobs.pattern.values import NOTHING_BOUND, Bound
 Path = tuple[Event, ...]
 """An event a step, from the first on."""
 
-_BROKEN_KEPT = 200
+_Index = dict[tuple[object, ...], tuple[list[Event], list[int]]]
+"""Events and their places, by what variables are bound to."""
+
+BROKEN_KEPT = 200
 """Paths that did not end: among so many the nearest miss is looked for."""
 
 
@@ -43,7 +45,7 @@ def matches(pattern: Pattern, events: Sequence[Event], graph: Graph | None = Non
     if isinstance(pattern, EventPattern):
         return [event for event in events if pattern.matches(event)]
     if isinstance(pattern, Chain):
-        graph = graph or (lambda: CausalGraph(events))
+        graph = graph or graph_of(events)
         if not pattern.plain:
             ends = {id(path[-1]): path[-1] for path in ChainSearch(pattern, events, graph).paths()}
             return sorted(ends.values(), key=_time)
@@ -72,7 +74,7 @@ def find(pattern: Pattern, events: Sequence[Event], graph: Graph | None = None) 
     if isinstance(pattern, EventPattern):
         return next(((event,) for event in events if pattern.matches(event)), None)
     if isinstance(pattern, Chain):
-        graph = graph or (lambda: CausalGraph(events))
+        graph = graph or graph_of(events)
         if not pattern.plain:
             return next(ChainSearch(pattern, events, graph).paths(), None)
         steps = walk(pattern, events, graph)
@@ -125,7 +127,7 @@ def broken(pattern: Chain, events: Sequence[Event], graph: Graph) -> list[Broken
         steps.pop()
     if not steps:
         return []
-    return [Broken(path, NOTHING_BOUND) for path in _paths(steps)]
+    return [Broken(path, NOTHING_BOUND) for path in islice(_paths(steps), BROKEN_KEPT)]
 
 
 class ChainSearch:
@@ -146,7 +148,8 @@ class ChainSearch:
         self._graph = graph
         self._place = {id(event): index for index, event in enumerate(events)}
         self._seen: set[tuple[object, ...]] = set()
-        self._candidates: dict[int, tuple[list[Event], list[int]]] = {}
+        self._candidates: dict[int, list[tuple[Event, Bound]]] = {}
+        self._indexed: dict[tuple[object, ...], _Index] = {}
         self.furthest: list[Broken] = []
         """The paths that got furthest without coming to an end, after `paths` was exhausted."""
 
@@ -197,7 +200,7 @@ class ChainSearch:
         step = self._pattern.steps[place]
         latest = self.latest(path)
         by_cause = self._pattern.by_cause[place - 1]
-        for event in self.reachable(path) if by_cause else self._later(path):
+        for event in self.reachable(path) if by_cause else self._later(path, bound):
             if latest is not None and event.timestamp_ns > latest:
                 if by_cause:
                     continue
@@ -212,16 +215,28 @@ class ChainSearch:
             return [event for event, _ in reached if id(event) in self._place]
         return self._events[self._place[id(path[-1])] + 1 :]
 
-    def _later(self, path: Path) -> Iterator[Event]:
-        """Of what came later, what the next step may be with any bindings."""
+    def _later(self, path: Path, bound: Bound) -> Iterator[Event]:
+        """Of what came later, what the next step may be; found by the variables that are bound,
+        so that a step of many events is not looked through for each event before it."""
         __tracebackhide__ = True
         place = len(path)
         known = self._candidates.get(place)
         if known is None:
             step = self._pattern.steps[place]
-            found = [e for e in self._events if next(step.bind(e, NOTHING_BOUND), None) is not None]
-            known = self._candidates[place] = found, [self._place[id(e)] for e in found]
-        events, places = known
+            known = self._candidates[place] = [
+                (event, own) for event in self._events for own in step.bind(event, NOTHING_BOUND)
+            ]
+        if not known:
+            return iter(())
+        names = tuple(name for name in known[0][1] if name in bound)
+        index = self._indexed.get((place, *names))
+        if index is None:
+            index = self._indexed[(place, *names)] = {}
+            for event, own in known:
+                events, places = index.setdefault(tuple(own[name] for name in names), ([], []))
+                events.append(event)
+                places.append(self._place[id(event)])
+        events, places = index.get(tuple(bound[name] for name in names), ([], []))
         return islice(events, bisect_right(places, self._place[id(path[-1])]), None)
 
     def latest(self, path: Path) -> int | None:
@@ -247,7 +262,7 @@ class ChainSearch:
             return
         if known and len(known[0].path) < len(path):
             known.clear()
-        if len(known) < _BROKEN_KEPT:
+        if len(known) < BROKEN_KEPT:
             known.append(Broken(path, bound))
 
 

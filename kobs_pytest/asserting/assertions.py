@@ -182,7 +182,7 @@ class Assertions:
         limit = waiting.seconds(timeout, "wait_for")
         doorbell = self._scope.recorder.collector.ring.doorbell
         found = waiting.wait(lambda: self._found(asked), doorbell, limit)
-        return found if found is not None else self._in_vain(asked, limit)
+        return found if found is not None else self._in_vain(asked, limit, blocking=True)
 
     async def await_for(
         self, pattern: Pattern, *, timeout: float = 5.0, within: Within = None
@@ -204,11 +204,16 @@ class Assertions:
             events.holds(pattern)  # refuses where there may have been more
         return found
 
-    def _in_vain(self, pattern: Pattern, timeout: float) -> tuple[Event, ...]:
+    def _in_vain(
+        self, pattern: Pattern, timeout: float, *, blocking: bool = False
+    ) -> tuple[Event, ...]:
         __tracebackhide__ = True
         events = self.events
         events.holds(pattern)
         told = events.explained(pattern, present=False)
+        if blocking and waiting.in_event_loop():
+            hint = "the event loop stood still meanwhile: use await kobs.await_for(...)"
+            told = told._replace(lines=(*told.lines[:6], hint))
         fail(f"waited {timeout:g} s for {pattern!r}", told)
 
     def __repr__(self) -> str:

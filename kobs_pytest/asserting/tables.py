@@ -48,7 +48,7 @@ def to_arrow(events: Sequence[Event]) -> Any:
         import pyarrow
     except ImportError:
         raise MissingExtraError(
-            "events.to_arrow() needs pyarrow, which is not installed: pip install pyarrow"
+            "events.to_arrow() needs pyarrow, which is not installed: pip install 'kobs[arrow]'"
         ) from None
     columns = _columns(events)
     arrays = {
@@ -64,7 +64,7 @@ def to_pandas(events: Sequence[Event]) -> Any:
         import pandas
     except ImportError:
         raise MissingExtraError(
-            "events.to_pandas() needs pandas, which is not installed: pip install pandas"
+            "events.to_pandas() needs pandas, which is not installed: pip install 'kobs[pandas]'"
         ) from None
     return pandas.DataFrame({
         name: pandas.Series(values, dtype=_pandas_type(arrow, values))

@@ -33,6 +33,15 @@ def seconds(timeout: object, method: str) -> float:
     )
 
 
+def in_event_loop() -> bool:
+    """Asyncio's loop runs in this thread, and whoever sleeps here holds it up."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False
+
+
 class _Pace:
     """How long to leave events alone that come without a break and are not the ones."""
 

@@ -160,6 +160,14 @@ def test_a_chain_waited_for_in_vain(failure):
     assert unnumbered == [re.sub(r"#\d+", "#N", line) for line in head + CHAIN_IN_VAIN]
 
 
+def test_waiting_in_a_coroutine_that_holds_up_its_loop(failure):
+    trace, _ = failure("kobs.wait_for(FileOpened.like(), timeout=0.01)", how="async def")
+    assert trace[0] == "    AssertionError: waited 0.01 s for FileOpened.like()"
+    assert trace[-1] == (
+        "      the event loop stood still meanwhile: use await kobs.await_for(...)"
+    )
+
+
 def test_a_chain_that_should_not_be_there(failure):
     trace, section = failure("kobs.never(ProcessCreated.like() >> ShmWritten.like())")
     assert trace == [

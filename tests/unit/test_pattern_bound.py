@@ -17,6 +17,7 @@ from kobs import (
     ProcessTerminated,
     Severity,
 )
+from kobs.causality import CausalGraph
 from kobs.errors import PatternError
 from kobs.pattern import between, count, explain, find, matches, var
 
@@ -113,6 +114,37 @@ class TestVariable:
         sent = MessageSent.like(queue_id=var("q"))
         wanted = sent >> sent >> sent >> MessageReceived.like(queue_id=var("q"))
         assert find(wanted, events) is None
+
+
+def test_the_graph_of_the_events_is_made_once(story, monkeypatch):
+    made = []
+
+    class Counted(CausalGraph):
+        def __init__(self, events):
+            made.append(1)
+            super().__init__(events)
+
+    monkeypatch.setattr("kobs.pattern.causes.CausalGraph", Counted)
+    assert count(WROTE >> READ, story) == 2
+    assert len(made) == 1
+    assert explain(READ >> WROTE, story).lines
+    assert len(made) == 2
+
+
+def test_many_events_are_looked_at_by_the_value_that_is_bound(collector):
+    looked = []
+    for number in range(200):
+        collector.emit(MessageSent("q", number))
+        collector.emit(MessageReceived("q", number, 0.0))
+
+    def noted(wait):
+        looked.append(1)
+        return wait == 0
+
+    sent = MessageSent.like(size=var("n"))
+    received = MessageReceived.like(size=var("n"), wait_time_us=noted)
+    assert count(sent.then(received), collector.snapshot()) == 200
+    assert len(looked) <= 3 * 200  # not each of 200 for each of 200
 
 
 class TestWithin:
