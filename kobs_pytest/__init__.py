@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kobs.pattern import Inconclusive as Inconclusive
     from kobs_pytest.asserting.fixture import Kobs as Kobs
+    from kobs_pytest.capture.checks import Check as Check
 
-__all__ = ["Inconclusive", "Kobs"]
+__all__ = ["Check", "Inconclusive", "Kobs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from kobs_pytest.asserting.fixture import Kobs
 
         return Kobs
+    if name == "Check":
+        from kobs_pytest.capture.checks import Check
+
+        return Check
     raise AttributeError(f"module 'kobs_pytest' has no attribute {name!r}")

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from threading import Event as Alarm
 from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING
 
 from kobs.collector import Collector
 from kobs.errors import PatternError
@@ -15,6 +16,9 @@ from kobs.pattern.explain import fold
 from kobs.payloads import AnomalyDetected
 from kobs_pytest.asserting.sequence import FIRST_LINE, Events, Mark
 from kobs_pytest.capture.attempt import Attempt
+
+if TYPE_CHECKING:
+    from kobs_pytest.judging.leaks import Leak
 
 _PAUSE_FIRST = 0.000_5
 _PAUSE_MOST = 0.01
@@ -53,6 +57,30 @@ class Kobs:
         assertions of absence need."""
         self._attempt.drain()
         return self._attempt.lost()
+
+    @property
+    def leaks(self) -> "list[Leak]":
+        """What the test has made so far and is still there: processes, threads, tasks,
+        descriptors, shared memory, items in queues. `Inconclusive` where that cannot be told."""
+        __tracebackhide__ = True
+        from kobs_pytest.judging.leaks import left
+
+        return left(self._attempt)
+
+    def no_leaks(self, *kinds: str) -> None:
+        """Nothing of these kinds ('process', 'thread', 'task', 'fd', 'shm', 'queue'; without any
+        of all) that the test has made is still there.
+
+        Raises `AssertionError` naming each with the line that made it, `Inconclusive` where that
+        cannot be told, `ConfigError` for another kind.
+        """
+        __tracebackhide__ = True
+        from kobs_pytest.judging.leaks import judge, kinds_of
+
+        wanted = kinds_of(kinds, "kobs.no_leaks()")
+        message = judge(self._attempt, wanted, "kobs.no_leaks")
+        if message:
+            raise AssertionError(message)
 
     def mark(self) -> Mark:
         """This moment, for `kobs.events.since(mark)`."""

@@ -24,6 +24,7 @@ from kobs.pattern.explain import fold
 from kobs.pattern.predicates import AllOf, AnyOf, Like
 from kobs.schema import PayloadType
 from kobs_pytest.capture.attempt import Attempt, Note
+from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.recordable import reason, unrecorded
 
 MOST_LINES = 8
@@ -84,6 +85,11 @@ class Events(Sequence[Event]):
             self._incomplete,
             (*self._conditions, condition),
         )
+
+    @property
+    def seen(self) -> tuple[Event, ...]:
+        """What is there for sure: to read these does not make the test inconclusive."""
+        return tuple(self._events)
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -161,7 +167,9 @@ class Events(Sequence[Event]):
         __tracebackhide__ = True
         missing = unrecorded(_types_of(pattern) or (), self._attempt.recorder.collector)
         if missing:
-            raise Inconclusive(f"it is not known whether {pattern!r} happened", (reason(missing),))
+            self._refuse(
+                f"whether {pattern!r} happened", Doubt(Check.unrecorded_type, reason(missing))
+            )
 
     def _refuse_unattributed(self, pattern: Pattern) -> None:
         """A match that may or may not be the test's doing leaves absence open."""
@@ -180,14 +188,17 @@ class Events(Sequence[Event]):
             return
         mine = {id(event) for event in self._events}
         event = next(event for event in reversed(found) if id(event) not in mine)
-        raise Inconclusive(
-            f"it is not known whether this test caused {pattern!r}",
-            (
-                f"{event.payload!r} (pid {event.pid}, thread {event.tid}) matches, but nothing "
-                "says who caused it: a thread of a wider fixture, of an earlier test, or older "
-                "than the test",
-            ),
+        what = (
+            f"{event.payload!r} (pid {event.pid}, thread {event.tid}) matches, but nothing says "
+            "who caused it: a thread of a wider fixture, of an earlier test, or older than the test"
         )
+        self._refuse(f"whether this test caused {pattern!r}", Doubt(Check.unattributed_match, what))
+
+    def _refuse(self, question: str, doubt: Doubt) -> None:
+        __tracebackhide__ = True
+        reasons = self._attempt.unsuppressed((doubt,))
+        if reasons:
+            raise Inconclusive(f"it is not known {question}", reasons)
 
     # -- a sequence ---------------------------------------------------------------------------
 

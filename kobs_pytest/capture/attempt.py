@@ -3,9 +3,9 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,6 +19,7 @@ from kobs.pattern import Inconclusive
 from kobs.payloads import ProcessCreated
 from kobs.schema import PayloadType
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
+from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.children import losses_by_cause
 from kobs_pytest.capture.recorder import Recorder
 from kobs_pytest.capture.tap import Raw, Whose
@@ -64,8 +65,12 @@ class Attempt:
     """How many events happened meanwhile that may be the test's doing, or not."""
     elsewhere = 0
     """How many events others caused meanwhile."""
+    suppress: frozenset[Check] = frozenset()
+    """Checks that this test does without."""
     doubts: tuple[str, ...] = ()
     """Why what the test read may be incomplete; empty if it read nothing doubtful."""
+    tracker: Any = None
+    """What tracks the makings of what the test may leave behind, where it asks for that."""
     begun = 0
     """Id of its `TestBegan`; 0 if that was not recorded."""
     _losses: LossCounts | None = None
@@ -91,6 +96,8 @@ class Attempt:
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""
         self.notes: list[Note] = []
+        self.suppressed: dict[str, None] = {}
+        """Doubts that were put aside because their check is suppressed, in order."""
         self._unattributed: list[Raw] = []
         self.start_ns = monotonic_ns()
 
@@ -160,6 +167,10 @@ class Attempt:
                 if len(self._unattributed) < UNATTRIBUTED_KEPT:
                     self._unattributed.append(raw)
 
+    def caused(self, key: str) -> bool:
+        """What has this origin is the test's doing."""
+        return self._whose(key) is Whose.CAUSED
+
     def _whose(self, key: str) -> Whose:
         if key.startswith(self.base) and key[len(self.base) :] in _PHASES:
             return Whose.CAUSED
@@ -168,39 +179,63 @@ class Attempt:
         return Whose.ELSEWHERE
 
     def incomplete(self) -> tuple[str, ...]:
-        """Why the capture may lack something that the test caused; empty if it lacks nothing."""
+        """Why the capture may lack something that the test caused; empty if it lacks nothing, or
+        nothing that is not suppressed."""
         recorder = self.recorder
         collector = recorder.collector
-        reasons: list[str] = []
+        found: list[Doubt] = []
+
+        def doubt(check: Check, what: str) -> None:
+            found.append(Doubt(check, what))
+
         if collector.closed:
-            reasons.append("the collector was closed: nothing is captured any more")
+            doubt(Check.closed, "the collector was closed: nothing is captured any more")
         elif recorder.is_on and global_collector() is not collector:
-            reasons.append(
-                "the test made another collector the process-wide one: what goes there is not seen"
+            doubt(
+                Check.other_collector,
+                "the test made another collector the process-wide one: what goes there is not seen",
             )
         if collector.sampling_rate() < 100:
-            reasons.append(f"sampling is at {collector.sampling_rate():g} %")
+            doubt(Check.sampling, f"sampling is at {collector.sampling_rate():g} %")
         overwritten = self._overwritten()
         if overwritten:
-            reasons.append(
+            doubt(
+                Check.overflow,
                 f"the ring overflowed: {overwritten} events were overwritten before "
-                f"they were read (it holds {collector.ring.slots}; --kobs-size)"
+                f"they were read (it holds {collector.ring.slots})",
             )
-        causes = self._losses_by_cause()
-        reasons += [f"{number} events {_CAUSE_WORDS[cause]}" for cause, number in causes.items()]
-        if not reasons and not self._begin_read:
-            reasons.append("the test's own begin event cannot be read back")
+        for lost_to, number in self._losses_by_cause().items():
+            check = Check.sampling if lost_to == "sampled_out" else Check[lost_to]
+            doubt(check, f"{number} events {_CAUSE_WORDS[lost_to]}")
+        if not found and not self._begin_read:
+            doubt(Check.begin_not_read, "the test's own begin event cannot be read back")
         beyond = self.unattributed_count - len(self._unattributed)
         if beyond:
-            reasons.append(f"{beyond} events that may be the test's or not were too many to keep")
+            doubt(
+                Check.unattributed_overflow,
+                f"{beyond} events that may be the test's or not were too many to keep",
+            )
         if self._undecoded:
-            reasons.append(f"{self._undecoded} events are of types that their recording lacks")
+            doubt(
+                Check.undecoded, f"{self._undecoded} events are of types that their recording lacks"
+            )
         if recorder.unwatched:
-            reasons.append(f"the standard library is not watched: {recorder.unwatched}")
+            doubt(Check.unwatched, f"the standard library is not watched: {recorder.unwatched}")
         created = [event for event in self.events if event.type is ProcessCreated]
         with recorder.muted():
-            reasons += recorder.children.doubts(created)
-        return tuple(reasons)
+            found += recorder.children.doubts(created)
+        return self.unsuppressed(found)
+
+    def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
+        """Those doubts whose check is not suppressed, in words; the others are remembered, for
+        the summary."""
+        kept = []
+        for doubt in doubts:
+            if doubt.check in self.suppress:
+                self.suppressed[str(doubt)] = None
+            else:
+                kept.append(doubt.told())
+        return tuple(kept)
 
     def lost(self) -> int:
         """Events since the test began that were lost, whoever caused them."""

@@ -13,29 +13,23 @@ from typing import Any
 
 import pytest
 
-from kobs import config as settings
 from kobs.collector import Collector, clear_collector, global_collector, init_collector
 from kobs.decoder import EventDecoder
 from kobs.emitters import Emitter
-from kobs.errors import ConfigError, SessionError
+from kobs.errors import SessionError
 from kobs.ids import mint_id
 from kobs.schema import PayloadType
 from kobs.session import Session
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.children import Children
+from kobs_pytest.capture.settings import Settings, settings_of_run
 from kobs_pytest.capture.tap import Tap
-from kobs_pytest.options import flag, given
 
 KEPT_SESSIONS = 5
 """Sessions of `pytest --kobs` that stay; older ones go when a new one is made."""
 TESTS_A_RECORDING = 2000
 TESTS_A_SMALL_RECORDING = 400
 """Tests after which a new recording is begun; the small one has room for fewer strings."""
-
-
-UNASKED = ("syscall", "memory")
-"""Subsystems that are not watched in a test run unless `--kobs-all` asks for them: pytest itself
-makes some hundred system calls a test, and collects garbage when it likes."""
 
 
 class Recorder:
@@ -50,7 +44,8 @@ class Recorder:
         """What this process records, one a recording; the last is the one in use."""
         self.boundaries: dict[type[PayloadType], Emitter] = {}
         """What emits the first and the last event of a test."""
-        self._tests = 0
+        self._by_size: dict[int, tuple[Collector, int]] = {}
+        """By size of the ring: the collector, and how many tests have recorded into it."""
         self._previous: Collector | None = None
         self._temporary = ""
         self._registry: Any = None
@@ -62,8 +57,10 @@ class Recorder:
         worker = str(given.get("workerid", ""))
         self.tag = f"{mint_id() & 0xFFFFFF:06x}{worker}"
         """Begins every origin that this process makes."""
-        self._size, self._sampling = _options(config)
-        self._exclude = () if flag(config, "kobs_all") else UNASKED
+        self.settings = settings_of_run(config)
+        """How tests are captured whose marker says nothing else."""
+        self._now = self.settings
+        """How the test that runs is captured."""
         self.session: Session | None = None
         if given.get("kobs_session"):
             self.session = Session.open(given["kobs_session"])
@@ -79,24 +76,33 @@ class Recorder:
     def collector(self) -> Collector:
         """The collector; made on first use."""
         made = self._collector
-        return made if made is not None else self._make_collector()
+        if made is None:
+            made = self._collector = self._make_collector()
+            self._by_size[self._now.size] = made, 0
+        return made
 
-    def begin_test(self) -> None:
+    def begin_test(self, settings: Settings) -> None:
         """Make ready for a test: everything is on, and what is there now is not its own.
 
         Each test leaves a few strings in the recording, whose room for strings is bounded: so
         there is a new recording every so many tests. The ones before are still read, for threads
         that go on writing there.
         """
-        self._tests += 1
-        if self._tests > (TESTS_A_SMALL_RECORDING if self._size < 8192 else TESTS_A_RECORDING):
-            self._tests = 1
-            before = self._collector
-            self._make_collector()
-            if self.is_on and self._registry is not None:
-                self._registry.disable(before)
-                self._watch()
-        if not (self.is_on and global_collector() is self._collector):
+        before, was = self._collector, self._now
+        self._now = settings
+        size = settings.size
+        made, tests = self._by_size.get(size, (None, 0))
+        if made is None or tests >= (TESTS_A_SMALL_RECORDING if size < 8192 else TESTS_A_RECORDING):
+            made, tests = self._make_collector(), 0
+        self._by_size[size] = made, tests + 1
+        self._collector = made
+        if settings is not was and (before is not made or settings.sampling != was.sampling):
+            made.sampler.rate = settings.sampling
+        same = before is made and (settings is was or _watched(settings) == _watched(was))
+        if not same and self.is_on and self._registry is not None:
+            self._registry.disable(before)
+            self._watch()
+        if not (self.is_on and global_collector() is made):
             self.on()
         for tap in self.taps:
             tap.new_test()
@@ -152,8 +158,8 @@ class Recorder:
     def _make_collector(self) -> Collector:
         if self.session is None:
             self.session = self._make_session()
-        made = self._collector = Collector(
-            size=self._size, sampling=self._sampling, adaptive=False, session=self.session
+        made = Collector(
+            size=self._now.size, sampling=self._now.sampling, adaptive=False, session=self.session
         )
         self._collectors.append(made)
         self.boundaries = {cls: made.emitter(cls) for cls in (TestBegan, TestEnded)}
@@ -174,8 +180,8 @@ class Recorder:
             self._registry, self._muting = registry, busy
         if self._registry is not None:
             self._registry.enable(
-                self._collector, exclude=self._exclude,
-                options={"sampling": self._sampling, "adaptive": False},
+                self._collector, self._now.only, self._now.exclude,
+                options={"sampling": self._now.sampling, "adaptive": False},
             )  # fmt: skip
 
     def _make_session(self) -> Session:
@@ -198,18 +204,8 @@ class Recorder:
             raise pytest.UsageError(str(error)) from None
 
 
-def _options(config: pytest.Config) -> tuple[int, float]:
-    """Size and sampling: command line over environment over ini over default.
-
-    `KERNEL_SAMPLING_RATE` is meant for the program that is tested, not for its tests.
-    """
-    try:
-        return (
-            settings.stream_size(*given(config, "kobs_size", "KERNEL_STREAM_SIZE")),
-            settings.sampling_rate(*given(config, "kobs_sampling")),
-        )
-    except ConfigError as error:
-        raise pytest.UsageError(str(error)) from None
+def _watched(settings: Settings) -> tuple[object, ...]:
+    return settings.only, settings.exclude, settings.sampling
 
 
 def _drop_old_sessions(newest: str) -> None:

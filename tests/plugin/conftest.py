@@ -14,6 +14,7 @@ for _name in (
     "concurrent.futures.thread",
     "concurrent.futures.process",
     "multiprocessing.queues",
+    "multiprocessing.shared_memory",
     "queue",
     "subprocess",
     "kobs.collector",
@@ -21,6 +22,7 @@ for _name in (
     "kobs.session",
     "kobs.pattern.explain",
     "kobs_pytest.runtime",
+    "kobs_pytest.judging.feature",
     "kobs_instrumentation.registry",
     *(
         f"kobs_instrumentation.watch.{name}"

@@ -347,10 +347,11 @@ class TestAnInconclusiveTest:
     def test_stands_in_the_summary_with_its_reason(self, inner):
         text = inner.told(inner(self.SOURCE, *SMALL))
         summary = text[text.index("= inconclusive =") :]
-        assert summary.splitlines()[1:4] == [
+        assert summary.splitlines()[1:5] == [
             "test_stands_in_the_summary_with_its_reason.py::test_it",
             "  the ring overflowed: 436 events were overwritten before they were read (it",
-            "  holds 64; --kobs-size)",
+            "  holds 64) [overflow]: --kobs-size, @pytest.mark.kobs(size=...), or read",
+            "  `kobs.events` earlier",
         ]
 
     def test_is_a_failure_with_a_property_in_junit(self, inner):
@@ -419,7 +420,8 @@ test_that_failed_on_what_it_read_shows_the_assertion_and_the_doubt.py:N: Asserti
 --------------------------------- inconclusive ---------------------------------
 the test read kobs.events while they were incomplete
   the ring overflowed: 436 events were overwritten before they were read
-  (it holds 64; --kobs-size)"""
+  (it holds 64) [overflow]: --kobs-size, @pytest.mark.kobs(size=...), or
+  read `kobs.events` earlier"""
         )
 
 
