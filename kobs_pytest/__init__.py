@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from kobs.pattern import Inconclusive as Inconclusive
     from kobs_pytest.asserting.fixture import Kobs as Kobs
     from kobs_pytest.capture.checks import Check as Check
+    from kobs_pytest.judging.failure import AnomalyWarning as AnomalyWarning
 
-__all__ = ["Check", "Inconclusive", "Kobs"]
+__all__ = ["AnomalyWarning", "Check", "Inconclusive", "Kobs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from kobs_pytest.asserting.fixture import Kobs
 
         return Kobs
+    if name == "AnomalyWarning":
+        from kobs_pytest.judging.failure import AnomalyWarning
+
+        return AnomalyWarning
     if name == "Check":
         from kobs_pytest.capture.checks import Check
 

@@ -97,7 +97,7 @@ MARKERS = (
 )
 
 MARKED = pytest.StashKey[bool]()
-"""Of an item: a marker says something of it, or it asserts on leaks."""
+"""Of an item: a marker says something of it, or (true) it asserts on leaks."""
 
 
 class PatternMark(pytest.MarkDecorator):
@@ -186,12 +186,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in session.items:
         fixture = "kobs" in getattr(item, "fixturenames", ())
         uses = uses or fixture
-        if (
-            _marked(item.parent, known)
-            or (item.own_markers and _any_ours(item))
-            or (fixture and _asks_for_leaks(item))
-        ):
-            item.stash[MARKED] = judged = True
+        leaks = fixture and _asks_for_leaks(item)
+        if leaks or _marked(item.parent, known) or (item.own_markers and _any_ours(item)):
+            item.stash[MARKED] = leaks
+            judged = True
     if uses or judged:
         from kobs_pytest.runtime import activate
 

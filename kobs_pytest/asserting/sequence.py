@@ -165,7 +165,8 @@ class Events(Sequence[Event]):
     def _refuse_unrecorded(self, pattern: Pattern) -> None:
         """Absence of what nothing records is no evidence."""
         __tracebackhide__ = True
-        missing = unrecorded(_types_of(pattern) or (), self._attempt.recorder.collector)
+        recorder = self._attempt.recorder
+        missing = unrecorded(_types_of(pattern) or (), recorder.collector, recorder.told_by_watches)
         if missing:
             self._refuse(
                 f"whether {pattern!r} happened", Doubt(Check.unrecorded_type, reason(missing))

@@ -38,6 +38,7 @@ class Check(Enum):
     child_not_observed = "start Python without -I, -E, -S, and add to its environment only"
     unrecorded_type = "@pytest.mark.kobs(subsystems=...), --kobs-all, or `observe` the class"
     unattributed_match = "start the thread inside the test or in a function-scoped fixture"
+    anomaly_kept_back = "tests whose anomalies matter in a run of their own, or names of their own"
     leaks_not_tracked = "@pytest.mark.kobs_no_leaks, so that it is known from the beginning"
     unattributed_leak = "open it in Python, or close it"
 

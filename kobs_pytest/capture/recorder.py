@@ -50,6 +50,8 @@ class Recorder:
         self._temporary = ""
         self._registry: Any = None
         self._muting: Any = None
+        self.told_by_watches: set[str] = set()
+        """Names of the payload types that watches have told of, in some test or other."""
         self.is_on = False
         self.unwatched = ""
         """Why the standard library is not watched; empty if it is."""
@@ -183,6 +185,7 @@ class Recorder:
                 self._collector, self._now.only, self._now.exclude,
                 options={"sampling": self._now.sampling, "adaptive": False},
             )  # fmt: skip
+            self.told_by_watches |= self._registry.said()
 
     def _make_session(self) -> Session:
         argv = list(getattr(sys, "orig_argv", sys.argv))

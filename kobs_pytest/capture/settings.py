@@ -19,6 +19,7 @@ UNASKED = ("syscall", "memory")
 some hundred system calls a test, and collects garbage when it likes."""
 
 _ARGUMENTS = ("subsystems", "sampling", "size", "suppress")
+_KNOWN = ", ".join(_ARGUMENTS)
 _MARKER = "@pytest.mark.kobs"
 
 
@@ -61,38 +62,42 @@ def settings_of_run(config: pytest.Config) -> Settings:
 def settings_of_test(item: pytest.Item, run: Settings) -> Settings:
     """The run's settings, and what the marker `kobs` of a test says otherwise: of its class or
     module what it does not say itself. Fails the test where a marker makes no sense."""
+    try:
+        return run._replace(**_changes(_said(item), run))
+    except KobsError as error:
+        wrong = str(error)
+    return refuse_marker(wrong)
+
+
+def _said(item: pytest.Item) -> dict[str, Any]:
+    """The arguments of the markers `kobs` that a test has; the closest goes before."""
     said: dict[str, Any] = {}
-    for mark in item.iter_markers("kobs"):  # the closest first
+    for mark in item.iter_markers("kobs"):
         if mark.args:
-            refuse_marker(f"{_MARKER}{mark.args!r}: expected {', '.join(_ARGUMENTS)} by keyword")
+            raise ConfigError(f"{_MARKER}{mark.args!r}: expected {_KNOWN} by keyword")
         for name, value in mark.kwargs.items():
             if name not in _ARGUMENTS:
                 close = get_close_matches(name, _ARGUMENTS, n=1)
                 meant = f" (did you mean {close[0]!r}?)" if close else ""
-                refuse_marker(
-                    f"{_MARKER} takes no {name!r}{meant}; it takes {', '.join(_ARGUMENTS)}"
-                )
+                raise ConfigError(f"{_MARKER} takes no {name!r}{meant}; it takes {_KNOWN}")
             said.setdefault(name, value)
-    if not said:
-        return run
+    return said
+
+
+def _changes(said: dict[str, Any], run: Settings) -> dict[str, Any]:
     changed: dict[str, Any] = {}
-    try:
-        if "subsystems" in said:
-            where = f"{_MARKER}(subsystems=...)"
-            both = _subsystems(said["subsystems"], where, (run.only, run.exclude))
+    for name, value in said.items():
+        where = f"{_MARKER}({name}=...)"
+        if name == "subsystems":
+            both = _subsystems(value, where, (run.only, run.exclude))
             changed["only"], changed["exclude"] = both
-        if "size" in said:
-            changed["size"] = configuration.stream_size(said["size"], f"{_MARKER}(size=...)")
-        if "sampling" in said:
-            where = f"{_MARKER}(sampling=...)"
-            changed["sampling"] = configuration.sampling_rate(said["sampling"], where)
-        if "suppress" in said:
-            changed["suppress"] = checks_named(said["suppress"], f"{_MARKER}(suppress=...)")
-    except KobsError as error:
-        wrong = str(error)
-    else:
-        return run._replace(**changed)
-    refuse_marker(wrong)
+        elif name == "size":
+            changed["size"] = configuration.stream_size(value, where)
+        elif name == "sampling":
+            changed["sampling"] = configuration.sampling_rate(value, where)
+        else:
+            changed["suppress"] = checks_named(value, where)
+    return changed
 
 
 def refuse_marker(message: str) -> NoReturn:

@@ -23,6 +23,13 @@ Failure.__module__ = "builtins"
 Failure.__qualname__ = "Failed"
 
 
+class AnomalyWarning(UserWarning):
+    """An anomaly was found in what a test caused."""
+
+
+AnomalyWarning.__module__ = "kobs_pytest"
+
+
 class Verdicts:
     """What several judgements of one test come to: the failures, else what is not known."""
 

@@ -4,19 +4,21 @@ PYTEST_DONT_REWRITE
 """
 
 import os
+from textwrap import wrap
 
 import pytest
 
 from kobs.errors import KobsError
 from kobs.events import Event
-from kobs.pattern import Inconclusive
+from kobs.pattern import EventPattern, Inconclusive
 from kobs.payloads import AnomalyDetected
 from kobs_pytest.asserting.fixture import Kobs
 from kobs_pytest.capture.attempt import Attempt
+from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.settings import refuse_marker
 from kobs_pytest.features import Feature
 from kobs_pytest.judging import leaks, spending
-from kobs_pytest.judging.failure import Verdicts
+from kobs_pytest.judging.failure import AnomalyWarning, Verdicts
 from kobs_pytest.judging.limits import budget_of_text
 from kobs_pytest.judging.plan import Plan, checked_anomalies, plan_of
 from kobs_pytest.judging.tracker import Tracker
@@ -26,10 +28,6 @@ from kobs_pytest.reporting.reporter import note
 from kobs_pytest.runtime import Runtime
 
 PLAN = pytest.StashKey[Plan]()
-
-
-class AnomalyWarning(UserWarning):
-    """An anomaly was found in what a test caused."""
 
 
 class Judging(Feature):
@@ -60,9 +58,11 @@ class Judging(Feature):
         if wrong:
             refuse_marker(wrong)
         item.stash[PLAN] = plan
+        plan.kept_back = attempt.recorder.collector.durations.kept_back
         if plan.judges_events or plan.leaks:
             attempt.watch_losses()
-        if plan.leaks or (marked and (plan.budget or _speaks_of_leaks(item))):
+        asks_for_leaks = item.stash.get(MARKED, False)
+        if plan.leaks or asks_for_leaks or (marked and _has_places(plan)):
             with self.runtime.recorder.muted():
                 plan.tracker = Tracker(str(item.config.rootpath))
             attempt.tracker = plan.tracker
@@ -89,7 +89,7 @@ class Judging(Feature):
                         verdicts.unknown.append(error)
             spending.judge(plan.budget.values(), kobs.events, _places(attempt, plan), verdicts)
             if plan.anomalies != "allow":
-                self._judge_anomalies(plan.anomalies, kobs, item, verdicts)
+                _judge_anomalies(plan, attempt, item, verdicts)
         verdicts.give()
 
     def torn_down(self, attempt: Attempt, item: pytest.Item) -> None:
@@ -103,7 +103,7 @@ class Judging(Feature):
             return
         verdicts = Verdicts()
         try:
-            message = leaks.judge(attempt, plan.leaks, "marker kobs_no_leaks")
+            message = leaks.judge(attempt, plan.leaks, "marker kobs_no_leaks", width=78)
             if message:
                 verdicts.failures.append(message)
         except Inconclusive as error:
@@ -123,39 +123,65 @@ class Judging(Feature):
             if plan.warned:
                 note(report, "anomalies", plan.warned)
 
-    def _judge_anomalies(
-        self, verdict: str, kobs: Kobs, item: pytest.Item, verdicts: Verdicts
-    ) -> None:
-        pattern = AnomalyDetected.like()
-        events = kobs.events
-        try:
-            if not events.holds(pattern):
-                return
-        except Inconclusive as error:
-            if verdict == "fail":
-                verdicts.unknown.append(error)
-            return
-        found = [_anomaly(event) for event in spending.matching(pattern, events.seen)]
-        if verdict == "fail":
-            number = "1 anomaly" if len(found) == 1 else f"{len(found)} anomalies"
-            lines = [f"marker kobs_anomalies: {number}", *(f"  {line}" for line in found)]
-            verdicts.failures.append("\n".join(lines))
-            return
-        item.stash[PLAN].warned = found
+
+feature = Judging
+
+
+def _judge_anomalies(plan: Plan, attempt: Attempt, item: pytest.Item, verdicts: Verdicts) -> None:
+    pattern = AnomalyDetected.like()
+    events = Kobs(attempt).events
+    found = [_anomaly(event) for event in spending.matching(pattern, events.seen)]
+    if plan.anomalies == "warn":
+        plan.warned = found
         for line in found:
-            item.warn(AnomalyWarning(f"kobs: {line}"))
+            try:
+                item.warn(AnomalyWarning(f"kobs: {line}"))
+            except AnomalyWarning as error:  # warnings are errors
+                verdicts.failures.append(_told("warnings are errors", [str(error)]))
+    elif found:
+        number = "1 anomaly" if len(found) == 1 else f"{len(found)} anomalies"
+        verdicts.failures.append(_told(number, found))
+    else:
+        try:
+            events.holds(pattern)
+            _refuse_kept_back(plan, attempt)
+        except Inconclusive as error:
+            verdicts.unknown.append(error)
+
+
+def _told(headline: str, found: list[str]) -> str:
+    lines = [f"marker kobs_anomalies: {headline}"]
+    for line in found:
+        lines += wrap(line, 76, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _refuse_kept_back(plan: Plan, attempt: Attempt) -> None:
+    """An earlier test's anomaly may stand for one of this test."""
+    number = attempt.recorder.collector.durations.kept_back - plan.kept_back
+    if number > 0:
+        what = f"{number} anomalies were not told: of a metric one a second is, whoever caused it"
+        reasons = attempt.unsuppressed((Doubt(Check.anomaly_kept_back, what),))
+        if reasons:
+            raise Inconclusive("it is not known whether the test caused an anomaly", reasons)
 
 
 def _anomaly(event: Event) -> str:
     found = event.payload
     return (
-        f"{found.metric}: {found.value:.4g}, expected {found.expected:.4g} "
-        f"({found.deviation:.3g} standard deviations away)"
+        f"{found.metric} = {found.value:.4g}, expected {found.expected:.4g}: "
+        f"{found.deviation:.3g} standard deviations"
     )
 
 
-def _speaks_of_leaks(item: pytest.Item) -> bool:
-    return "kobs" in getattr(item, "fixturenames", ())
+def _has_places(plan: Plan) -> bool:
+    """Its budget is about what is tracked: then the lines that used it can be named."""
+    return any(
+        cls.__kobs_schema__.name in _KINDS
+        for limit in plan.budget.values()
+        if isinstance(limit.pattern, EventPattern)
+        for cls in limit.pattern.types()
+    )
 
 
 def _places(attempt: Attempt, plan: Plan) -> spending.Where:

@@ -28,7 +28,8 @@ from kobs_pytest.judging.tracker import Made, Tracker, descriptors, feeders
 
 KINDS = ("process", "thread", "task", "fd", "shm", "queue")
 
-_WIDTH = 76
+WIDTH = 70
+"""Of the lines of a message, which pytest indents in a traceback."""
 _GRACE_S = 0.05
 """How long a thread that is about to end may take for it."""
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -79,16 +80,18 @@ def find(attempt: Attempt, kinds: Iterable[str]) -> tuple[list[Leak], list[Doubt
 
 def left(attempt: Attempt) -> list[Leak]:
     """What the test has made and is still there. Raises `Inconclusive`."""
+    __tracebackhide__ = True
     leaks, doubts = find(attempt, KINDS)
     _refuse(attempt, KINDS, doubts)
     return leaks
 
 
-def judge(attempt: Attempt, kinds: tuple[str, ...], by: str) -> str:
+def judge(attempt: Attempt, kinds: tuple[str, ...], by: str, width: int = WIDTH) -> str:
     """The message about what is left; empty if nothing is. Raises `Inconclusive`."""
+    __tracebackhide__ = True
     leaks, doubts = find(attempt, kinds)
     if leaks:
-        return told(leaks, attempt.events, by)
+        return told(leaks, attempt.events, by, width)
     _refuse(attempt, kinds, doubts)
     return ""
 
@@ -99,10 +102,10 @@ def _refuse(attempt: Attempt, kinds: tuple[str, ...], doubts: list[Doubt]) -> No
     if {"process", "shm"} & set(kinds):  # child processes make them too, seen by events alone
         reasons += attempt.incomplete()
     if reasons:
-        raise Inconclusive(f"it is not known whether the test left a {' or '.join(kinds)}", reasons)
+        raise Inconclusive("it is not known what the test left behind", reasons)
 
 
-def told(leaks: list[Leak], events: list[Event], by: str) -> str:
+def told(leaks: list[Leak], events: list[Event], by: str, width: int) -> str:
     """Leaks in words; events are numbered as in the report section."""
     numbers = {id(event): number for number, event in enumerate(events, 1)}
     lines = [f"{by}: {'1 leak' if len(leaks) == 1 else f'{len(leaks)} leaks'}"]
@@ -110,13 +113,13 @@ def told(leaks: list[Leak], events: list[Event], by: str) -> str:
         lines.append(f"  {leak}")
         if leak.where:
             where = leak.where
-            room = _WIDTH - len("    made at ")
+            room = width - len("    made at ")
             lines.append(
                 f"    made at {where if len(where) <= room else f'...{where[3 - room :]}'}"
             )
         if leak.event is not None:
             lines.append(f"    event #{numbers.get(id(leak.event), 0)} {leak.event.payload!r}")
-    return "\n".join(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in lines)
+    return "\n".join(line if len(line) <= width else f"{line[: width - 3]}..." for line in lines)
 
 
 class _Search:

@@ -65,7 +65,7 @@ def budget_of_text(text: str, where: str) -> Budget:
             said = {name: value for name, _, value in (word.partition("=") for word in words)}
             if parts["count"]:
                 said["count"] = parts["count"]
-        if parts is None or not all(said.values()) or not said:
+        if parts is None or not all(map(all, said.items())) or not said:
             raise ConfigError(
                 f"{where}: {entry.strip()!r} is no limit: expected one such as 'FileOpened=3' or "
                 "'SyscallExit[read] count=10 p95=5ms'"

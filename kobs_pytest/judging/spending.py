@@ -124,7 +124,7 @@ def _contributors(use: Use, events: Events, where: Where) -> list[str]:
         parts = [(shown(_microseconds(event), "us"), _what(event, where)) for event in longest]
         more = len(found) - len(longest)
     else:
-        sums: Counter[str] = Counter()
+        sums: Counter[tuple[str, ...]] = Counter()
         for event in found:
             sums[_what(event, where)] += _bytes(event) if limit.unit == "bytes" else 1
         parts = [
@@ -133,13 +133,16 @@ def _contributors(use: Use, events: Events, where: Where) -> list[str]:
         ]
         more = len(sums) - len(parts)
     wide = max((len(amount) for amount, _ in parts), default=0)
-    lines += [_cut(f"    {amount:>{wide}} {what}", _WIDTH) for amount, what in parts]
+    for amount, what in parts:
+        text, *place = what
+        lines.append(_cut(f"    {amount:>{wide}} {text}", _WIDTH))
+        lines += [_cut(f"    {'':>{wide}}   at {line}", _WIDTH) for line in place]
     if more > 0:
         lines.append(f"    ... {more} more")
     return lines
 
 
-def _what(event: Event, where: Where) -> str:
+def _what(event: Event, where: Where) -> tuple[str, ...]:
     """What an event happened to, and where in the code."""
     schema = event.type.__kobs_schema__
     if schema.name_field is None:
@@ -149,7 +152,7 @@ def _what(event: Event, where: Where) -> str:
         if len(text) > 44:
             text = f"{text[:12]}...{text[-29:]}"
     line = where(event)
-    return f"{text} at {line}" if line else text
+    return (text, line) if line else (text,)
 
 
 def _cut(text: str, width: int) -> str:
