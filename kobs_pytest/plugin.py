@@ -96,6 +96,8 @@ MARKERS = (
     "kobs_anomalies('fail' | 'warn' | 'allow'): what an anomaly in what the test causes is",
 )
 
+_NAMES = frozenset(marker.partition("(")[0] for marker in MARKERS)
+
 MARKED = pytest.StashKey[bool]()
 """Of an item: a marker says something of it, or (true) it asserts on leaks."""
 
@@ -107,7 +109,8 @@ class PatternMark(pytest.MarkDecorator):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Decorate, or take arguments."""
         given: Any = args[0] if len(args) == 1 else None
-        if hasattr(given, "__kobs_schema__"):
+        is_type = isinstance(given, type)
+        if is_type and hasattr(given, "__kobs_schema__"):
             return self.with_args(given.like(), **kwargs)
         return super().__call__(*args, **kwargs)
 
@@ -181,13 +184,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Without `--kobs`, capture in the tests that ask for it by fixture or marker, if any does."""
     if session.config.getoption("no_kobs"):
         return
-    known: dict[Any, bool] = {None: False}
     uses = judged = False
-    for item in session.items:
+    known: dict[Any, bool] = {None: False}
+    parent, below_marked = None, False
+    for item in session.items:  # plain loops: this is all that a test that asks for nothing costs
         fixture = "kobs" in getattr(item, "fixturenames", ())
-        uses = uses or fixture
-        leaks = fixture and _asks_for_leaks(item)
-        if leaks or _marked(item.parent, known) or (item.own_markers and _any_ours(item)):
+        marked = leaks = False
+        if fixture:
+            uses = True
+            marked = leaks = _asks_for_leaks(item)
+        if item.parent is not parent:
+            parent = item.parent
+            below_marked = _marked(parent, known)
+        for mark in item.own_markers:
+            if mark.name in _NAMES:
+                marked = True
+        if marked or below_marked:
             item.stash[MARKED] = leaks
             judged = True
     if uses or judged:
@@ -202,7 +214,8 @@ def _marked(node: Any, known: dict[Any, bool]) -> bool:
     """A marker of ours is on the node or above it."""
     found = known.get(node)
     if found is None:
-        found = known[node] = _any_ours(node) or _marked(node.parent, known)
+        own = any(mark.name in _NAMES for mark in node.own_markers)
+        found = known[node] = own or _marked(node.parent, known)
     return found
 
 
@@ -210,10 +223,6 @@ def _asks_for_leaks(item: Any) -> bool:
     """It speaks of `kobs.no_leaks` or `kobs.leaks`: then leaks are tracked from its beginning."""
     names = getattr(getattr(getattr(item, "obj", None), "__code__", None), "co_names", ())
     return "no_leaks" in names or "leaks" in names
-
-
-def _any_ours(node: Any) -> bool:
-    return any(mark.name.partition("_")[0] == "kobs" for mark in node.own_markers)
 
 
 @pytest.fixture

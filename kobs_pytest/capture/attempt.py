@@ -3,6 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from time import monotonic_ns
 from typing import Any, NamedTuple
@@ -99,6 +100,8 @@ class Attempt:
         self.suppressed: dict[str, None] = {}
         """Doubts that were put aside because their check is suppressed, in order."""
         self._unattributed: list[Raw] = []
+        self._phases: list[int] = []
+        """When each phase began and ended, in turn."""
         self.start_ns = monotonic_ns()
 
     def watch_losses(self) -> None:
@@ -111,6 +114,7 @@ class Attempt:
         """Run what follows on behalf of a phase (setup, call, teardown), with no cause from
         before; the origin of everything that it causes."""
         key = self.base + phase[0]
+        self._phases.append(monotonic_ns())
         set_origin(key)
         if _get_cause() is not None:
             _set_cause(None)
@@ -119,6 +123,7 @@ class Attempt:
     def leave(self) -> None:
         """Have the origin and the cause that were ambient before the test began."""
         set_origin(self._outer_origin)
+        self._phases.append(monotonic_ns())
         if _get_cause() is not self._outer_cause:
             _set_cause(self._outer_cause)
 
@@ -148,7 +153,13 @@ class Attempt:
         """What happened meanwhile and may be the test's doing or not, of these types (None:
         of all)."""
         found = (raw.event() for raw in self._unattributed if types is None or raw.type in types)
-        return [event for event in found if event is not None]
+        return [event for event in found if event is not None and not self._by_pytest(event)]
+
+    def _by_pytest(self, event: Event) -> bool:
+        """It happened in the thread that runs the test, between its phases: there pytest runs."""
+        if event.tid != self.recorder.tid:
+            return False
+        return bisect_right(self._phases, event.timestamp_ns) % 2 == 0
 
     def _take(self, new: Iterator[tuple[Whose, Raw]]) -> None:
         for whose, raw in new:

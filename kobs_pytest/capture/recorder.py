@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_native_id
 from typing import Any
 
 import pytest
@@ -52,6 +53,8 @@ class Recorder:
         self._muting: Any = None
         self.told_by_watches: set[str] = set()
         """Names of the payload types that watches have told of, in some test or other."""
+        self.tid = get_native_id()
+        """The thread that runs the tests."""
         self.is_on = False
         self.unwatched = ""
         """Why the standard library is not watched; empty if it is."""

@@ -187,6 +187,7 @@ def test_other(): pass
         ("marker", "message"),
         [
             ("kobs_expect", "@pytest.mark.kobs_expect(): expected patterns, such as"),
+            ("kobs_never(FileOpened('x', 'r'))", "is no pattern: write FileOpened.like(...)"),
             ("kobs_never('x')", "expected a pattern such as ProcessCreated.like(name='sh')"),
             ("kobs_never(FileOpened | MessageSent)", "is a union of classes, not a pattern"),
             ("kobs_expect(of=FileOpened.like())", "(of=FileOpened.like()): expected patterns"),

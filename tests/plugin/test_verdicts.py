@@ -299,6 +299,38 @@ def test_count(kobs, server):
         assert "it is not known whether this test caused MessageSent.like(queue_id=99)" in text
         assert "a thread of a wider fixture" in text
 
+    def test_are_not_what_pytest_itself_does_between_the_phases(self, inner):
+        inner.pytester.makeconftest(
+            """
+import kobs, pytest
+
+def emit(number):
+    kobs.global_collector().emit(kobs.MessageSent(77, number))
+
+def pytest_pyfunc_call(pyfuncitem):
+    emit(1)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    if call.when == "setup":
+        emit(2)
+    return (yield)
+"""
+        )
+        inner(
+            HEAD
+            + """
+from contextvars import Context
+def test_it(kobs):
+    assert kobs.count(MessageSent.like(queue_id=77)) == 1
+    kobs.never(MessageSent.like(queue_id=77, size=2))
+    Context().run(kobs.collector.emit, MessageSent(77, 3))
+    with pytest.raises(Inconclusive):
+        kobs.never(MessageSent.like(queue_id=77, size=3))
+""",
+            passed=1,
+        )
+
     def test_of_an_earlier_tests_thread_are_not_this_tests(self, inner):
         inner(
             HEAD
