@@ -84,7 +84,7 @@ class Judging(Feature):
                     try:
                         judge(pattern)
                     except AssertionError as error:
-                        verdicts.failures.append(f"marker {marker}: {error}")
+                        verdicts.failures.append(f"{marker}: {error}")
                     except Inconclusive as error:
                         verdicts.unknown.append(error)
             spending.judge(plan.budget.values(), kobs.events, _places(attempt, plan), verdicts)
@@ -103,7 +103,7 @@ class Judging(Feature):
             return
         verdicts = Verdicts()
         try:
-            message = leaks.judge(attempt, plan.leaks, "marker kobs_no_leaks", width=78)
+            message = leaks.judge(attempt, plan.leaks, "kobs_no_leaks", width=78)
             if message:
                 verdicts.failures.append(message)
         except Inconclusive as error:
@@ -150,7 +150,7 @@ def _judge_anomalies(plan: Plan, attempt: Attempt, item: pytest.Item, verdicts: 
 
 
 def _told(headline: str, found: list[str]) -> str:
-    lines = [f"marker kobs_anomalies: {headline}"]
+    lines = [f"kobs_anomalies: {headline}"]
     for line in found:
         lines += wrap(line, 76, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def _told(uses: list[Use], over: list[Use], events: Events, where: Where) -> lis
     ]
     wide = min(50, max(len("limit"), *(len(row[1]) for row in rows)))
     lines = [
-        f"marker kobs_budget: {len(over)} of {len(uses)} limits exceeded",
+        f"kobs_budget: {len(over)} of {len(uses)} limits exceeded",
         "",
         f"    {'limit':{wide}} {'used':>12} {'allowed':>12}",
     ]

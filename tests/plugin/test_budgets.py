@@ -60,7 +60,7 @@ def test_patterns():
         failed=2,
     )
     assert failure(inner, result, "test_over") == [
-        "marker kobs_budget: 4 of 8 limits exceeded",
+        "kobs_budget: 4 of 8 limits exceeded",
         "",
         "    limit                        used      allowed",
         "  > SyscallExit p50             20 us        10 us",
@@ -93,7 +93,7 @@ def test_patterns():
         "    512 B queue_id=4",
     ]
     assert failure(inner, result, "test_patterns") == [
-        "marker kobs_budget: 1 of 2 limits exceeded",
+        "kobs_budget: 1 of 2 limits exceeded",
         "",
         "    limit                                                  used      allowed",
         "  > SyscallExit.like(name='read') count                       3            1",
@@ -188,7 +188,7 @@ def test_skipped():
     assert told.count("\nINCONCLUSIVE ") == 2
     assert "[unrecorded_type]" in told
     shown = failure(inner, result, "test_sure")
-    assert shown[0] == "marker kobs_budget: 2 of 2 limits exceeded"
+    assert shown[0] == "kobs_budget: 2 of 2 limits exceeded"
     assert shown[3] == "  > MessageSent count           64           63"
 
 
@@ -210,7 +210,7 @@ def test_it():
         failed=1,
     )
     assert failure(inner, result, "test_it") == [
-        "marker kobs_budget: 2 of 2 limits exceeded",
+        "kobs_budget: 2 of 2 limits exceeded",
         "",
         "    limit                        used      allowed",
         "  > FileOpened count                4            2",

@@ -93,7 +93,7 @@ def test_queue():
         errors=7,
     )
     file = "test_each_kind_is_named.py:N"
-    one = "marker kobs_no_leaks: 1 leak"
+    one = "kobs_no_leaks: 1 leak"
     assert failure(inner, result, "test_process") == [
         one,
         "  process: <pid> (sleep) still runs",

@@ -69,17 +69,17 @@ def test_without_is_not_captured():
             xfailed=1,
         )
         shown = failure(inner, result, "test_expected")
-        assert shown[0] == "marker kobs_expect: expected FileOpened.like(mode='a')"
+        assert shown[0] == "kobs_expect: expected FileOpened.like(mode='a')"
         assert shown[1] == "  no match among 1 event, FileOpened; nearest:"
         assert shown[3] == "      NO  mode = 'r', expected 'a'"
         assert failure(inner, result, "test_never") == [
-            "marker kobs_never: never expected MessageSent.like(size=2)",
+            "kobs_never: never expected MessageSent.like(size=2)",
             "  found 1 among 1 event:",
             "    #1 +T MessageSent(queue_id=7, size=2)",
         ]
         both = failure(inner, result, "test_both")
-        assert both[0] == "marker kobs_expect: expected MessageSent.like()"
-        assert "marker kobs_never: never expected FileOpened.like()" in both
+        assert both[0] == "kobs_expect: expected MessageSent.like()"
+        assert "kobs_never: never expected FileOpened.like()" in both
         assert "assert not 'this'" in "\n".join(failure(inner, result, "is_not_judged"))
 
     def test_are_inherited_from_class_and_module(self, inner):
@@ -164,7 +164,7 @@ def test_other():
             failed=2,
         )
         told = failure(inner, result, "test_fails")
-        assert told[0] == "marker kobs_never: never expected FileOpened.like()"
+        assert told[0] == "kobs_never: never expected FileOpened.like()"
 
     def test_leaves_nothing_behind(self, inner):
         before = vars(pytest.mark).copy()
@@ -431,16 +431,18 @@ def test_none():
     def test_fail_warn_or_are_allowed(self, inner):
         result = inner(self.SOURCE, *SHOWN, passed=4, failed=1, warnings=1)
         first, second, *_ = failure(inner, result, "test_fail")
-        assert first == "marker kobs_anomalies: 1 anomaly"
+        assert first == "kobs_anomalies: 1 anomaly"
         assert second.startswith("  SyscallExit.two.duration_us = 9e+04, expected ")
         result.stdout.fnmatch_lines(
             ["*= anomalies =*", "*::test_warn", "  SyscallExit.three.duration_us = 9e+04, *"]
         )
 
     def test_that_are_warned_of_fail_where_warnings_are_errors(self, inner):
-        result = inner(self.SOURCE, "-W", "error", "-k", "test_warn", failed=1)
+        result = inner(
+            self.SOURCE, "-W", "error::kobs_pytest.AnomalyWarning", "-k", "test_warn", failed=1
+        )
         first, second, *_ = failure(inner, result, "test_warn")
-        assert first == "marker kobs_anomalies: warnings are errors"
+        assert first == "kobs_anomalies: warnings are errors"
         assert second.startswith("  kobs: SyscallExit.three.duration_us = 9e+04")
 
     @pytest.mark.parametrize("how", ["option", "environment", "ini"])
