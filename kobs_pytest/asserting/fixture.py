@@ -60,8 +60,9 @@ class Kobs:
 
     @property
     def leaks(self) -> "list[Leak]":
-        """What the test has made so far and is still there: processes, threads, tasks,
-        descriptors, shared memory, items in queues. `Inconclusive` where that cannot be told."""
+        """What the test's function has made so far and is still there: processes, threads,
+        tasks, descriptors, shared memory, items in queues. `Inconclusive` where that cannot be
+        told."""
         __tracebackhide__ = True
         from kobs_pytest.judging.leaks import left
 
@@ -69,7 +70,7 @@ class Kobs:
 
     def no_leaks(self, *kinds: str) -> None:
         """Nothing of these kinds ('process', 'thread', 'task', 'fd', 'shm', 'queue'; without any
-        of all) that the test has made is still there.
+        of all) that the test's function has made is still there.
 
         Raises `AssertionError` naming each with the line that made it, `Inconclusive` where that
         cannot be told, `ConfigError` for another kind.
@@ -78,7 +79,8 @@ class Kobs:
         from kobs_pytest.judging.leaks import judge, kinds_of
 
         wanted = kinds_of(kinds, "kobs.no_leaks()")
-        message = judge(self._attempt, wanted, "kobs.no_leaks")
+        since_ns = self._attempt.phase_began_ns
+        message = judge(self._attempt, wanted, "kobs.no_leaks", since_ns=since_ns)
         if message:
             raise AssertionError(message)
 

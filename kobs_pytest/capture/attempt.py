@@ -120,6 +120,11 @@ class Attempt:
             _set_cause(None)
         return key
 
+    @property
+    def phase_began_ns(self) -> int:
+        """When the phase that runs began; 0 between two."""
+        return self._phases[-1] if len(self._phases) % 2 else 0
+
     def leave(self) -> None:
         """Have the origin and the cause that were ambient before the test began."""
         set_origin(self._outer_origin)

@@ -37,6 +37,8 @@ class Judging(Feature):
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
+        self._trackers: list[Tracker] = []
+        """Those that are on: one, or none."""
         try:
             text, where = given(runtime.config, "kobs_budget")
             self._budget = budget_of_text(str(text), where) if text else {}
@@ -44,6 +46,12 @@ class Judging(Feature):
             self._anomalies = checked_anomalies(word, where) if word else "allow"
         except KobsError as error:
             raise pytest.UsageError(str(error)) from None
+
+    def pytest_sessionfinish(self) -> None:
+        """The run was broken off in a test: nothing stays patched."""
+        for tracker in self._trackers:
+            tracker.stop()
+        self._trackers.clear()
 
     def began(self, attempt: Attempt, item: pytest.Item) -> None:
         """Read what a test is judged by, and track what it makes if leaks are."""
@@ -65,6 +73,7 @@ class Judging(Feature):
         if plan.leaks or asks_for_leaks or (marked and _has_places(plan)):
             with self.runtime.recorder.muted():
                 plan.tracker = Tracker(str(item.config.rootpath))
+            self._trackers.append(plan.tracker)
             attempt.tracker = plan.tracker
 
     def called(self, attempt: Attempt, item: pytest.Item) -> None:
@@ -118,8 +127,9 @@ class Judging(Feature):
         if plan is not None:
             del item.stash[PLAN]
             attempt.tracker = None
-            if plan.tracker is not None:
+            if plan.tracker in self._trackers:
                 plan.tracker.stop()
+                self._trackers.remove(plan.tracker)
             if plan.warned:
                 note(report, "anomalies", plan.warned)
 

@@ -61,8 +61,11 @@ def kinds_of(given: tuple[object, ...], where: str) -> tuple[str, ...]:
     return tuple(str(kind) for kind in given) or KINDS
 
 
-def find(attempt: Attempt, kinds: Iterable[str]) -> tuple[list[Leak], list[Doubt]]:
-    """What of these kinds the test has made and is still there; and why there may be more."""
+def find(
+    attempt: Attempt, kinds: Iterable[str], since_ns: int = 0
+) -> tuple[list[Leak], list[Doubt]]:
+    """What of these kinds the test has made (since a moment) and is still there; and why there
+    may be more."""
     kinds = tuple(kinds)
     attempt.drain()
     tracker: Tracker | None = attempt.tracker
@@ -70,26 +73,29 @@ def find(attempt: Attempt, kinds: Iterable[str]) -> tuple[list[Leak], list[Doubt
         return [], [Doubt(Check.leaks_not_tracked, "what the test made was not tracked from its "
                           "beginning: nothing of it speaks of leaks")]  # fmt: skip
     with attempt.recorder.muted():
-        search = _Search(attempt, tracker, kinds)
+        search = _Search(attempt, tracker, kinds, since_ns)
         if search.anything():
             gc.collect()  # what the collector still ends is no leak
-            search = _Search(attempt, tracker, kinds)
+            search = _Search(attempt, tracker, kinds, since_ns)
         leaks = [leak for kind in kinds for leak in search.of(kind)]
     return leaks, search.doubts
 
 
 def left(attempt: Attempt) -> list[Leak]:
-    """What the test has made and is still there. Raises `Inconclusive`."""
+    """What the phase that runs has made and is still there: fixtures have not put theirs away
+    yet. Raises `Inconclusive`."""
     __tracebackhide__ = True
-    leaks, doubts = find(attempt, KINDS)
+    leaks, doubts = find(attempt, KINDS, attempt.phase_began_ns)
     _refuse(attempt, KINDS, doubts)
     return leaks
 
 
-def judge(attempt: Attempt, kinds: tuple[str, ...], by: str, width: int = WIDTH) -> str:
+def judge(
+    attempt: Attempt, kinds: tuple[str, ...], by: str, *, since_ns: int = 0, width: int = WIDTH
+) -> str:
     """The message about what is left; empty if nothing is. Raises `Inconclusive`."""
     __tracebackhide__ = True
-    leaks, doubts = find(attempt, kinds)
+    leaks, doubts = find(attempt, kinds, since_ns)
     if leaks:
         return told(leaks, attempt.events, by, width)
     _refuse(attempt, kinds, doubts)
@@ -125,8 +131,11 @@ def told(leaks: list[Leak], events: list[Event], by: str, width: int) -> str:
 class _Search:
     """One look at what is there."""
 
-    def __init__(self, attempt: Attempt, tracker: Tracker, kinds: tuple[str, ...]) -> None:
+    def __init__(
+        self, attempt: Attempt, tracker: Tracker, kinds: tuple[str, ...], since_ns: int
+    ) -> None:
         self._attempt = attempt
+        self._since_ns = since_ns
         self._tracker = tracker
         self._kinds = kinds
         self.doubts: list[Doubt] = []
@@ -147,11 +156,15 @@ class _Search:
         return [
             made
             for made in reversed(self._tracker.made)
-            if made.kind == kind and attempt.caused(made.origin)
+            if made.kind == kind and made.time_ns >= self._since_ns and attempt.caused(made.origin)
         ]
 
     def _events(self, cls: type) -> list[Event]:
-        return [event for event in self._attempt.events if event.type is cls]
+        return [
+            event
+            for event in self._attempt.events
+            if event.type is cls and event.timestamp_ns >= self._since_ns
+        ]
 
     def _before(self, made: Made, events: list[Event]) -> Event | None:
         """The last event of its thread up to its making."""
@@ -197,7 +210,7 @@ class _Search:
             task = made.thing()
             event = self._before(made, created)
             if task is not None:
-                if not task.done():
+                if not task.done() and task is not _current_task():
                     what = f"{task.get_name()!r} ({_coroutine(task)}) is still pending"
                     yield Leak("task", what, made.where, event)
             elif event is not None and event.payload.to_pid not in ended:
@@ -232,7 +245,7 @@ class _Search:
                         "says by whom: code in C, a finalizer, or a thread of a wider fixture",
                     )
                 )
-            elif self._attempt.caused(source.origin):
+            elif source.time_ns >= self._since_ns and self._attempt.caused(source.origin):
                 event = self._before(source, [e for e in opened if _is_of(e, target)])
                 yield Leak("fd", f"{number} ({target}) is still open", source.where, event)
 
@@ -281,6 +294,15 @@ def _state_of(pid: int) -> str:
             return file.read().rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
         return ""
+
+
+def _current_task() -> object:
+    """The task that asks: an async test itself."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return None if asyncio is None else asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 def _coroutine(task: object) -> str:

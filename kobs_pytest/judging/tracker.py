@@ -175,6 +175,10 @@ def _patch(patcher: Patcher, tracker: Tracker) -> None:
     def segment(made: Any, _: Any) -> None:
         add("shm", made.name)
 
+    def selector(made: Any, _: Any) -> None:
+        if hasattr(made, "fileno"):
+            socket_made(made, _)
+
     def queue(made: Any, _: Any) -> None:
         add("queue", None, made, _level_of(made))
 
@@ -184,6 +188,10 @@ def _patch(patcher: Patcher, tracker: Tracker) -> None:
         patcher.builtin(names, _always, descriptor)
     patcher.method(threading.Thread, "start", _itself, thread)
     patcher.method(socket.socket, "__init__", _itself, socket_made)
+    patcher.when_imported(
+        "selectors",
+        lambda module: patcher.method(module._PollLikeSelector, "__init__", _itself, selector),
+    )
     patcher.when_imported(
         "multiprocessing.shared_memory",
         lambda module: patcher.method(module.SharedMemory, "__init__", segment_asked, segment),

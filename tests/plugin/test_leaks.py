@@ -1,6 +1,7 @@
 """Leaks: what a test made and left, named with the line that made it."""
 
 import re
+import threading
 
 pytest_plugins = ["pytester"]
 
@@ -266,6 +267,41 @@ def test_from_elsewhere_with_marker(kobs):
     text = " ".join(line.removeprefix("E").strip() for line in told)
     assert "it is not known what the test left behind" in text
     assert "[leaks_not_tracked]: @pytest.mark.kobs_no_leaks, so that it is known from" in text
+
+
+def test_an_async_test_and_what_fixtures_still_need(inner):
+    inner(
+        HEAD
+        + """
+@pytest.fixture
+def own():
+    file = open("/dev/null")
+    yield file
+    file.close()
+
+@pytest.mark.asyncio
+async def test_async(kobs, own):
+    kobs.no_leaks()
+    waiting = asyncio.create_task(asyncio.sleep(60), name="waiting")
+    assert ["'waiting' (sleep) is still pending"] == [leak.what for leak in kobs.leaks]
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    kobs.no_leaks()
+
+@pytest.mark.asyncio
+@pytest.mark.kobs_no_leaks
+async def test_marked(own):
+    await asyncio.to_thread(own.fileno)
+""",
+        passed=2,
+    )
+
+
+def test_a_run_that_is_broken_off_leaves_nothing_patched(inner):
+    before = vars(threading.Thread)["start"]
+    source = "@pytest.mark.kobs_no_leaks\ndef test_it():\n    pytest.exit('enough')\n"
+    inner(HEAD + source)
+    assert vars(threading.Thread)["start"] is before
 
 
 def test_what_nobody_is_known_to_have_opened_is_inconclusive(inner):
