@@ -239,7 +239,7 @@ class Runtime:
             if error is not None or report.outcome != "passed":
                 attempt.reported(report, isinstance(error, Inconclusive))
             if attempt.suppressed and call.when == "teardown":
-                note(report, "suppressed", attempt.suppressed)
+                note(report, "suppressed", attempt.suppressed.values())
             for feature in self.features:
                 feature.reported(attempt, item, report)
             if call.when == "teardown":

@@ -44,6 +44,8 @@ _CAUSE_WORDS = {
 }
 
 
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
 _get_origin, _get_cause, _set_cause = origin.get, cause.get, cause.set
 set_origin = origin.variable.set
 """As `origin.set`, for a test's origins: that there are some is said when it begins."""
@@ -97,8 +99,9 @@ class Attempt:
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""
         self.notes: list[Note] = []
-        self.suppressed: dict[str, None] = {}
-        """Doubts that were put aside because their check is suppressed, in order."""
+        self.suppressed: dict[str, str] = {}
+        """Doubts that were put aside because their check is suppressed, in order; of those that
+        differ in their numbers only, the last."""
         self._unattributed: list[Raw] = []
         self._phases: list[int] = []
         """When each phase began and ended, in turn."""
@@ -248,7 +251,9 @@ class Attempt:
         kept = []
         for doubt in doubts:
             if doubt.check in self.suppress:
-                self.suppressed[str(doubt)] = None
+                told = str(doubt)
+                numbered = doubt.check.name.startswith("child")  # by pid
+                self.suppressed[told if numbered else told.translate(_NO_DIGITS)] = told
             else:
                 kept.append(doubt.told())
         return tuple(kept)
