@@ -22,8 +22,10 @@ from kobs.payloads import (
     ShmCreated,
     ShmDestroyed,
 )
+from kobs.schema import PayloadType
 from kobs_pytest.capture.attempt import Attempt
 from kobs_pytest.capture.checks import Check, Doubt
+from kobs_pytest.capture.recordable import unrecorded
 from kobs_pytest.judging.tracker import Made, Tracker, descriptors, feeders
 
 KINDS = ("process", "thread", "task", "fd", "shm", "queue")
@@ -174,11 +176,20 @@ class _Search:
                 found = event
         return found
 
+    def _doubt(self, what: str, cls: type[PayloadType]) -> None:
+        """It is not known, if events of a type are not recorded."""
+        recorder = self._attempt.recorder
+        if unrecorded({cls}, recorder.collector, recorder.told_by_watches):
+            self.doubts.append(Doubt(Check.unrecorded_type, f"{what}: no watch that is on tells "
+                                     f"{cls.__kobs_schema__.name}"))  # fmt: skip
+
     # -- each kind ----------------------------------------------------------------------------
 
     def _process(self) -> Iterator[Leak]:
         created = {event.pid: event for event in self._events(ProcessCreated) if event.pid}
         places = {made.key: made.where for made in reversed(self._made("process"))}
+        if places:
+            self._doubt("a child process may have left its own", ProcessCreated)
         ended = {event.pid for event in self._events(ProcessTerminated)}
         for pid in dict.fromkeys((*created, *places)):
             event = created.get(pid)
@@ -213,7 +224,9 @@ class _Search:
                 if not task.done() and task is not _current_task():
                     what = f"{task.get_name()!r} ({_coroutine(task)}) is still pending"
                     yield Leak("task", what, made.where, event)
-            elif event is not None and event.payload.to_pid not in ended:
+            elif event is None:
+                self._doubt("a task is gone, and nothing told whether it had ended", ContextSwitch)
+            elif event.payload.to_pid not in ended:
                 yield Leak("task", "it was destroyed while pending", made.where, event)
 
     def _fd(self) -> Iterator[Leak]:
@@ -253,6 +266,8 @@ class _Search:
         gone = {event.payload.name for event in self._events(ShmDestroyed)}
         created = {event.payload.name: event for event in self._events(ShmCreated)}
         places = {made.key: made.where for made in reversed(self._made("shm"))}
+        if self._made("process"):
+            self._doubt("a child process may have left shared memory", ShmCreated)
         for name in dict.fromkeys((*created, *places)):
             if name not in gone and os.path.exists(f"/dev/shm/{name.lstrip('/')}"):
                 what = f"{name!r} was not unlinked"

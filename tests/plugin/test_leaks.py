@@ -269,6 +269,49 @@ def test_from_elsewhere_with_marker(kobs):
     assert "[leaks_not_tracked]: @pytest.mark.kobs_no_leaks, so that it is known from" in text
 
 
+def test_what_no_watch_tells_is_inconclusive(inner):
+    result = inner(
+        HEAD
+        + """
+def lost(loop):
+    async def forever():
+        await asyncio.Event().wait()
+    loop.create_task(forever())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+@pytest.mark.kobs_no_leaks("task")
+@pytest.mark.filterwarnings("ignore")
+def test_told():
+    lost(asyncio.new_event_loop())
+
+@pytest.mark.kobs(subsystems="vfs")
+@pytest.mark.kobs_no_leaks("task")
+@pytest.mark.filterwarnings("ignore")
+def test_untold():
+    lost(asyncio.new_event_loop())
+
+@pytest.mark.kobs(subsystems="vfs")
+@pytest.mark.kobs_no_leaks("process", "shm")
+def test_child():
+    subprocess.run(["true"])
+
+@pytest.mark.kobs(subsystems="vfs")
+@pytest.mark.kobs_no_leaks("process", "shm", "fd", "thread")
+def test_no_child():
+    open("/dev/null").close()
+""",
+        passed=4,
+        errors=1,
+        failed=2,
+    )
+    assert "task: it was destroyed while pending" in inner.told(result)
+    text = " ".join(inner.told(result).split())
+    assert "whether it had ended: no watch that is on tells ContextSwitch [unrecorded_t" in text
+    assert "left its own: no watch that is on tells ProcessCreated [unrecorded_type]" in text
+    assert "left shared memory: no watch that is on tells ShmCreated [unrecorded_type]" in text
+
+
 def test_an_async_test_and_what_fixtures_still_need(inner):
     inner(
         HEAD
