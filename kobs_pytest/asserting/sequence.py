@@ -87,9 +87,9 @@ class Events(Sequence[Event]):
         )
 
     @property
-    def seen(self) -> tuple[Event, ...]:
-        """What is there for sure: to read these does not make the test inconclusive."""
-        return tuple(self._events)
+    def known(self) -> list[Event]:
+        """The events, for who says himself what may be missing."""
+        return self._events
 
     # -- asking -------------------------------------------------------------------------------
 

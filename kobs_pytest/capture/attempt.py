@@ -186,7 +186,7 @@ class Attempt:
                 if len(self._unattributed) < UNATTRIBUTED_KEPT:
                     self._unattributed.append(raw)
 
-    def caused(self, key: str) -> bool:
+    def owns(self, key: str) -> bool:
         """What has this origin is the test's doing."""
         return self._whose(key) is Whose.CAUSED
 

@@ -96,7 +96,9 @@ class Judging(Feature):
                         verdicts.failures.append(f"{marker}: {error}")
                     except Inconclusive as error:
                         verdicts.unknown.append(error)
-            spending.judge(plan.budget.values(), kobs.events, _places(attempt, plan), verdicts)
+            spending.judge(
+                plan.budget.values(), attempt, kobs.events, _places(attempt, plan), verdicts
+            )
             if plan.anomalies != "allow":
                 _judge_anomalies(plan, attempt, item, verdicts)
         verdicts.give()
@@ -140,7 +142,7 @@ feature = Judging
 def _judge_anomalies(plan: Plan, attempt: Attempt, item: pytest.Item, verdicts: Verdicts) -> None:
     pattern = AnomalyDetected.like()
     events = Kobs(attempt).events
-    found = [_anomaly(event) for event in spending.matching(pattern, events.seen)]
+    found = [_anomaly(event) for event in spending.matching(pattern, events.known)]
     if plan.anomalies == "warn":
         plan.warned = found
         for line in found:
@@ -199,7 +201,7 @@ def _places(attempt: Attempt, plan: Plan) -> spending.Where:
     tracker = plan.tracker
     if tracker is None:
         return lambda event: ""
-    made = [one for one in tracker.made if attempt.caused(one.origin)]
+    made = [one for one in tracker.made if attempt.owns(one.origin)]
 
     def where(event: Event) -> str:
         if event.pid != os.getpid() and event.type_name != "ProcessCreated":

@@ -158,7 +158,7 @@ class _Search:
         return [
             made
             for made in reversed(self._tracker.made)
-            if made.kind == kind and made.time_ns >= self._since_ns and attempt.caused(made.origin)
+            if made.kind == kind and made.time_ns >= self._since_ns and attempt.owns(made.origin)
         ]
 
     def _events(self, cls: type) -> list[Event]:
@@ -258,7 +258,7 @@ class _Search:
                         "says by whom: code in C, a finalizer, or a thread of a wider fixture",
                     )
                 )
-            elif source.time_ns >= self._since_ns and self._attempt.caused(source.origin):
+            elif source.time_ns >= self._since_ns and self._attempt.owns(source.origin):
                 event = self._before(source, [e for e in opened if _is_of(e, target)])
                 yield Leak("fd", f"{number} ({target}) is still open", source.where, event)
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from kobs._analysis.stats import Stats
 from kobs.events import Event
-from kobs.pattern import EventPattern, Inconclusive, Pattern
+from kobs.pattern import EventPattern, Inconclusive, Pattern, count
 from kobs_pytest.asserting.sequence import Events
+from kobs_pytest.capture.attempt import Attempt
 from kobs_pytest.judging.amounts import shown
 from kobs_pytest.judging.failure import Verdicts
 from kobs_pytest.judging.limits import Limit, byte_fields
@@ -32,14 +33,16 @@ class Use(NamedTuple):
     over: bool
 
 
-def judge(limits: Iterable[Limit], events: Events, where: Where, verdicts: Verdicts) -> None:
+def judge(
+    limits: Iterable[Limit], attempt: Attempt, events: Events, where: Where, verdicts: Verdicts
+) -> None:
     """Hold what the test caused against its budget."""
     uses = []
     for limit in limits:
         if limit.allowed is None:
             continue
         try:
-            uses.append(_use(limit, events))
+            uses.append(_use(limit, attempt, events))
         except Inconclusive as error:
             verdicts.unknown.append(error)
     over = [use for use in uses if use.over]
@@ -47,14 +50,16 @@ def judge(limits: Iterable[Limit], events: Events, where: Where, verdicts: Verdi
         verdicts.failures.append("\n".join(_told(uses, over, events, where)))
 
 
-def _use(limit: Limit, events: Events) -> Use:
+def _use(limit: Limit, attempt: Attempt, events: Events) -> Use:
     """Raises `Inconclusive` where it may have been more than was seen, and that matters."""
     allowed = limit.allowed
     assert allowed is not None
     if limit.kind == "count":
-        number = events.count(limit.pattern, most=int(allowed))
+        number = count(limit.pattern, events.known, attempt.graph)
+        if number <= allowed:
+            events.count(limit.pattern)  # raises if there may be more
         return Use(limit, number, number > allowed)
-    found = matching(limit.pattern, events.seen)
+    found = matching(limit.pattern, events.known)
     if limit.kind == "bytes":
         used = float(sum(map(_bytes, found)))
     else:
@@ -117,7 +122,7 @@ def _told(uses: list[Use], over: list[Use], events: Events, where: Where) -> lis
 
 def _contributors(use: Use, events: Events, where: Where) -> list[str]:
     limit = use.limit
-    found = matching(limit.pattern, events.seen)
+    found = matching(limit.pattern, events.known)
     lines = [_cut(f"  {limit.subject} {limit.kind}, most of it:", _WIDTH)]
     if limit.unit == "us":
         longest = sorted(found, key=_microseconds, reverse=True)[:_MOST]
