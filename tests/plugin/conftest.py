@@ -69,9 +69,7 @@ class Inner:
             "no:hypothesispytest",
             *(() if "anyio" in source else ("no:anyio",)),
         ]
-        # An inner run finds kobs imported as it is, and warns that it cannot rewrite it.
-        quiet = "-Wignore::pytest.PytestAssertRewriteWarning"
-        result = run(*(f"-p{name}" for name in off), quiet, *arguments)
+        result = run(*(f"-p{name}" for name in off), *arguments)
         if outcomes:
             result.assert_outcomes(**outcomes)
         return result
