@@ -245,7 +245,7 @@ class Collector(Emitting):
         for subscriber in self._subscribers:
             subscriber.seek_end()
             subscriber.consumed = 0
-        self._durations.forget()
+        self.durations.forget()
         self.gate.forget()
         self._metrics = None
         self._metrics_subscriber = None

@@ -41,8 +41,8 @@ class OpenScope(NamedTuple):
 
 
 class Emitting:
-    """The producers' half of a collector. `gate`, `emitters` and `threads` are for kobs's own
-    modules."""
+    """The producers' half of a collector. `gate`, `durations`, `emitters` and `threads` are for
+    kobs's own modules."""
 
     __slots__ = ("__dict__", "__weakref__", "emitters")
 
@@ -54,7 +54,7 @@ class Emitting:
     ) -> None:
         self._hiding = hiding
         self.gate = gate
-        self._durations = durations
+        self.durations = durations
         self._pid = pid
         self.threads = [ThreadIds()]
         self._rewirings: list[Rewire] = []
@@ -146,7 +146,7 @@ class Emitting:
             decide=self.gate.decider(),
             hide=self._hiding.of(schema) if self._hiding is not None else None,
             analyse=(
-                self._durations.of(schema.name) if "duration_us" in schema.field_names else None
+                self.durations.of(schema.name) if "duration_us" in schema.field_names else None
             ),
         )
         self._rewirings.append(rewire)
@@ -184,7 +184,7 @@ class Emitting:
         """Something that costs what recording an event costs here, and leaves no trace: it
         emits into a small ring of its own."""
         ring = self.ring
-        scratch = Emitting(Gate(self, 100.0, adaptive=False), self._durations, self._pid)
+        scratch = Emitting(Gate(self, 100.0, adaptive=False), self.durations, self._pid)
         scratch.ring = select().create(
             slots=MIN_SLOTS, path=None, overflow="overwrite", recording=ring.recording,
             session="", trace_high=ring.trace_high, parent_event=0, sampling_rate=100.0,

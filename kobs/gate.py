@@ -227,6 +227,12 @@ class DurationWatch:
         if self._native is not None:
             self._native.reset()
 
+    @property
+    def kept_back(self) -> int:
+        """Anomalies that were not told: of each metric one a second is."""
+        detector = self._native if self._native is not None else self._detector
+        return 0 if detector is None else detector.suppressed
+
     def of(self, type_name: str) -> "Callable[[str, float, int], None]":
         """What the emitter of a payload type calls with (name, duration, event id)."""
         if self._native is None and hasattr(self._owner.ring, "native"):

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from kobs_pytest.asserting.assertions import Captured as Captured
     from kobs_pytest.asserting.fixture import Kobs as Kobs
     from kobs_pytest.asserting.run import KobsSession as KobsSession
+    from kobs_pytest.capture.checks import Check as Check
+    from kobs_pytest.judging.failure import AnomalyWarning as AnomalyWarning
 
-__all__ = ["Captured", "Inconclusive", "Kobs", "KobsSession"]
+__all__ = ["AnomalyWarning", "Captured", "Check", "Inconclusive", "Kobs", "KobsSession"]
 
 
 def __getattr__(name: str) -> Any:
@@ -34,4 +36,12 @@ def __getattr__(name: str) -> Any:
         from kobs_pytest.asserting.run import KobsSession
 
         return KobsSession
+    if name == "AnomalyWarning":
+        from kobs_pytest.judging.failure import AnomalyWarning
+
+        return AnomalyWarning
+    if name == "Check":
+        from kobs_pytest.capture.checks import Check
+
+        return Check
     raise AttributeError(f"module 'kobs_pytest' has no attribute {name!r}")

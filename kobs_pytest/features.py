@@ -40,7 +40,14 @@ class Feature:
 
 Wanted = Callable[[pytest.Config], bool]
 
-FEATURES: tuple[tuple[str, Wanted], ...] = ()
+
+def _judged_by_default(config: pytest.Config) -> bool:
+    from kobs_pytest.options import given
+
+    return any(given(config, name)[0] for name in ("kobs_budget", "kobs_anomalies"))
+
+
+FEATURES: tuple[tuple[str, Wanted], ...] = (("kobs_pytest.judging.feature", _judged_by_default),)
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
 
 

@@ -4,6 +4,7 @@ the fixture `kobs` or an option asks for it: then `kobs_pytest.runtime` takes ov
 PYTEST_DONT_REWRITE
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -56,6 +57,27 @@ OPTIONS = (
         "PCT",
     ),
     Option(
+        "--kobs-subsystems",
+        "watch these alone ('vfs,process'), or what is watched anyhow and these, or without these "
+        "('+syscall,-network')",
+        "NAMES",
+    ),
+    Option(
+        "--kobs-suppress",
+        "checks that answers do without ('child_not_observed'); the summary says where",
+        "NAMES",
+    ),
+    Option(
+        "--kobs-budget",
+        "what every captured test may cause: 'FileOpened=10; SyscallExit[read] count=50 p95=5ms'",
+        "LIMITS",
+    ),
+    Option(
+        "--kobs-anomalies",
+        "what an anomaly in what a captured test causes is: fail, warn or allow (allow)",
+        "VERDICT",
+    ),
+    Option(
         "--kobs-session",
         "make the session folder below this directory (with --kobs: $XDG_STATE_HOME/kobs, "
         "without: a temporary one)",
@@ -63,6 +85,38 @@ OPTIONS = (
         ini=False,
     ),
 )
+
+
+MARKERS = (
+    "kobs(subsystems=..., sampling=..., size=..., suppress=...): capture this test, in this way: "
+    "what is watched ('vfs,process' alone; '+syscall,-network' changes it), percent of chains, "
+    "events that the ring holds, checks to do without",
+    "kobs_expect(P, ...): the test fails unless it causes all of these patterns",
+    "kobs_never(P, ...): the test fails if it causes one of these patterns",
+    "kobs_budget(P, count=, p50=, p95=, p99=, max=, total=, bytes=, ids=, FileOpened=3, ...): "
+    "the test fails if it causes more",
+    "kobs_no_leaks('process', 'thread', 'task', 'fd', 'shm', 'queue'): the test fails if one of "
+    "these (or, without any, of all) that it made is left after its teardown",
+    "kobs_anomalies('fail' | 'warn' | 'allow'): what an anomaly in what the test causes is",
+)
+
+_NAMES = frozenset(marker.partition("(")[0] for marker in MARKERS)
+
+MARKED = pytest.StashKey[bool]()
+"""Of an item: a marker says something of it, or (true) it asserts on leaks."""
+
+
+class PatternMark(pytest.MarkDecorator):
+    """`pytest.mark.kobs_never(FileOpened)` as `pytest.mark.kobs_never(FileOpened.like())`: pytest
+    would take the class for what is decorated, and what is decorated for its first field."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Decorate, or take arguments."""
+        given: Any = args[0] if len(args) == 1 else None
+        is_type = isinstance(given, type)
+        if is_type and hasattr(given, "__kobs_schema__"):
+            return self.with_args(given.like(), **kwargs)
+        return super().__call__(*args, **kwargs)
 
 
 OURS = ("kobs", "kobs_pytest", "kobs_instrumentation")
@@ -93,7 +147,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With `--kobs`, capture from the first test on."""
+    """Register the markers; with `--kobs`, capture from the first test on."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    for name in ("kobs_expect", "kobs_never", "kobs_budget"):
+        config.add_cleanup(_take_types(name))
     if config.getoption("kobs") and config.getoption("no_kobs"):
         raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
@@ -104,6 +162,22 @@ def pytest_configure(config: pytest.Config) -> None:
         configure(config)
 
 
+def _take_types(name: str) -> Callable[[], None]:
+    """Have a marker take a payload type as its argument; returns what takes that back."""
+    before = vars(pytest.mark).get(name)
+    made = object.__new__(PatternMark)  # its constructor is pytest's own
+    made.mark = getattr(pytest.mark, name).mark
+    setattr(pytest.mark, name, made)
+
+    def undo() -> None:
+        if before is not None:
+            setattr(pytest.mark, name, before)
+        else:
+            vars(pytest.mark).pop(name, None)
+
+    return undo
+
+
 def _any_in_environment() -> bool:
     import os
 
@@ -111,13 +185,48 @@ def _any_in_environment() -> bool:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Without `--kobs`, capture in the tests that use the fixture, if any does."""
-    if not session.config.getoption("no_kobs") and any(
-        not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items
-    ):
+    """Without `--kobs`, capture in the tests that ask for it by fixture or marker, if any does."""
+    if session.config.getoption("no_kobs"):
+        return
+    uses = judged = False
+    known: dict[Any, bool] = {None: False}
+    parent, below_marked = None, False
+    for item in session.items:  # plain loops: this is all that a test that asks for nothing costs
+        fixture = not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        marked = leaks = False
+        if fixture:
+            uses = True
+            marked = leaks = _asks_for_leaks(item)
+        if item.parent is not parent:
+            parent = item.parent
+            below_marked = _marked(parent, known)
+        for mark in item.own_markers:
+            if mark.name in _NAMES:
+                marked = True
+        if marked or below_marked:
+            item.stash[MARKED] = leaks
+            judged = True
+    if uses or judged:
         from kobs_pytest.runtime import activate
 
-        activate(session.config)
+        runtime = activate(session.config)
+        if judged:
+            runtime.judge()
+
+
+def _marked(node: Any, known: dict[Any, bool]) -> bool:
+    """A marker of ours is on the node or above it."""
+    found = known.get(node)
+    if found is None:
+        own = any(mark.name in _NAMES for mark in node.own_markers)
+        found = known[node] = own or _marked(node.parent, known)
+    return found
+
+
+def _asks_for_leaks(item: Any) -> bool:
+    """It speaks of `kobs.no_leaks` or `kobs.leaks`: then leaks are tracked from its beginning."""
+    names = getattr(getattr(getattr(item, "obj", None), "__code__", None), "co_names", ())
+    return "no_leaks" in names or "leaks" in names
 
 
 @pytest.fixture

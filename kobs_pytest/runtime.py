@@ -18,11 +18,12 @@ from kobs_pytest.asserting.sequence import Events
 from kobs_pytest.capture.attempt import Attempt, set_origin
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.recorder import Recorder
+from kobs_pytest.capture.settings import settings_of_test
 from kobs_pytest.features import Feature, wanted
 from kobs_pytest.options import flag
-from kobs_pytest.plugin import FIXTURES
+from kobs_pytest.plugin import FIXTURES, MARKED
 from kobs_pytest.reporting.frames import without_ours
-from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, reporter_of
+from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, note, reporter_of
 from kobs_pytest.reporting.section import section
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ class Runtime:
         """Have a feature take part in the tests from now on."""
         self.features.append(feature)
         self.config.pluginmanager.register(feature, f"kobs-{feature.name}")
+
+    def judge(self) -> None:
+        """Judge tests by their markers. Twice is once."""
+        from kobs_pytest.judging.feature import Judging
+
+        if not any(isinstance(feature, Judging) for feature in self.features):
+            self.add(Judging(self))
 
     # -- a test and its phases ----------------------------------------------------------------
     #
@@ -152,8 +160,13 @@ class Runtime:
         self._number += 1
         nodeid = item.nodeid
         tried = self._tried[nodeid] = self._tried.get(nodeid, 0) + 1
-        self.recorder.begin_test()
+        settings = self.recorder.settings
+        if MARKED in item.stash:
+            settings = settings_of_test(item, settings)
+        self.recorder.begin_test(settings)
         attempt = Attempt(self.recorder, item, nodeid, self._number, tried)
+        if settings.suppress:
+            attempt.suppress = settings.suppress
         if _uses_kobs(item):
             attempt.watch_losses()
         origin.used[0] = True
@@ -239,6 +252,8 @@ class Runtime:
         if attempt is not None:
             if error is not None or report.outcome != "passed":
                 attempt.reported(report, isinstance(error, Inconclusive))
+            if attempt.suppressed and call.when == "teardown":
+                note(report, "suppressed", attempt.suppressed.values())
             for feature in self.features:
                 feature.reported(attempt, item, report)
             if call.when == "teardown":
@@ -309,7 +324,7 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
 
 
 def _uses_kobs(item: pytest.Item) -> bool:
-    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    return MARKED in item.stash or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 __all__ = ["Runtime", "activate"]

@@ -8,13 +8,14 @@ from datetime import timedelta
 
 from kobs.errors import PatternError
 from kobs.events import Event
-from kobs.pattern import Chain, EventPattern, Explanation, Inconclusive, Pattern
+from kobs.pattern import Chain, EventPattern, Explanation, Pattern
 from kobs.pattern.base import check_variables, require
 from kobs.pattern.explain import explain_broken
 from kobs.pattern.search import ChainSearch
 from kobs.pattern.sharing import Sharing, shared_fields
 from kobs_pytest.asserting.failing import fail
 from kobs_pytest.asserting.sequence import Events
+from kobs_pytest.capture.checks import Check, Doubt
 
 Same = str | tuple[str, ...] | list[str]
 
@@ -102,7 +103,7 @@ class Every:
             search = ChainSearch(chain, events.with_others(others), events.graph)
             found = [path for event in without if (path := search.path_from(event)) is not None]
             if found:
-                raise Inconclusive(f"it is not known whether {claim}", (_whose(found[0], others),))
+                events.refuse(f"whether {claim}", _whose(found[0], others))
 
     def _refuse_others(self, claim: str, chain: Chain, events: Events) -> None:
         """One more that leads to nothing may be the test's, or not."""
@@ -112,9 +113,7 @@ class Every:
             search = ChainSearch(chain, events.with_others(others), events.graph)
             for event in others:
                 if self._pattern.matches(event) and search.path_from(event) is None:
-                    raise Inconclusive(
-                        f"it is not known whether {claim}", (_whose((event,), others),)
-                    )
+                    events.refuse(f"whether {claim}", _whose((event,), others))
 
     def __repr__(self) -> str:
         return f"<every {self._pattern!r}: ask .leads_to(...) or .then(...)>"
@@ -142,10 +141,11 @@ def _chain(
     return Chain(tuple(Sharing(step, same) for step in chain.steps), chain.by_cause, chain.limits)
 
 
-def _whose(path: Sequence[Event], others: Sequence[Event]) -> str:
+def _whose(path: Sequence[Event], others: Sequence[Event]) -> Doubt:
     event = next(event for event in reversed(path) if any(event is one for one in others))
-    return (
+    return Doubt(
+        Check.unattributed_match,
         f"{event.payload!r} (pid {event.pid}, thread {event.tid}) counts for it or not, and "
         "nothing says who caused it: a thread of a wider fixture, of an earlier test, or older "
-        "than the test"
+        "than the test",
     )

@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +11,10 @@ import pytest
 from kobs.context import origin
 from kobs.decoder import EventDecoder
 from kobs.errors import KobsError
+from kobs.events import Event
 from kobs_pytest.asserting.assertions import Assertions
 from kobs_pytest.capture.attempt import Attempt, Note
+from kobs_pytest.capture.checks import Doubt
 from kobs_pytest.capture.children import Children
 from kobs_pytest.capture.recorder import Recorder
 from kobs_pytest.capture.tap import Tap, Whose
@@ -64,6 +66,15 @@ class WholeRun(Attempt):
 
     def _whose(self, key: str) -> Whose:
         return Whose.CAUSED if not key or self.owns(key) else Whose.ELSEWHERE
+
+    def _by_pytest(self, event: Event) -> bool:
+        """What pytest does between tests is of the run."""
+        return False
+
+    def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
+        """As the test that asks has it."""
+        current = self._current()
+        return super().unsuppressed(doubts) if current is None else current.unsuppressed(doubts)
 
     def doubt(self, reasons: Sequence[str]) -> None:
         """The test that reads it cannot pass any more."""

@@ -4,7 +4,7 @@ PYTEST_DONT_REWRITE
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from time import monotonic_ns
 from typing import Protocol
@@ -15,6 +15,7 @@ from kobs.events import Event
 from kobs.pattern.causes import reached_from
 from kobs.schema import PayloadType
 from kobs_pytest.capture.attempt import PART, Attempt, Note
+from kobs_pytest.capture.checks import Doubt
 from kobs_pytest.capture.recorder import Recorder
 
 _moment = attrgetter("timestamp_ns")
@@ -50,6 +51,10 @@ class Scope(Protocol):
 
     def incomplete(self) -> tuple[str, ...]:
         """Why something may be missing."""
+        ...
+
+    def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
+        """Those doubts whose check is not suppressed, in words."""
         ...
 
     def lost(self) -> int:
@@ -122,6 +127,9 @@ class Part:
 
     def incomplete(self) -> tuple[str, ...]:
         return self._whole.incomplete()
+
+    def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
+        return self._whole.unsuppressed(doubts)
 
     def lost(self) -> int:
         return self._whole.lost()

@@ -29,6 +29,7 @@ from kobs.schema import PayloadType
 from kobs_pytest.asserting.failing import FIRST_LINE
 from kobs_pytest.asserting.scope import Scope
 from kobs_pytest.capture.attempt import Note
+from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.recordable import reason, unrecorded
 
 if TYPE_CHECKING:
@@ -255,11 +256,13 @@ class Events(Sequence[Event]):
     def _refuse_unrecorded(self, pattern: Pattern) -> None:
         """Absence of what nothing records is no evidence."""
         __tracebackhide__ = True
-        types = _types_of(pattern) or ()
-        each = [set(unrecorded(types, one)) for one in self._scope.recorder.collectors]
+        types, recorder = _types_of(pattern) or (), self._scope.recorder
+        each = [set(unrecorded(types, c, recorder.told_by_watches)) for c in recorder.collectors]
         missing = sorted(set.intersection(*each))
         if missing:
-            raise Inconclusive(f"it is not known whether {pattern!r} happened", (reason(missing),))
+            self.refuse(
+                f"whether {pattern!r} happened", Doubt(Check.unrecorded_type, reason(missing))
+            )
 
     def _refuse_unattributed(self, pattern: Pattern) -> None:
         """A match that may or may not be the test's doing leaves absence open."""
@@ -274,14 +277,18 @@ class Events(Sequence[Event]):
             return
         mine = {id(event) for event in self._events}
         event = next(event for event in reversed(found) if id(event) not in mine)
-        raise Inconclusive(
-            f"it is not known whether this test caused {pattern!r}",
-            (
-                f"{event.payload!r} (pid {event.pid}, thread {event.tid}) matches, but nothing "
-                "says who caused it: a thread of a wider fixture, of an earlier test, or older "
-                "than the test",
-            ),
+        what = (
+            f"{event.payload!r} (pid {event.pid}, thread {event.tid}) matches, but nothing says "
+            "who caused it: a thread of a wider fixture, of an earlier test, or older than the test"
         )
+        self.refuse(f"whether this test caused {pattern!r}", Doubt(Check.unattributed_match, what))
+
+    def refuse(self, question: str, doubt: Doubt) -> None:
+        """Raise `Inconclusive`, unless the check is suppressed."""
+        __tracebackhide__ = True
+        reasons = self._scope.unsuppressed((doubt,))
+        if reasons:
+            raise Inconclusive(f"it is not known {question}", reasons)
 
     # -- a sequence ---------------------------------------------------------------------------
 

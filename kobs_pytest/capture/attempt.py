@@ -3,9 +3,10 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,6 +20,7 @@ from kobs.pattern import Inconclusive
 from kobs.payloads import ProcessCreated
 from kobs.schema import PayloadType
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
+from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.children import Children, losses_by_cause
 from kobs_pytest.capture.recorder import Recorder
 from kobs_pytest.capture.tap import Raw, Tap, Whose
@@ -44,6 +46,8 @@ _CAUSE_WORDS = {
 }
 
 
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
 _get_origin, _get_cause, _set_cause = origin.get, cause.get, cause.set
 set_origin = origin.variable.set
 """As `origin.set`, for a test's origins: that there are some is said when it begins."""
@@ -66,8 +70,12 @@ class Attempt:
     """How many events happened meanwhile that may be the test's doing, or not."""
     elsewhere = 0
     """How many events others caused meanwhile."""
+    suppress: frozenset[Check] = frozenset()
+    """Checks that this test does without."""
     doubts: tuple[str, ...] = ()
     """Why what the test read may be incomplete; empty if it read nothing doubtful."""
+    tracker: Any = None
+    """What tracks the makings of what the test may leave behind, where it asks for that."""
     begun = 0
     """Id of its `TestBegan`; 0 if that was not recorded."""
     _losses: LossCounts | None = None
@@ -95,7 +103,12 @@ class Attempt:
         self.events: list[Event] = []
         """What the test caused, in order of time, without the test's own boundaries."""
         self.notes: list[Note] = []
+        self.suppressed: dict[str, str] = {}
+        """Doubts that were put aside because their check is suppressed, in order; of those that
+        differ in their numbers only, the last."""
         self._unattributed: list[Raw] = []
+        self._phases: list[int] = []
+        """When each phase began and ended, in turn."""
         self._known: dict[int, Event] = {}
         """Those of them that were decoded, by their place."""
         self.start_ns = monotonic_ns()
@@ -110,14 +123,21 @@ class Attempt:
         """Run what follows on behalf of a phase (setup, call, teardown), with no cause from
         before; the origin of everything that it causes."""
         key = self.base + phase[0]
+        self._phases.append(monotonic_ns())
         set_origin(key)
         if _get_cause() is not None:
             _set_cause(None)
         return key
 
+    @property
+    def phase_began_ns(self) -> int:
+        """When the phase that runs began; 0 between two."""
+        return self._phases[-1] if len(self._phases) % 2 else 0
+
     def leave(self) -> None:
         """Have the origin and the cause that were ambient before the test began."""
         set_origin(self._outer_origin)
+        self._phases.append(monotonic_ns())
         if _get_cause() is not self._outer_cause:
             _set_cause(self._outer_cause)
 
@@ -164,7 +184,14 @@ class Attempt:
     def unattributed(self, types: Collection[type[PayloadType]] | None) -> list[Event]:
         """What happened meanwhile and may be the test's doing or not, of these types (None:
         of all)."""
-        return self._decoded(lambda raw: types is None or raw.type in types)
+        found = self._decoded(lambda raw: types is None or raw.type in types)
+        return [event for event in found if not self._by_pytest(event)]
+
+    def _by_pytest(self, event: Event) -> bool:
+        """It happened in the thread that runs the test, between its phases: there pytest runs."""
+        if event.tid != self.recorder.tid:
+            return False
+        return bisect_right(self._phases, event.timestamp_ns) % 2 == 0
 
     def _decoded(self, wanted: Callable[[Raw], bool]) -> list[Event]:
         """Of what is unattributed, what is wanted. Always the same objects: a graph knows them."""
@@ -208,39 +235,65 @@ class Attempt:
         return Whose.ELSEWHERE
 
     def incomplete(self) -> tuple[str, ...]:
-        """Why the capture may lack something that the test caused; empty if it lacks nothing."""
+        """Why the capture may lack something that the test caused; empty if it lacks nothing, or
+        nothing that is not suppressed."""
         recorder = self.recorder
         collector = recorder.collector
-        reasons: list[str] = []
+        found: list[Doubt] = []
+
+        def doubt(check: Check, what: str) -> None:
+            found.append(Doubt(check, what))
+
         if collector.closed:
-            reasons.append("the collector was closed: nothing is captured any more")
+            doubt(Check.closed, "the collector was closed: nothing is captured any more")
         elif recorder.is_on and global_collector() is not collector:
-            reasons.append(
-                "the test made another collector the process-wide one: what goes there is not seen"
+            doubt(
+                Check.other_collector,
+                "the test made another collector the process-wide one: what goes there is not seen",
             )
         if collector.sampling_rate() < 100:
-            reasons.append(f"sampling is at {collector.sampling_rate():g} %")
+            doubt(Check.sampling, f"sampling is at {collector.sampling_rate():g} %")
         overwritten = self._overwritten()
         if overwritten:
-            reasons.append(
+            doubt(
+                Check.overflow,
                 f"the ring overflowed: {overwritten} events were overwritten before "
-                f"they were read (it holds {collector.ring.slots}; --kobs-size)"
+                f"they were read (it holds {collector.ring.slots})",
             )
-        causes = self._losses_by_cause()
-        reasons += [f"{number} events {_CAUSE_WORDS[cause]}" for cause, number in causes.items()]
-        if not reasons and not self._begin_read:
-            reasons.append("the test's own begin event cannot be read back")
+        for lost_to, number in self._losses_by_cause().items():
+            check = Check.sampling if lost_to == "sampled_out" else Check[lost_to]
+            doubt(check, f"{number} events {_CAUSE_WORDS[lost_to]}")
+        if not found and not self._begin_read:
+            doubt(Check.begin_not_read, "the test's own begin event cannot be read back")
         beyond = self.unattributed_count - len(self._unattributed)
         if beyond:
-            reasons.append(f"{beyond} events that may be the test's or not were too many to keep")
+            doubt(
+                Check.unattributed_overflow,
+                f"{beyond} events that may be the test's or not were too many to keep",
+            )
         if self._undecoded:
-            reasons.append(f"{self._undecoded} events are of types that their recording lacks")
+            doubt(
+                Check.undecoded, f"{self._undecoded} events are of types that their recording lacks"
+            )
         if recorder.unwatched:
-            reasons.append(f"the standard library is not watched: {recorder.unwatched}")
+            doubt(Check.unwatched, f"the standard library is not watched: {recorder.unwatched}")
         created = [event for event in self.events if event.type is ProcessCreated]
         with recorder.muted():
-            reasons += self._children().doubts(created)
-        return tuple(reasons)
+            found += self._children().doubts(created)
+        return self.unsuppressed(found)
+
+    def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
+        """Those doubts whose check is not suppressed, in words; the others are remembered, for
+        the summary."""
+        kept = []
+        for doubt in doubts:
+            if doubt.check in self.suppress:
+                told = str(doubt)
+                numbered = doubt.check.name.startswith("child")  # by pid
+                self.suppressed[told if numbered else told.translate(_NO_DIGITS)] = told
+            else:
+                kept.append(doubt.told())
+        return tuple(kept)
 
     def lost(self) -> int:
         """Events since the test began that were lost, whoever caused them."""

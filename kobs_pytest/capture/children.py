@@ -12,6 +12,7 @@ from kobs.decoder import EventDecoder
 from kobs.errors import RecordingError
 from kobs.events import Event
 from kobs.session import Session
+from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.tap import Classify, Raw, Tap, Whose
 
 _NO_RECORDING = ("multiprocessing.resource_tracker",)
@@ -82,20 +83,25 @@ class Children:
         """Events of child processes that were lost or left out."""
         return sum(child.missing() for child in self._open.values())
 
-    def doubts(self, created: list[Event]) -> list[str]:
+    def doubts(self, created: list[Event]) -> list[Doubt]:
         """Why what child processes did may not have been seen; `created` are the
         `ProcessCreated` events of the test."""
         found = [
-            f"{child.missing()} events of child process {child.pid} were lost"
+            Doubt(
+                Check.child_lost, f"{child.missing()} events of child process {child.pid} were lost"
+            )
             for child in self._open.values()
             if child.missing()
         ]
         found += [
-            f"the recording of child process {child.pid} is damaged: {child.ring.damage[0]}"
+            Doubt(
+                Check.child_damaged,
+                f"the recording of child process {child.pid} is damaged: {child.ring.damage[0]}",
+            )
             for child in self._open.values()
             if child.ring.damage
         ]
-        found += list(self._unreadable.values())
+        found += [Doubt(Check.child_unreadable, why) for why in self._unreadable.values()]
         reasons: dict[int, str] | None = None
         for event in created:
             if not event.link or not event.pid or event.pid in self._pids:
@@ -107,7 +113,8 @@ class Children:
                 reasons = self._unobserved()
             why = reasons.get(event.pid, "it has made no recording, or none yet")
             if why != _NOT_PYTHON:
-                found.append(f"child process {event.pid} ({name}) was not observed: {why}")
+                what = f"child process {event.pid} ({name}) was not observed: {why}"
+                found.append(Doubt(Check.child_not_observed, what))
         return found
 
     def close(self) -> None:

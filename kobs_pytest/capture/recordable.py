@@ -11,14 +11,17 @@ _ALWAYS = ("AnomalyDetected",)
 """Told by the collector itself."""
 
 
-def unrecorded(types: Collection[type[PayloadType]], collector: Collector) -> list[str]:
+def unrecorded(
+    types: Collection[type[PayloadType]], collector: Collector, once_watched: Collection[str] = ()
+) -> list[str]:
     """The names of those of kobs's own payload types that nothing in this process tells: no
     watch, no observed class, nobody who asked the collector for an emitter.
 
     Users' own types are told by users' code alone: of them it is not known, and they are left
-    out.
+    out. `once_watched`: what watches told that may be off by now; that they have asked for an
+    emitter says nothing.
     """
-    known = {cls.__kobs_schema__.name for cls in collector.emitters}
+    known = {cls.__kobs_schema__.name for cls in collector.emitters}.difference(once_watched)
     known.update(_ALWAYS)
     known.update(_watched())
     known.update(_observed())

@@ -9,23 +9,23 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_native_id
 from typing import Any
 
 import pytest
 
-from kobs import config as settings
 from kobs._core.contract import LossCounts
 from kobs.collector import Collector, clear_collector, global_collector, init_collector
 from kobs.decoder import EventDecoder
 from kobs.emitters import Emitter
-from kobs.errors import ConfigError, SessionError
+from kobs.errors import SessionError
 from kobs.ids import mint_id
 from kobs.schema import PayloadType
 from kobs.session import Session
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.children import Children
+from kobs_pytest.capture.settings import Settings, settings_of_run
 from kobs_pytest.capture.tap import Tap
-from kobs_pytest.options import flag, given
 
 KEPT_SESSIONS = 5
 """Sessions of `pytest --kobs` that stay; older ones go when a new one is made."""
@@ -34,11 +34,6 @@ TESTS_A_SMALL_RECORDING = 400
 PARTS_A_TEST = 4
 """Tests after which a new recording is begun; the small one has room for fewer strings. So many
 parts of tests that are captured by themselves count as a test."""
-
-
-UNASKED = ("syscall", "memory")
-"""Subsystems that are not watched in a test run unless `--kobs-all` asks for them: pytest itself
-makes some hundred system calls a test, and collects garbage when it likes."""
 
 
 class Recorder:
@@ -53,11 +48,16 @@ class Recorder:
         """What this process records, one a recording; the last is the one in use."""
         self.boundaries: dict[type[PayloadType], Emitter] = {}
         """What emits the first and the last event of a test."""
-        self._tests = 0.0
+        self._by_size: dict[int, tuple[Collector, float]] = {}
+        """By size of the ring: the collector, and how many tests have recorded into it."""
         self._previous: Collector | None = None
         self._temporary = ""
         self._registry: Any = None
         self._muting: Any = None
+        self.told_by_watches: set[str] = set()
+        """Names of the payload types that watches have told of, in some test or other."""
+        self.tid = get_native_id()
+        """The thread that runs the tests."""
         self.is_on = False
         self.unwatched = ""
         """Why the standard library is not watched; empty if it is."""
@@ -65,8 +65,10 @@ class Recorder:
         worker = str(given.get("workerid", ""))
         self.tag = f"{mint_id() & 0xFFFFFF:06x}{worker}"
         """Begins every origin that this process makes."""
-        self._size, self._sampling = _options(config)
-        self._exclude = () if flag(config, "kobs_all") else UNASKED
+        self.settings = settings_of_run(config)
+        """How tests are captured whose marker says nothing else."""
+        self._now = self.settings
+        """How the test that runs is captured."""
         self.session: Session | None = None
         if given.get("kobs_session"):
             self.session = Session.open(given["kobs_session"])
@@ -87,39 +89,57 @@ class Recorder:
     def collector(self) -> Collector:
         """The collector; made on first use."""
         made = self._collector
-        return made if made is not None else self._make_collector()
+        if made is None:
+            made = self._collector = self._make_collector()
+            self._by_size[self._now.size] = made, 0.0
+        return made
 
-    def begin_test(self) -> None:
+    def begin_test(self, settings: Settings) -> None:
         """Make ready for a test: everything is on, and what is there now is not its own.
 
         Each test leaves a few strings in the recording, whose room for strings is bounded: so
         there is a new recording every so many tests. The ones before are still read, for threads
         that go on writing there.
         """
-        self._tests += 1
-        self._make_room()
-        if not (self.is_on and global_collector() is self._collector):
+        before, was = self._collector, self._now
+        self._now = settings
+        made = self._with_room(1)
+        if settings is not was and (before is not made or settings.sampling != was.sampling):
+            made.sampler.rate = settings.sampling
+        same = before is made and (settings is was or _watched(settings) == _watched(was))
+        if not same:
+            self.boundaries = {cls: made.emitter(cls) for cls in (TestBegan, TestEnded)}
+            self._watch_again(before)
+        if not (self.is_on and global_collector() is made):
             self.on()
         for tap in self.taps:
             tap.new_test()
 
     def begin_part(self) -> None:
         """A part of a test is captured by itself: its origin is one string more."""
-        self._tests += 1 / PARTS_A_TEST
         before = self.collector
-        self._make_room()
-        if self.is_on and self._collector is not before and global_collector() is before:
-            init_collector(self.collector)
+        made = self._with_room(1 / PARTS_A_TEST)
+        if made is not before:
+            self._watch_again(before)
+            if self.is_on and global_collector() is before:
+                init_collector(made)
 
-    def _make_room(self) -> None:
-        """Begin a new recording where the one in use has few strings left."""
-        if self._tests > (TESTS_A_SMALL_RECORDING if self._size < 8192 else TESTS_A_RECORDING):
-            self._tests = 1
-            before = self._collector
-            self._make_collector()
-            if self.is_on and self._registry is not None:
-                self._registry.disable(before)
-                self._watch()
+    def _with_room(self, tests: float) -> Collector:
+        """The collector for rings of the size that is asked for; a new one where the recording
+        in use has few strings left."""
+        size = self._now.size
+        made, used = self._by_size.get(size, (None, 0.0))
+        most = TESTS_A_SMALL_RECORDING if size < 8192 else TESTS_A_RECORDING
+        if made is None or used + tests > most:
+            made, used = self._make_collector(), 0.0
+        self._by_size[size] = made, used + tests
+        self._collector = made
+        return made
+
+    def _watch_again(self, before: Collector | None) -> None:
+        if self.is_on and self._registry is not None:
+            self._registry.disable(before)
+            self._watch()
 
     def losses(self) -> LossCounts:
         """What all recordings of this process lost so far."""
@@ -177,11 +197,10 @@ class Recorder:
     def _make_collector(self) -> Collector:
         if self.session is None:
             self.session = self._make_session()
-        made = self._collector = Collector(
-            size=self._size, sampling=self._sampling, adaptive=False, session=self.session
+        made = Collector(
+            size=self._now.size, sampling=self._now.sampling, adaptive=False, session=self.session
         )
         self._collectors.append(made)
-        self.boundaries = {cls: made.emitter(cls) for cls in (TestBegan, TestEnded)}
         self.taps.append(Tap(made.ring, made.ring.reader(), EventDecoder(made.ring)))
         if len(self._collectors) == 1:
             self.children = Children(self.session)
@@ -199,9 +218,10 @@ class Recorder:
             self._registry, self._muting = registry, busy
         if self._registry is not None:
             self._registry.enable(
-                self._collector, exclude=self._exclude,
-                options={"sampling": self._sampling, "adaptive": False},
+                self._collector, self._now.only, self._now.exclude,
+                options={"sampling": self._now.sampling, "adaptive": False},
             )  # fmt: skip
+            self.told_by_watches |= self._registry.said()
 
     def _make_session(self) -> Session:
         argv = list(getattr(sys, "orig_argv", sys.argv))
@@ -223,18 +243,8 @@ class Recorder:
             raise pytest.UsageError(str(error)) from None
 
 
-def _options(config: pytest.Config) -> tuple[int, float]:
-    """Size and sampling: command line over environment over ini over default.
-
-    `KERNEL_SAMPLING_RATE` is meant for the program that is tested, not for its tests.
-    """
-    try:
-        return (
-            settings.stream_size(*given(config, "kobs_size", "KERNEL_STREAM_SIZE")),
-            settings.sampling_rate(*given(config, "kobs_sampling")),
-        )
-    except ConfigError as error:
-        raise pytest.UsageError(str(error)) from None
+def _watched(settings: Settings) -> tuple[object, ...]:
+    return settings.only, settings.exclude, settings.sampling
 
 
 def _drop_old_sessions(newest: str) -> None:

@@ -3,6 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
+from collections.abc import Iterable
 from textwrap import wrap
 from typing import Any
 
@@ -38,6 +39,12 @@ def mark_inconclusive(item: pytest.Item, report: pytest.TestReport, error: Incon
     report.user_properties.append(VERDICT)
     if error.at_end:
         report.longrepr = _without_our_frames(item, error)
+
+
+def note(report: pytest.TestReport, heading: str, lines: Iterable[str]) -> None:
+    """Have the summary say something of a test, whatever its outcome, below a heading."""
+    notes: list[list[str]] = report.__dict__.setdefault("kobs_notes", [])
+    notes += ([heading, line] for line in lines)
 
 
 def _without_our_frames(item: pytest.Item, error: Inconclusive) -> Any:
@@ -87,12 +94,29 @@ class Reporter:
                 for reason in report.kobs_inconclusive:
                     for line in wrap(reason, 76):
                         terminalreporter.write_line(f"  {line}")
+        for heading, tests in _noted(terminalreporter.stats).items():
+            terminalreporter.section(heading, yellow=True)
+            for nodeid, lines in tests.items():
+                terminalreporter.write_line(nodeid)
+                for told in lines:
+                    for line in wrap(told, 76):
+                        terminalreporter.write_line(f"  {line}")
         if self.session:
             recorded, lost = _totals(self.session)
             terminalreporter.write_line(
                 f"kobs: {recorded} events recorded, {lost} lost, {len(unsure)} inconclusive; "
                 f"kobs report {self.session}"
             )
+
+
+def _noted(stats: dict[str, list[Any]]) -> dict[str, dict[str, list[str]]]:
+    """What there is to say of tests: by heading and test."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for reports in stats.values():
+        for report in reports:
+            for heading, line in getattr(report, "kobs_notes", ()):
+                found.setdefault(heading, {}).setdefault(report.nodeid, []).append(line)
+    return found
 
 
 def _totals(session: str) -> tuple[int, int]:

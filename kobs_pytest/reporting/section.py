@@ -21,6 +21,8 @@ def section(attempt: Attempt) -> str:
     lines = [_summary(attempt)]
     for reason in attempt.incomplete():
         lines += wrap(f"incomplete: {reason}", WIDTH, subsequent_indent="  ")
+    for reason in attempt.suppressed.values():
+        lines += wrap(f"suppressed: {reason}", WIDTH, subsequent_indent="  ")
     about = {id(event) for note in attempt.notes for event in note.about}
     teller = Narrator(events, attempt.start_ns)
     hidden = 0

@@ -108,3 +108,15 @@ def test_every_option_of_the_plugin_is_in_the_reference() -> None:
     )
     assert declared
     assert not {name for name in declared if not documented(name, page)}
+
+
+def test_every_marker_and_check_of_the_plugin_is_in_the_reference() -> None:
+    from kobs_pytest import Check
+    from kobs_pytest.plugin import MARKERS
+
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    names = [marker.partition("(")[0] for marker in MARKERS]
+    assert names
+    assert not {name for name in names if not documented(name, page)}
+    page = (ROOT / "docs" / "reference" / "checks.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(Check.__members__)

@@ -14,6 +14,7 @@ for _name in (
     "concurrent.futures.thread",
     "concurrent.futures.process",
     "multiprocessing.queues",
+    "multiprocessing.shared_memory",
     "queue",
     "subprocess",
     "kobs.collector",
@@ -24,6 +25,7 @@ for _name in (
     "kobs_pytest.asserting.shapes",
     "kobs_pytest.asserting.tables",
     "kobs_pytest.runtime",
+    "kobs_pytest.judging.feature",
     "kobs_instrumentation.registry",
     *(
         f"kobs_instrumentation.watch.{name}"

@@ -299,6 +299,38 @@ def test_count(kobs, server):
         assert "it is not known whether this test caused MessageSent.like(queue_id=99)" in text
         assert "a thread of a wider fixture" in text
 
+    def test_are_not_what_pytest_itself_does_between_the_phases(self, inner):
+        inner.pytester.makeconftest(
+            """
+import kobs, pytest
+
+def emit(number):
+    kobs.global_collector().emit(kobs.MessageSent(77, number))
+
+def pytest_pyfunc_call(pyfuncitem):
+    emit(1)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    if call.when == "setup":
+        emit(2)
+    return (yield)
+"""
+        )
+        inner(
+            HEAD
+            + """
+from contextvars import Context
+def test_it(kobs):
+    assert kobs.count(MessageSent.like(queue_id=77)) == 1
+    kobs.never(MessageSent.like(queue_id=77, size=2))
+    Context().run(kobs.collector.emit, MessageSent(77, 3))
+    with pytest.raises(Inconclusive):
+        kobs.never(MessageSent.like(queue_id=77, size=3))
+""",
+            passed=1,
+        )
+
     def test_of_an_earlier_tests_thread_are_not_this_tests(self, inner):
         inner(
             HEAD
@@ -347,10 +379,11 @@ class TestAnInconclusiveTest:
     def test_stands_in_the_summary_with_its_reason(self, inner):
         text = inner.told(inner(self.SOURCE, *SMALL))
         summary = text[text.index("= inconclusive =") :]
-        assert summary.splitlines()[1:4] == [
+        assert summary.splitlines()[1:5] == [
             "test_stands_in_the_summary_with_its_reason.py::test_it",
             "  the ring overflowed: 436 events were overwritten before they were read (it",
-            "  holds 64; --kobs-size)",
+            "  holds 64) [overflow]: --kobs-size, @pytest.mark.kobs(size=...), or read",
+            "  `kobs.events` earlier",
         ]
 
     def test_is_a_failure_with_a_property_in_junit(self, inner):
@@ -419,7 +452,8 @@ test_that_failed_on_what_it_read_shows_the_assertion_and_the_doubt.py:N: Asserti
 --------------------------------- inconclusive ---------------------------------
 the test read kobs.events while they were incomplete
   the ring overflowed: 436 events were overwritten before they were read
-  (it holds 64; --kobs-size)"""
+  (it holds 64) [overflow]: --kobs-size, @pytest.mark.kobs(size=...), or
+  read `kobs.events` earlier"""
         )
 
 
