@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kobs_pytest.options import given
+
 if TYPE_CHECKING:
     from kobs_pytest.capture.attempt import Attempt
     from kobs_pytest.runtime import Runtime
@@ -40,7 +42,10 @@ class Feature:
 
 Wanted = Callable[[pytest.Config], bool]
 
-FEATURES: tuple[tuple[str, Wanted], ...] = ()
+FEATURES: tuple[tuple[str, Wanted], ...] = (
+    ("kobs_pytest.artifacts.run_report", lambda config: bool(given(config, "kobs_report")[0])),
+    ("kobs_pytest.artifacts.of_tests", lambda config: bool(given(config, "kobs_artifacts")[0])),
+)
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
 
 

@@ -22,6 +22,8 @@ class Option(NamedTuple):
     """What its value is called; empty: it takes none."""
     ini: bool = True
     """It can be set in the ini file, and in the environment."""
+    every_test: bool = False
+    """It asks for capture in every test."""
 
     @property
     def name(self) -> str:
@@ -39,6 +41,7 @@ OPTIONS = (
         "--kobs",
         "capture events in every test, not only where the fixture 'kobs' or a marker asks for "
         "it, and keep the recording",
+        every_test=True,
     ),
     Option("--no-kobs", "capture nothing; skip tests that use 'kobs'", ini=False),
     Option(
@@ -57,6 +60,19 @@ OPTIONS = (
         "without: a temporary one)",
         "DIR",
         ini=False,
+    ),
+    Option(
+        "--kobs-artifacts",
+        "capture in every test; of each that fails, leave a page, a Perfetto trace and its events "
+        "below this directory",
+        "DIR",
+        every_test=True,
+    ),
+    Option(
+        "--kobs-report",
+        "capture in every test, and write one HTML page about the run",
+        "FILE",
+        every_test=True,
     ),
 )
 
@@ -89,12 +105,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With `--kobs`, capture from the first test on."""
+    """With `--kobs` and what else asks for every test, capture from the first test on."""
     if config.getoption("kobs") and config.getoption("no_kobs"):
         raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
         return
-    if config.getoption("kobs") or config.getini("kobs") or _any_in_environment():
+    asked = any(
+        config.getoption(option.name) or (option.ini and config.getini(option.name))
+        for option in OPTIONS
+        if option.every_test
+    )
+    if asked or _any_in_environment():
         from kobs_pytest.runtime import configure
 
         configure(config)
