@@ -60,7 +60,9 @@
       before = when;
       parts.push(node(event, at, i));
     }
+    const focused = graph.contains(document.activeElement) ? document.activeElement.dataset.event : "";
     graph.replaceChildren(...parts);
+    if (focused) focus(focused);
     graph.setAttribute("width", width);
     graph.setAttribute("height", height);
     graph.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -119,6 +121,9 @@
   }
   function choose(event) {
     select(event, "chain");
+    focus(event);
+  }
+  function focus(event) {
     graph.querySelector(`[data-event="${event}"]`)?.focus({ preventScroll: true });
   }
   graph.addEventListener("click", chosen);

@@ -64,13 +64,14 @@ class RunReport(Feature):
         with self.runtime.recorder.muted():
             attempt.drain()
             counted = tally(attempt.events)
+            incomplete = list(attempt.incomplete())
             facts_of(report).update(
                 attempt=attempt.tried,
                 events=len(attempt.events),
                 unattributed=attempt.unattributed_count,
                 elsewhere=attempt.elsewhere,
-                lost=attempt.lost(),
-                incomplete=list(attempt.incomplete()),
+                lost=attempt.lost() if incomplete else 0,
+                incomplete=incomplete,
                 operations=counted.operations,
                 anomalies=counted.anomalies,
             )
