@@ -42,11 +42,25 @@ class Feature:
 
 Wanted = Callable[[pytest.Config], bool]
 
+
+def _run_report(config: pytest.Config) -> bool:
+    return bool(given(config, "kobs_report")[0])
+
+
+def _artifacts(config: pytest.Config) -> bool:
+    return bool(given(config, "kobs_artifacts")[0])
+
+
 FEATURES: tuple[tuple[str, Wanted], ...] = (
-    ("kobs_pytest.artifacts.run_report", lambda config: bool(given(config, "kobs_report")[0])),
-    ("kobs_pytest.artifacts.of_tests", lambda config: bool(given(config, "kobs_artifacts")[0])),
+    ("kobs_pytest.artifacts.run_report", _run_report),
+    ("kobs_pytest.artifacts.of_tests", _artifacts),  # last: it shows what the others add
 )
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
+
+
+def every_test_wanted(config: pytest.Config) -> bool:
+    """A feature that the options ask for takes part in every test."""
+    return _run_report(config) or _artifacts(config)
 
 
 def wanted(config: pytest.Config) -> list[type[Feature]]:

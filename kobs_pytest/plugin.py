@@ -22,7 +22,7 @@ class Option(NamedTuple):
     """What its value is called; empty: it takes none."""
     ini: bool = True
     """It can be set in the ini file, and in the environment."""
-    every_test: bool = False
+    asks: bool = False
     """It asks for capture in every test."""
 
     @property
@@ -41,7 +41,7 @@ OPTIONS = (
         "--kobs",
         "capture events in every test, not only where the fixture 'kobs' or a marker asks for "
         "it, and keep the recording",
-        every_test=True,
+        asks=True,
     ),
     Option("--no-kobs", "capture nothing; skip tests that use 'kobs'", ini=False),
     Option(
@@ -66,13 +66,13 @@ OPTIONS = (
         "capture in every test; of each that fails, leave a page, a Perfetto trace and its events "
         "below this directory",
         "DIR",
-        every_test=True,
+        asks=True,
     ),
     Option(
         "--kobs-report",
         "capture in every test, and write one HTML page about the run",
         "FILE",
-        every_test=True,
+        asks=True,
     ),
 )
 
@@ -105,20 +105,22 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With `--kobs` and what else asks for every test, capture from the first test on."""
+    """With `--kobs`, or what asks for as much, capture from the first test on."""
     if config.getoption("kobs") and config.getoption("no_kobs"):
         raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
         return
-    asked = any(
-        config.getoption(option.name) or (option.ini and config.getini(option.name))
-        for option in OPTIONS
-        if option.every_test
-    )
-    if asked or _any_in_environment():
+    if _asked(config) or _any_in_environment():
         from kobs_pytest.runtime import configure
 
         configure(config)
+
+
+def _asked(config: pytest.Config) -> bool:
+    asking = (option.name for option in OPTIONS if option.asks)
+    return any(
+        config.getoption(name) not in (None, False) or config.getini(name) for name in asking
+    )
 
 
 def _any_in_environment() -> bool:

@@ -18,9 +18,8 @@ from kobs_pytest.asserting.sequence import Events
 from kobs_pytest.capture.attempt import Attempt, set_origin
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.recorder import Recorder
-from kobs_pytest.features import Feature, wanted
-from kobs_pytest.options import flag, given
-from kobs_pytest.plugin import OPTIONS
+from kobs_pytest.features import Feature, every_test_wanted, wanted
+from kobs_pytest.options import flag
 from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, reporter_of
 from kobs_pytest.reporting.section import section
 
@@ -36,10 +35,9 @@ CO_COROUTINE = 0x80
 
 
 def configure(config: pytest.Config) -> None:
-    """Capture in every test if the options say so."""
+    """Capture in every test if the options say so; keep the recording with `--kobs`."""
     keep = flag(config, "kobs")
-    asked = [option.name for option in OPTIONS if option.every_test and option.metavar]
-    if keep or any(given(config, name)[0] for name in asked):
+    if keep or every_test_wanted(config):
         activate(config, every_test=True, keep=keep)
 
 

@@ -44,7 +44,7 @@ class Artifacts(Feature):
         self.folder: Path = folder
         given = getattr(config, "workerinput", {})
         self._worker = str(given["workerid"]) if given.get("kobs_each") else ""
-        self._failures: dict[int, list[Failure]] = {}
+        self._failed: dict[int, list[pytest.TestReport]] = {}
         """By the `id` of the attempt, of tests that are running."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,12 +65,12 @@ class Artifacts(Feature):
     def reported(self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport) -> None:
         """Remember what failed; write it all when the test is over."""
         if report.outcome == "failed":
-            self._failures.setdefault(id(attempt), []).append(_failure(report))
+            self._failed.setdefault(id(attempt), []).append(report)
         if report.when == "teardown":
-            failures = self._failures.pop(id(attempt), None)
-            if failures:
+            failed = self._failed.pop(id(attempt), None)
+            if failed:
                 with self.runtime.recorder.muted():
-                    self._write(attempt, item, report, failures)
+                    self._write(attempt, item, report, [_failure(one) for one in failed])
 
     def _write(
         self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport,
@@ -150,7 +150,7 @@ def _failure(report: pytest.TestReport) -> Failure:
         verdict,
         report.longreprtext,
         tuple((str(title), str(text)) for title, text in report.sections),
-        tuple(inconclusive or ()),
+        tuple(map(str, inconclusive or ())),
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import kobs
 from kobs._pages.document import Markup, document, element, section, table
-from kobs.cli.figures import count, duration
+from kobs.cli.figures import count, duration, size
 from kobs_pytest.artifacts.tally import added_up
 from kobs_pytest.reporting.outcomes import NOT_PASSED, Result
 
@@ -260,6 +260,10 @@ def _share(budget: Sequence[Any]) -> float:
 
 
 def _amount(number: float, unit: str) -> str:
+    if unit == "us":
+        return duration(number)
+    if unit == "bytes":
+        return size(number)
     return f"{number:g} {unit}".strip()
 
 

@@ -64,7 +64,7 @@ class RunReport(Feature):
         with self.runtime.recorder.muted():
             attempt.drain()
             counted = tally(attempt.events)
-            incomplete = list(attempt.incomplete())
+            incomplete = [str(reason) for reason in attempt.incomplete()]
             facts_of(report).update(
                 attempt=attempt.tried,
                 events=len(attempt.events),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PHASES = {"s": "setup", "c": "call", "t": "teardown"}
 _NUMBERED = re.compile(r"#(\d+)(?= [+-]\d+\.\d{3}ms)")
+_SHORT = 2000
+"""Captured output of fewer characters is open from the beginning."""
 _LONGEST = 200_000
 """Characters of a failure or of captured output; the middle of what is longer is left out."""
 
@@ -61,9 +63,10 @@ def body(
         _doubts(attempt, failures),
         _failures(failures),
         _misses(attempt),
+        *_told(failures, captured=False),
         _cut(len(events) - len(shown)),
         fragment("trace.html"),
-        *_captured(failures),
+        *_told(failures, captured=True),
         element("footer", f"kobs · pytest {pytest.__version__} · this page is complete: it asks "
                 "nothing of the network"),
     ]  # fmt: skip
@@ -175,20 +178,30 @@ def _bounded(told: str) -> str:
     return f"{told[:half]}\n... {len(told) - _LONGEST:,} characters ...\n{told[-half:]}"
 
 
-def _captured(failures: Sequence["Failure"]) -> list[Markup]:
-    """What the test printed and logged."""
-    kept = {title: told for failure in failures for title, told in failure.sections if told.strip()}
-    if not kept:
-        return []
+def _told(failures: Sequence["Failure"], *, captured: bool) -> list[Markup]:
+    """What the test printed and logged (`captured`), or what else its reports say."""
+    own = {f"Captured kobs {failure.when}" for failure in failures}  # the events: on the page
+    kept = {
+        title: told
+        for failure in failures
+        for title, told in failure.sections
+        if told.strip() and title not in own and _is_output(title) is captured
+    }
     parts = [
         Markup(
-            f"<details{' open' if len(told) < 2000 else ''}>"
-            f"{element('summary', title)}{_scrolling(text(_bounded(told)))}</details>"
+            f"<details{' open' if len(told) < _SHORT or not captured else ''}>"
+            f"{element('summary', title)}{_scrolling(_linked(told))}</details>"
         )
         for title, told in kept.items()
-        if not title.startswith("Captured kobs ")  # the events themselves are below
     ]
-    return [section("captured", "Captured output", *parts)] if parts else []
+    if not parts:
+        return []
+    name, title = ("captured", "Captured output") if captured else ("also", "Also known")
+    return [section(name, title, *parts)]
+
+
+def _is_output(title: str) -> bool:
+    return title.startswith("Captured ") and not title.startswith("Captured kobs ")
 
 
 def _cut(left_out: int) -> Markup:

@@ -11,7 +11,8 @@ Whoever knows something adds it in `Feature.reported`, when `report.when` is "te
     anomalies      [[metric, value, expected, deviation, count, pid]]
     artifacts      {"page": path, "perfetto": path, "events": path, "error": str}
     leaks          [[kind, what, where]] of a test that was asked about leaks; [] if it has none
-    budgets        [[what, limit, used, unit]] of a test with a budget: text, numbers, text
+    budgets        [[what, limit, used, unit]] of a test with a budget: text, two numbers, and
+                   "us", "bytes", or a noun
 
 A key that is not there was not asked for.
 

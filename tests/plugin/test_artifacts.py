@@ -193,6 +193,25 @@ class TestFolders:
         assert len(names) == 2
         assert names[1] == f"{names[0]}-attempt2"
 
+    def test_what_others_say_of_it_is_on_the_page(self, inner):
+        inner.pytester.makeconftest(
+            """
+            import pytest
+            @pytest.hookimpl(wrapper=True)
+            def pytest_runtest_makereport(item, call):
+                report = yield
+                if call.when == "call":
+                    report.sections.append(("beside the run before", "it opened <one> file more"))
+                return report
+            """
+        )
+        inner("def test_it(): print('hello'); assert False", "--kobs-artifacts=left", failed=1)
+        (folder,) = (inner.pytester.path / "left").iterdir()
+        shown = page(folder / "index.html")
+        assert "it opened <one> file more" in rows(shown, "Also known", "Timeline")
+        assert "hello" in rows(shown, "Captured output", "this page")
+        assert "0 events of this test" not in shown.text
+
     def test_names_are_never_those_of_other_tests(self):
         ids = ["a.py::t[A]", "a.py::t[a]", "a.py::t[a/]", "a.py::t[é]", f"a.py::t[{'x' * 999}]"]
         names = [folder_name(one, 1, "") for one in ids]
