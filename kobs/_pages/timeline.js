@@ -11,6 +11,7 @@
   const margin = Math.max((last - first) * 0.02, 1);
   const whole = { from: first - margin, to: last + margin };
   let view = { ...whole }, drawn = [], width = 0, colours = null;
+  const edges = new Map(); // where the last narrow one of each row was drawn: others there are hidden
 
   const lanes = DATA.lanes.slice(0, MOST_LANES).map((lane) => ({ ...lane, ticks: false }));
   for (let i = 0; i < total; i++) {
@@ -58,6 +59,7 @@
     drawAxis(height);
     for (const lane of lanes) drawHead(lane);
     drawn = [];
+    edges.clear();
     for (let i = 0; i < total; i++) if (columns.row[i] >= 0) drawEvent(i);
     if (selected >= 0) drawArrows();
   }
@@ -115,6 +117,9 @@
     let left = x(startOf(i)), right = open ? width : x(columns.time[i]);
     if (open) left = x(columns.time[i]);
     if (right < -2 || left > width + 2) return;
+    const apart = about.has(i) || i === selected, key = columns.lane[i] * 64 + row;
+    if (right - left < 1 && !apart && edges.get(key) === Math.round(left)) return;
+    edges.set(key, Math.round(left));
     left = Math.max(left, -4);
     right = Math.min(right, width + 4);
     const colour = columns.severity[i] >= 4 ? colours.failed : colours.category[columns.category[i]];
@@ -140,7 +145,7 @@
       }
     }
     drawn.push([...box, i]);
-    if (about.has(i) || i === selected) {
+    if (apart) {
       context.lineWidth = i === selected ? 2 : 1.5;
       context.strokeStyle = i === selected ? colours.ink : colours.failed;
       context.strokeRect(box[0] - 2, box[1] - 2, box[2] + 4, box[3] + 4);

@@ -60,7 +60,8 @@ class Artifacts(Feature):
 
     def began(self, attempt: "Attempt", item: pytest.Item) -> None:
         """What is lost from here on is told."""
-        attempt.watch_losses()
+        with self.runtime.recorder.muted():
+            attempt.watch_losses()
 
     def reported(self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport) -> None:
         """Remember what failed; write it all when the test is over."""

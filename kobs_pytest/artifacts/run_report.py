@@ -53,7 +53,8 @@ class RunReport(Feature):
 
     def began(self, attempt: "Attempt", item: pytest.Item) -> None:
         """What is lost from here on is told."""
-        attempt.watch_losses()
+        with self.runtime.recorder.muted():
+            attempt.watch_losses()
 
     def reported(self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport) -> None:
         """Count what the test did when it is over."""

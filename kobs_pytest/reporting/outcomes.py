@@ -15,7 +15,7 @@ NOT_PASSED = ("crashed", "error", "failed", "inconclusive")
 """Verdicts that make a run fail, the worst first."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
     """A test that was run, or as much of it as was reported."""
 
@@ -63,16 +63,18 @@ class Outcomes:
         if report.when not in _PHASES:  # a worker died: its controller reports in its place
             key = next((one for one in self._running if one[0] == report.nodeid), key)
         result = self._running.get(key)
-        if result is None:
+        if result is None or (result.verdict == _AGAIN and report.when == "setup"):
             result = self._running[key] = Result(*key)
             self.results.append(result)
             result.path, line = report.location[0], report.location[1]
             result.line = line + 1 if line is not None else 0
         result.seconds += report.duration
-        if str(report.outcome) == "rerun":  # pytest-rerunfailures tries it again: it is not over
-            return
         verdict = _verdict(report)
-        if _rank(verdict) < _rank(result.verdict):
+        if _AGAIN in (verdict, result.verdict):
+            if result.verdict != _AGAIN:
+                self.results.remove(result)
+            result.verdict = _AGAIN
+        elif _rank(verdict) < _rank(result.verdict):
             result.verdict = verdict
             if verdict in NOT_PASSED:
                 _locate(result, report)
@@ -82,6 +84,8 @@ class Outcomes:
             del self._running[key]
 
 
+_AGAIN = "rerun"
+"""What pytest-rerunfailures makes of a failure that it tries again: no result of the test."""
 _PHASES = ("setup", "call", "teardown")
 _MESSAGE_LINES = 4
 _RANKS = (*NOT_PASSED, "xpassed", "xfailed", "skipped", "passed")

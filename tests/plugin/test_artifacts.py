@@ -181,14 +181,17 @@ class TestFolders:
         inner.pytester.makeconftest(
             """
             from _pytest.runner import runtestprotocol
-            def pytest_runtest_protocol(item, nextitem):
-                for _ in range(2):
-                    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-                    runtestprotocol(item, nextitem=nextitem)
+            def pytest_runtest_protocol(item, nextitem):  # as pytest-rerunfailures does
+                for again in (True, False):
+                    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+                        if again and report.failed:
+                            report.outcome = "rerun"
+                        item.ihook.pytest_runtest_logreport(report=report)
                 return True
             """
         )
-        inner("def test_it(): assert False", "--kobs-artifacts=left")
+        inner("def test_it(): assert False", "--kobs-artifacts=left", "--kobs-report=run.html")
+        assert "1 of 1 test did not pass" in page(inner.pytester.path / "run.html").text
         names = sorted(one.name for one in (inner.pytester.path / "left").iterdir())
         assert len(names) == 2
         assert names[1] == f"{names[0]}-attempt2"
