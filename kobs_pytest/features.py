@@ -53,7 +53,7 @@ def _artifacts(config: pytest.Config) -> bool:
 
 FEATURES: tuple[tuple[str, Wanted], ...] = (
     ("kobs_pytest.artifacts.run_report", _run_report),
-    ("kobs_pytest.artifacts.of_tests", _artifacts),  # last: it shows what the others add
+    ("kobs_pytest.artifacts.failing_tests", _artifacts),  # last: it shows what the others add
 )
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
 

@@ -2,7 +2,7 @@
 {
   const graph = document.getElementById("graph"), around = graph.parentElement;
   const summary = document.getElementById("chain-summary");
-  const MOST = 120, TIME = 92, ROW = 30, NODE = 23, HEAD = 44, STEP = 12, CHARACTER = 7.3;
+  const MOST = 120, ROW = 30, NODE = 23, HEAD = 44, STEP = 12, CHARACTER = 7.3;
 
   function svg(name, attributes, ...content) {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -19,6 +19,7 @@
   function show(i) {
     const { events, left } = chainOf(i, MOST);
     const lanes = [...new Set(events.map((event) => columns.lane[event]))];
+    const TIME = 24 + 6.8 * Math.max(...events.map((event) => moment(columns.time[event]).length));
     const room = (around.clientWidth - TIME - 4) / lanes.length;
     const wide = Math.max(190, Math.min(560, room));
     const places = new Map();

@@ -21,10 +21,10 @@ for _name in (
     "kobs.session",
     "kobs.pattern.explain",
     "kobs_pytest.runtime",
-    "kobs_pytest.artifacts.of_tests",
+    "kobs_pytest.artifacts.failing_tests",
     "kobs_pytest.artifacts.run_page",
     "kobs_pytest.artifacts.run_report",
-    "kobs_pytest.artifacts.test_folder",
+    "kobs_pytest.artifacts.failure_folder",
     "kobs_instrumentation.registry",
     *(
         f"kobs_instrumentation.watch.{name}"

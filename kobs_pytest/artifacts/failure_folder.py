@@ -14,11 +14,11 @@ from kobs.export.excerpt import Excerpt
 from kobs.export.files import whole_file
 from kobs.export.jsonl import export_excerpt
 from kobs.export.perfetto import export_perfetto
-from kobs_pytest.artifacts import test_page
+from kobs_pytest.artifacts import failure_page
 from kobs_pytest.capture.attempt import Attempt
 
 if TYPE_CHECKING:
-    from kobs_pytest.artifacts.of_tests import Failure
+    from kobs_pytest.artifacts.failing_tests import Failure
 
 PAGE, PERFETTO, EVENTS = "index.html", "trace.pftrace", "events.jsonl"
 
@@ -58,7 +58,7 @@ def write(
         export_perfetto(excerpt, stream)
     with whole_file(str(paths["events"]), sync=False) as stream:
         export_excerpt(excerpt, stream)
-    page = test_page.body(attempt, excerpt, events, failures, report, trace_id)
+    page = failure_page.body(attempt, excerpt, events, failures, report, trace_id)
     with whole_file(str(paths["page"]), sync=False) as stream:
         stream.write(
             document(

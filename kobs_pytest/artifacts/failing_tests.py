@@ -77,7 +77,7 @@ class Artifacts(Feature):
         self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport,
         failures: list[Failure],
     ) -> None:  # fmt: skip
-        from kobs_pytest.artifacts.test_folder import write
+        from kobs_pytest.artifacts.failure_folder import write
 
         config = self.runtime.config
         facts = facts_of(report)

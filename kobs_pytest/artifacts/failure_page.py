@@ -19,7 +19,7 @@ from kobs.export.jsonl import wall_clock
 from kobs_pytest.capture.attempt import Attempt
 
 if TYPE_CHECKING:
-    from kobs_pytest.artifacts.of_tests import Failure
+    from kobs_pytest.artifacts.failing_tests import Failure
 
 _PHASES = {"s": "setup", "c": "call", "t": "teardown"}
 _NUMBERED = re.compile(r"#(\d+)(?= [+-]\d+\.\d{3}ms)")
