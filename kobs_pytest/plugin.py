@@ -48,19 +48,6 @@ OPTIONS = (
         "--kobs-all",
         "watch system calls and memory too, of which pytest itself makes many events",
     ),
-    Option("--kobs-size", "events that the ring holds, a power of two (65536)", "N"),
-    Option(
-        "--kobs-sampling",
-        "percent of causal chains to keep (100); with less, absence is inconclusive",
-        "PCT",
-    ),
-    Option(
-        "--kobs-session",
-        "make the session folder below this directory (with --kobs: $XDG_STATE_HOME/kobs, "
-        "without: a temporary one)",
-        "DIR",
-        ini=False,
-    ),
     Option(
         "--kobs-artifacts",
         "capture in every test; of each that fails, leave a page, a Perfetto trace and its events "
@@ -73,6 +60,19 @@ OPTIONS = (
         "capture in every test, and write one HTML page about the run",
         "FILE",
         asks=True,
+    ),
+    Option("--kobs-size", "events that the ring holds, a power of two (65536)", "N"),
+    Option(
+        "--kobs-sampling",
+        "percent of causal chains to keep (100); with less, absence is inconclusive",
+        "PCT",
+    ),
+    Option(
+        "--kobs-session",
+        "make the session folder below this directory (with --kobs: $XDG_STATE_HOME/kobs, "
+        "without: a temporary one)",
+        "DIR",
+        ini=False,
     ),
 )
 

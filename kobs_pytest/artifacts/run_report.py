@@ -87,7 +87,7 @@ class RunReport(Feature):
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the page."""
-        if self._is_worker:
+        if self._is_worker or self.runtime.config.getoption("collectonly"):
             return
         from kobs.export.files import whole_file
         from kobs_pytest.artifacts.run_page import Run, page
@@ -111,7 +111,7 @@ class RunReport(Feature):
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Where the page is."""
-        if self._is_worker:
+        if self._is_worker or self.runtime.config.getoption("collectonly"):
             return
         where = shown_path(self.runtime.config, self.path)
         if self._trouble:

@@ -57,6 +57,14 @@ class Outcomes:
             key=lambda result: NOT_PASSED.index(result.verdict),
         )
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A module that cannot be collected is an error too; each worker says so."""
+        if report.outcome != "failed" or any(one.nodeid == report.nodeid for one in self.results):
+            return
+        result = Result(report.nodeid, "", "error", path=report.nodeid)
+        _locate(result, report)
+        self.results.append(result)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a report in."""
         key = report.nodeid, str(getattr(report, "worker_id", ""))
@@ -107,7 +115,7 @@ def _verdict(report: pytest.TestReport) -> str:
     return str(report.outcome)
 
 
-def _locate(result: Result, report: pytest.TestReport) -> None:
+def _locate(result: Result, report: pytest.TestReport | pytest.CollectReport) -> None:
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None and crash.path:
         result.path, result.line, message = str(crash.path), int(crash.lineno), str(crash.message)

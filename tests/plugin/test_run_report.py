@@ -121,6 +121,20 @@ class TestReport:
         assert "Of 1 test nothing is known but the outcome" in shown.text
 
 
+def test_a_module_that_cannot_be_collected_is_an_error(inner):
+    inner("import no_such_module", "--kobs-report=run.html", errors=1)
+    shown = page(inner.pytester.path / "run.html")
+    assert "1 of 1 test did not pass" in shown.text
+    assert "ImportError while importing test module" in rows(shown, "Not passed", "Slowest")
+    assert "exit code2" in shown.text.replace("\n", "")
+
+
+def test_a_run_that_only_collects_leaves_no_page(inner):
+    result = inner("def test_it(): pass", "--kobs-report=run.html", "--collect-only")
+    assert not (inner.pytester.path / "run.html").exists()
+    assert "report of the run" not in inner.told(result)
+
+
 def test_an_interrupted_run_leaves_its_page(inner):
     inner(
         "import pytest\ndef test_ok(): pass\ndef test_stop(): pytest.exit('enough')\n",
