@@ -16,6 +16,8 @@ from typing import Any
 
 from kobs.export.jsonl import dumps
 
+_PLAIN = re.compile(r"[\w .:/\[\]()=-]*", re.ASCII)
+"""Text that is the same in HTML: most of it."""
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
 _CONTROL |= {127: 0x2421}
@@ -37,7 +39,7 @@ def text(value: object) -> Markup:
     if isinstance(value, Markup):
         return value
     plain = str(value)
-    if plain.isalnum():  # most numbers and words
+    if _PLAIN.fullmatch(plain):
         return Markup(plain)
     plain = _ANSI.sub("", plain).replace("\r\n", "\n").translate(_CONTROL)
     return Markup(html.escape(plain, quote=True))

@@ -8,6 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 import kobs
-from kobs._pages.document import Markup, document, element, section, table
+from kobs._pages.document import Markup, document, element, section, table, text
 from kobs.cli.figures import count, duration, size
 from kobs_pytest.artifacts.tally import added_up
 from kobs_pytest.reporting.outcomes import NOT_PASSED, Result
@@ -276,8 +277,8 @@ def _told_of(
         return section(key, title, element("p", f"not asked for: {unasked}", class_="quiet"))
     found = [(result, entry) for result in asked for entry in result.facts[key]]
     if not found:
-        text = f"none in {count(len(asked), 'test')} that were asked"
-        return section(key, title, element("p", text, class_="quiet"))
+        none = f"none in {count(len(asked), 'test')} that were asked"
+        return section(key, title, element("p", none, class_="quiet"))
     rows = [[*entry, _name(run, result)] for result, entry in found[:MOST_TESTS]]
     return section(
         key, title, table([*columns, "test"], rows, numbers=numbers, sortable=True),
@@ -325,12 +326,17 @@ def _all(run: Run, results: Sequence[Result]) -> Markup:
 
 
 def _verdict(result: Result) -> Markup:
-    return element("span", result.verdict, class_=f"verdict {result.verdict}")
+    return _verdict_of(result.verdict)
+
+
+@cache
+def _verdict_of(verdict: str) -> Markup:
+    return element("span", verdict, class_=f"verdict {verdict}")
 
 
 def _name(run: Run, result: Result) -> Markup:
     """The test, as a link to its page if that was written."""
-    name = element("code", result.nodeid)
+    name = Markup(f"<code>{text(result.nodeid)}</code>")
     where = result.facts.get("artifacts", {}).get("page")
     if not where:
         return name
