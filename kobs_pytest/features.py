@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kobs_pytest.options import given
+
 if TYPE_CHECKING:
     from kobs_pytest.capture.attempt import Attempt
     from kobs_pytest.runtime import Runtime
@@ -42,13 +44,28 @@ Wanted = Callable[[pytest.Config], bool]
 
 
 def _judged_by_default(config: pytest.Config) -> bool:
-    from kobs_pytest.options import given
-
     return any(given(config, name)[0] for name in ("kobs_budget", "kobs_anomalies"))
 
 
-FEATURES: tuple[tuple[str, Wanted], ...] = (("kobs_pytest.judging.feature", _judged_by_default),)
+def _run_report(config: pytest.Config) -> bool:
+    return bool(given(config, "kobs_report")[0])
+
+
+def _artifacts(config: pytest.Config) -> bool:
+    return bool(given(config, "kobs_artifacts")[0])
+
+
+FEATURES: tuple[tuple[str, Wanted], ...] = (
+    ("kobs_pytest.judging.feature", _judged_by_default),
+    ("kobs_pytest.artifacts.run_report", _run_report),
+    ("kobs_pytest.artifacts.failing_tests", _artifacts),  # last: it shows what the others add
+)
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
+
+
+def every_test_wanted(config: pytest.Config) -> bool:
+    """A feature that the options ask for takes part in every test."""
+    return _run_report(config) or _artifacts(config)
 
 
 def wanted(config: pytest.Config) -> list[type[Feature]]:

@@ -27,6 +27,8 @@ class Option(NamedTuple):
     """What its value is called; empty: it takes none."""
     ini: bool = True
     """It can be set in the ini file, and in the environment."""
+    asks: bool = False
+    """It asks for capture in every test."""
 
     @property
     def name(self) -> str:
@@ -44,11 +46,25 @@ OPTIONS = (
         "--kobs",
         "capture events in every test, not only where the fixture 'kobs' or a marker asks for "
         "it, and keep the recording",
+        asks=True,
     ),
     Option("--no-kobs", "capture nothing; skip tests that use 'kobs'", ini=False),
     Option(
         "--kobs-all",
         "watch system calls and memory too, of which pytest itself makes many events",
+    ),
+    Option(
+        "--kobs-artifacts",
+        "capture in every test; of each that fails, leave a page, a Perfetto trace and its events "
+        "below this directory",
+        "DIR",
+        asks=True,
+    ),
+    Option(
+        "--kobs-report",
+        "capture in every test, and write one HTML page about the run",
+        "FILE",
+        asks=True,
     ),
     Option("--kobs-size", "events that the ring holds, a power of two (65536)", "N"),
     Option(
@@ -147,7 +163,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers; with `--kobs`, capture from the first test on."""
+    """Register the markers; with `--kobs`, or what asks for as much, capture from the first test
+    on."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     for name in ("kobs_expect", "kobs_never", "kobs_budget"):
@@ -156,7 +173,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
         return
-    if config.getoption("kobs") or config.getini("kobs") or _any_in_environment():
+    if _asked(config) or _any_in_environment():
         from kobs_pytest.runtime import configure
 
         configure(config)
@@ -176,6 +193,13 @@ def _take_types(name: str) -> Callable[[], None]:
             vars(pytest.mark).pop(name, None)
 
     return undo
+
+
+def _asked(config: pytest.Config) -> bool:
+    asking = (option.name for option in OPTIONS if option.asks)
+    return any(
+        config.getoption(name) not in (None, False) or config.getini(name) for name in asking
+    )
 
 
 def _any_in_environment() -> bool:

@@ -19,7 +19,7 @@ from kobs_pytest.capture.attempt import Attempt, set_origin
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.recorder import Recorder
 from kobs_pytest.capture.settings import settings_of_test
-from kobs_pytest.features import Feature, wanted
+from kobs_pytest.features import Feature, every_test_wanted, wanted
 from kobs_pytest.options import flag
 from kobs_pytest.plugin import FIXTURES, MARKED
 from kobs_pytest.reporting.frames import without_ours
@@ -38,16 +38,17 @@ CO_COROUTINE = 0x80
 
 
 def configure(config: pytest.Config) -> None:
-    """Capture in every test if the options say so."""
-    if flag(config, "kobs"):
-        activate(config, every_test=True)
+    """Capture in every test if the options say so; keep the recording with `--kobs`."""
+    keep = flag(config, "kobs")
+    if keep or every_test_wanted(config):
+        activate(config, every_test=True, keep=keep)
 
 
-def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
+def activate(config: pytest.Config, *, every_test: bool = False, keep: bool = False) -> "Runtime":
     """The plugin's runtime; made and registered the first time."""
     runtime = config.stash.get(RUNTIME, None)
     if runtime is None:
-        runtime = config.stash[RUNTIME] = Runtime(config, every_test=every_test)
+        runtime = config.stash[RUNTIME] = Runtime(config, every_test=every_test, keep=keep)
         config.pluginmanager.register(runtime, "kobs-runtime")
         for feature in wanted(config):
             runtime.add(feature(runtime))
@@ -57,12 +58,12 @@ def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
 class Runtime:
     """The hooks of a run in which something is captured."""
 
-    def __init__(self, config: pytest.Config, *, every_test: bool) -> None:
+    def __init__(self, config: pytest.Config, *, every_test: bool, keep: bool) -> None:
         self.config = config
         self.every_test = every_test
         self.reporter: Reporter = reporter_of(config)
-        self.recorder = Recorder(config, keep=every_test)
-        if every_test:
+        self.recorder = Recorder(config, keep=keep)
+        if keep:
             self.reporter.session = self.recorder.session_path
         self._number = 0
         self._tried: dict[str, int] = {}
@@ -274,7 +275,7 @@ class Runtime:
     def pytest_report_header(self) -> str | None:
         """Where the recording is kept."""
         path = self.recorder.session_path
-        return f"kobs: recording into {path}" if self.every_test and path else None
+        return f"kobs: recording into {path}" if self.reporter.session and path else None
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:

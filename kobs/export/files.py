@@ -8,12 +8,13 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[BinaryIO]:
+def whole_file(path: str, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Open `path` for writing bytes; it appears under its name when the block ends well.
 
     Until then the bytes are in a hidden file beside it, which goes away if the block raises: a
     full disk leaves no half file, and the file that was there before stays. A device or pipe is
-    written as it is. `OSError` carries the name that was asked for.
+    written as it is. `OSError` carries the name that was asked for. Without `sync` a crash of the
+    machine may lose what was written.
     """
     try:
         special = not stat.S_ISREG(os.stat(path).st_mode)
@@ -34,7 +35,8 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
         with open(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         os.replace(partial, target)
     except BaseException as error:
         try:

@@ -46,6 +46,7 @@ from kobs.schema import registered_types
 
 if TYPE_CHECKING:
     from kobs._core.contract import RawSlot
+    from kobs.export.excerpt import Excerpt
     from kobs.recording import Part, Recording
 
 _LARGEST = (1 << 63) - 1
@@ -73,6 +74,16 @@ def export_jsonl(recording: "Recording", file: BinaryIO) -> int:
             file.write(lines)
             count += written
             part.undecoded += undecoded
+    return count
+
+
+def export_excerpt(excerpt: "Excerpt", file: BinaryIO) -> int:
+    """Write the events of an excerpt; return how many."""
+    clock = wall_clock(excerpt)
+    count = 0
+    for event in excerpt.events():
+        file.write(f"{line(event, clock)}\n".encode("ascii"))
+        count += 1
     return count
 
 
@@ -174,7 +185,7 @@ def _plain(value: Any) -> Any:
 Clock = Callable[[int], str]
 
 
-def wall_clock(recording: "Recording") -> "Clock | None":
+def wall_clock(recording: "Recording | Excerpt") -> "Clock | None":
     """Turns monotonic nanoseconds into wall time as text; None where that is not known."""
     offset = _offset_ns(recording)
     if offset is None:
@@ -198,7 +209,7 @@ def wall_clock(recording: "Recording") -> "Clock | None":
     return at
 
 
-def _offset_ns(recording: "Recording") -> int | None:
+def _offset_ns(recording: "Recording | Excerpt") -> int | None:
     """Wall time minus monotonic time; None where it is not known."""
     info = recording.session_info
     wall = int(info.get("started_wall_ns") or 0)

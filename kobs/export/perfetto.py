@@ -38,6 +38,7 @@ from kobs.ids import split_id
 from kobs.levels import Severity
 
 if TYPE_CHECKING:
+    from kobs.export.excerpt import Excerpt
     from kobs.recording import Recording
 
 SLICE_BEGIN, SLICE_END, INSTANT, COUNTER = 1, 2, 3, 4
@@ -63,7 +64,7 @@ class Totals:
 
 
 def export_perfetto(
-    recording: "Recording", file: BinaryIO, *, spool_folder: str | None = None
+    recording: "Recording | Excerpt", file: BinaryIO, *, spool_folder: str | None = None
 ) -> Totals:
     """Write the events of a recording or session to `file`; return what was written.
 
@@ -93,7 +94,7 @@ class _Thread:
 
 
 class _Exporter:
-    def __init__(self, recording: "Recording", spool_folder: str | None) -> None:
+    def __init__(self, recording: "Recording | Excerpt", spool_folder: str | None) -> None:
         self.recording = recording
         self.totals = Totals()
         self.spool = Spool(spool_folder)

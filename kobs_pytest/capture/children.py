@@ -123,6 +123,8 @@ class Children:
             self._forget(path)
 
     def _attach(self, *, oldest: bool) -> None:
+        if self._all_known():
+            return
         self._unreadable.clear()
         for path in self._session.recordings():
             if path in self._open or path in self._done:
@@ -144,6 +146,14 @@ class Children:
                 continue
             self._open[path] = Child(ring, oldest=oldest)
             self._pids.add(ring.pid)
+
+    def _all_known(self) -> bool:
+        """Of every number that was given out the recording was looked at: there is no other."""
+        try:
+            given_out = os.stat(self._numbers).st_size
+        except OSError:
+            return False
+        return given_out == len(self._open) + len(self._done)
 
     def _is_sibling(self, pid: int) -> bool:
         """It is another worker of pytest-xdist, or below one."""

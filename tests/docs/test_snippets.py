@@ -22,7 +22,7 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN = {"python": ([sys.executable], "snippet.py"), "sh": (["bash", "-eu"], "snippet.sh")}
-SHOWN = {"text", "json", "toml"}
+SHOWN = {"text", "json", "toml", "yaml"}
 
 
 def snippets(page: Path) -> list[tuple[str, str, str]]:

@@ -4,6 +4,8 @@
 #   otelcol/   the OpenTelemetry Collector, in Go  built where Go is; else its tests say so and skip
 #   prometheus/ Prometheus, as Debian packages it   unpacked, not installed: no daemon is started;
 #                                                  where there is no apt its tests say so and skip
+# and a browser, where it is root on Debian and there is none: Chromium shows the pages of test runs;
+# elsewhere their tests say so and skip.
 # Run again it does nothing that is done. KOBS_E2E_COLLECTOR=0 leaves the Collector out.
 set -eu
 
@@ -94,7 +96,22 @@ unpack_prometheus() {
     fi
 }
 
+ensure_browser() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing Debian's chromium"
+        apt-get update -qq >/dev/null || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+            say "Debian's chromium could not be installed: the tests of pages will be skipped"
+    else
+        say "no browser (chromium, google-chrome): the tests of pages will be skipped"
+    fi
+}
+
 install_mockotlp
+ensure_browser
 unpack_prometheus
 if [ "${KOBS_E2E_COLLECTOR:-1}" != 0 ]; then build_collector; fi
 say "servers are ready in $into"

@@ -10,6 +10,10 @@ import pytest
 # `pytester` forgets the modules that an inner run imported; what kobs consists of and what it
 # watches must stay one.
 for _name in (
+    "kobs_pytest.artifacts.failing_tests",
+    "kobs_pytest.artifacts.run_page",
+    "kobs_pytest.artifacts.run_report",
+    "kobs_pytest.artifacts.failure_folder",
     "asyncio",
     "concurrent.futures.thread",
     "concurrent.futures.process",
