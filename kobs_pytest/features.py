@@ -40,8 +40,24 @@ class Feature:
 
 Wanted = Callable[[pytest.Config], bool]
 
-FEATURES: tuple[tuple[str, Wanted], ...] = ()
+
+def _spans(config: pytest.Config) -> bool:
+    from kobs_pytest.options import given
+
+    if given(config, "kobs_otlp")[0] is None:
+        return False
+    from kobs_pytest.spans.asked import wanted
+
+    return wanted(config)
+
+
+FEATURES: tuple[tuple[str, Wanted], ...] = (("kobs_pytest.spans.feature", _spans),)
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
+
+
+def every_test_wanted(config: pytest.Config) -> bool:
+    """A feature that the options ask for takes part in every test."""
+    return _spans(config)
 
 
 def wanted(config: pytest.Config) -> list[type[Feature]]:

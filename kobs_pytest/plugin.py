@@ -22,6 +22,10 @@ class Option(NamedTuple):
     """What its value is called; empty: it takes none."""
     ini: bool = True
     """It can be set in the ini file, and in the environment."""
+    optional: bool = False
+    """Its value may be left out, and is then empty."""
+    asks: bool = False
+    """It asks for capture in every test."""
 
     @property
     def name(self) -> str:
@@ -39,6 +43,7 @@ OPTIONS = (
         "--kobs",
         "capture events in every test, not only where the fixture 'kobs' or a marker asks for "
         "it, and keep the recording",
+        asks=True,
     ),
     Option("--no-kobs", "capture nothing; skip tests that use 'kobs'", ini=False),
     Option(
@@ -58,6 +63,14 @@ OPTIONS = (
         "DIR",
         ini=False,
     ),
+    Option(
+        "--kobs-otlp",
+        "send spans of the run, its tests, phases and fixtures, and those that tests make, to an "
+        "OTLP receiver (without URL to OTEL_EXPORTER_OTLP_ENDPOINT)",
+        "URL",
+        optional=True,
+        asks=True,
+    ),
 )
 
 
@@ -76,7 +89,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         rewritten.difference_update(OURS)
     group = parser.getgroup("kobs", "kobs: what the code really did")
     for option in OPTIONS:
-        if option.metavar:
+        if option.optional:
+            group.addoption(
+                option.flag, metavar=option.metavar, help=option.help, nargs="?", const=""
+            )
+        elif option.metavar:
             group.addoption(option.flag, metavar=option.metavar, help=option.help)
         else:
             group.addoption(option.flag, action="store_true", help=option.help)
@@ -89,15 +106,22 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With `--kobs`, capture from the first test on."""
+    """With `--kobs`, or what asks for as much, capture from the first test on."""
     if config.getoption("kobs") and config.getoption("no_kobs"):
         raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
         return
-    if config.getoption("kobs") or config.getini("kobs") or _any_in_environment():
+    if _asked(config) or _any_in_environment():
         from kobs_pytest.runtime import configure
 
         configure(config)
+
+
+def _asked(config: pytest.Config) -> bool:
+    asking = (option.name for option in OPTIONS if option.asks)
+    return any(
+        config.getoption(name) not in (None, False) or config.getini(name) for name in asking
+    )
 
 
 def _any_in_environment() -> bool:
@@ -130,6 +154,6 @@ def kobs(request: pytest.FixtureRequest) -> "Kobs":
 def pytest_configure_node(node: Any) -> None:
     """Under pytest-xdist, in the controller: tell a worker where to record."""
     if not node.config.getoption("no_kobs"):
-        from kobs_pytest.reporting.reporter import prepare_worker
+        from kobs_pytest.workers.controller import prepare_worker
 
         prepare_worker(node)

@@ -18,7 +18,7 @@ from kobs_pytest.asserting.sequence import Events
 from kobs_pytest.capture.attempt import Attempt, set_origin
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.recorder import Recorder
-from kobs_pytest.features import Feature, wanted
+from kobs_pytest.features import Feature, every_test_wanted, wanted
 from kobs_pytest.options import flag
 from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, reporter_of
 from kobs_pytest.reporting.section import section
@@ -35,16 +35,17 @@ CO_COROUTINE = 0x80
 
 
 def configure(config: pytest.Config) -> None:
-    """Capture in every test if the options say so."""
-    if flag(config, "kobs"):
-        activate(config, every_test=True)
+    """Capture in every test if the options say so; keep the recording with `--kobs`."""
+    keep = flag(config, "kobs")
+    if keep or every_test_wanted(config):
+        activate(config, every_test=True, keep=keep)
 
 
-def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
+def activate(config: pytest.Config, *, every_test: bool = False, keep: bool = False) -> "Runtime":
     """The plugin's runtime; made and registered the first time."""
     runtime = config.stash.get(RUNTIME, None)
     if runtime is None:
-        runtime = config.stash[RUNTIME] = Runtime(config, every_test=every_test)
+        runtime = config.stash[RUNTIME] = Runtime(config, every_test=every_test, keep=keep)
         config.pluginmanager.register(runtime, "kobs-runtime")
         for feature in wanted(config):
             runtime.add(feature(runtime))
@@ -54,12 +55,12 @@ def activate(config: pytest.Config, *, every_test: bool = False) -> "Runtime":
 class Runtime:
     """The hooks of a run in which something is captured."""
 
-    def __init__(self, config: pytest.Config, *, every_test: bool) -> None:
+    def __init__(self, config: pytest.Config, *, every_test: bool, keep: bool) -> None:
         self.config = config
         self.every_test = every_test
         self.reporter: Reporter = reporter_of(config)
-        self.recorder = Recorder(config, keep=every_test)
-        if every_test:
+        self.recorder = Recorder(config, keep=keep, at_once=every_test)
+        if keep:
             self.reporter.session = self.recorder.session_path
         self._number = 0
         self._tried: dict[str, int] = {}
@@ -99,7 +100,7 @@ class Runtime:
         undo: Callable[[], None] | None = None
         try:
             if attempt is not None:
-                undo = _enter_in_coroutine(item, attempt.enter("call"))
+                undo = _enter_in_coroutine(item, attempt, attempt.enter("call"))
             result = yield
         except AssertionError as error:
             read = self._attempts.get(id(item))
@@ -244,7 +245,7 @@ class Runtime:
     def pytest_report_header(self) -> str | None:
         """Where the recording is kept."""
         path = self.recorder.session_path
-        return f"kobs: recording into {path}" if self.every_test and path else None
+        return f"kobs: recording into {path}" if self.reporter.session and path else None
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
@@ -256,7 +257,7 @@ class Runtime:
         self.recorder.close()
 
 
-def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | None:
+def _enter_in_coroutine(item: pytest.Item, attempt: Attempt, key: str) -> Callable[[], None] | None:
     """Have an async test enter its origin inside the coroutine: a loop of wider scope runs it in
     a context of its own. Returns what takes it back, if there is anything."""
     if type(item) is not _Function:
@@ -265,6 +266,9 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
         context = getattr(item.instance, "_asyncioTestContext", None)
         if context is not None:  # unittest made it when the test was collected
             context.run(origin.set, key)
+            context.run(cause.set, attempt.inside)
+            if attempt.attach is not None and attempt.inside is not None:
+                context.run(attempt.attach, attempt.inside)
             return None
     test = item.obj
     function = test if type(test) is FunctionType else getattr(test, "__func__", test)
@@ -278,10 +282,15 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
         __tracebackhide__ = True
         before = origin.get(), cause.get()
         origin.set(key)
-        cause.set(None)
+        cause.set(attempt.inside)
+        detach = None
+        if attempt.attach is not None and attempt.inside is not None:
+            detach = attempt.attach(attempt.inside)
         try:
             return await original(*args, **kwargs)
         finally:
+            if detach is not None:
+                detach()
             origin.set(before[0])
             cause.set(before[1])
 

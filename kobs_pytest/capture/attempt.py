@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -66,6 +66,11 @@ class Attempt:
     """How many events others caused meanwhile."""
     doubts: tuple[str, ...] = ()
     """Why what the test read may be incomplete; empty if it read nothing doubtful."""
+    inside: Cause | None = None
+    """The ambient cause of what happens in the phase that is running; None: it begins chains of its
+    own."""
+    attach: Callable[[Cause], Callable[[], None]] | None = None
+    """Makes `inside` known to others' tracing; gives what takes it back."""
     begun = 0
     """Id of its `TestBegan`; 0 if that was not recorded."""
     _losses: LossCounts | None = None
@@ -102,11 +107,11 @@ class Attempt:
 
     def enter(self, phase: str) -> str:
         """Run what follows on behalf of a phase (setup, call, teardown), with no cause from
-        before; the origin of everything that it causes."""
+        before but `inside`; the origin of everything that it causes."""
         key = self.base + phase[0]
         set_origin(key)
-        if _get_cause() is not None:
-            _set_cause(None)
+        if _get_cause() is not self.inside:
+            _set_cause(self.inside)
         return key
 
     def leave(self) -> None:
@@ -155,7 +160,7 @@ class Attempt:
                     self.events.append(event)
             elif whose is Whose.ELSEWHERE:
                 self.elsewhere += 1
-            else:
+            elif whose is Whose.UNATTRIBUTED:
                 self.unattributed_count += 1
                 if len(self._unattributed) < UNATTRIBUTED_KEPT:
                     self._unattributed.append(raw)
@@ -164,7 +169,7 @@ class Attempt:
         if key.startswith(self.base) and key[len(self.base) :] in _PHASES:
             return Whose.CAUSED
         if not key or key.startswith(self.recorder.tag):
-            return Whose.UNATTRIBUTED
+            return Whose.RUN if key == f"{self.recorder.tag}r" else Whose.UNATTRIBUTED
         return Whose.ELSEWHERE
 
     def incomplete(self) -> tuple[str, ...]:
