@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _PAUSE_S = 1.0
 _OURS = ("kobs", "kobs_session")
 """Fixtures that are no part of what is tested."""
+_PARAMETER = "get_direct_param_fixture_func"
+"""What makes a fixture of a parameter of `pytest.mark.parametrize`."""
 
 
 class _Running:
@@ -46,6 +48,8 @@ class _Running:
         self.span = span
         self.phase: RunSpan | None = None
         self.error: BaseException | None = None
+        self.of_phase = "passed"
+        """The worst outcome of what was reported in the phase: subtests, and the phase itself."""
         self.outcome = "passed"
         self.failure: dict[str, object] = {}
         self.undo: Callable[[], None] | None = None
@@ -144,6 +148,7 @@ class Spans(Feature):
 
     def _enter(self, running: _Running, name: str) -> None:
         phase = running.phase = self._begin(name, running.span.inside)
+        running.of_phase = "passed"
         attempt = running.attempt
         attempt.inside = phase.inside
         detach = _attach(phase.inside)
@@ -159,7 +164,7 @@ class Spans(Feature):
         running = self._running.get(id(item))
         if running is None or running.phase is None:
             return
-        outcome = outcomes.outcome_of(report)
+        outcome = running.of_phase = outcomes.worse(running.of_phase, outcomes.outcome_of(report))
         running.outcome = outcomes.worse(running.outcome, outcome)
         failed = outcomes.status_of(outcome) == "error"
         self._failed = self._failed or failed
@@ -196,7 +201,11 @@ class Spans(Feature):
     ) -> Generator[None, Any, Any]:
         """A span around the fixture, below the phase or, of wider scope, below the session."""
         running = self._running.get(id(request._pyfuncitem))
-        if running is None or fixturedef.argname in _OURS:
+        if (
+            running is None
+            or fixturedef.argname in _OURS
+            or getattr(fixturedef.func, "__name__", "") == _PARAMETER
+        ):
             return (yield)
         span = self._begin(f"fixture {fixturedef.argname}", self._above(fixturedef, running))
         span.attributes.update(self._about(fixturedef))

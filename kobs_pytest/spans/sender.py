@@ -89,7 +89,8 @@ class _Told(logging.Handler):
         self.last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage().removeprefix("OTLP export: ")
+        text = record.getMessage().removeprefix("OTLP export: ")
+        self.last = text.partition(" (told once")[0].partition(" (they are kept")[0]
 
     def __enter__(self) -> "_Told":
         logging.getLogger("kobs").addHandler(self)
