@@ -160,7 +160,7 @@ class Attempt:
                     self.events.append(event)
             elif whose is Whose.ELSEWHERE:
                 self.elsewhere += 1
-            elif whose is Whose.UNATTRIBUTED:
+            else:
                 self.unattributed_count += 1
                 if len(self._unattributed) < UNATTRIBUTED_KEPT:
                     self._unattributed.append(raw)
@@ -169,7 +169,7 @@ class Attempt:
         if key.startswith(self.base) and key[len(self.base) :] in _PHASES:
             return Whose.CAUSED
         if not key or key.startswith(self.recorder.tag):
-            return Whose.RUN if key == f"{self.recorder.tag}r" else Whose.UNATTRIBUTED
+            return Whose.UNATTRIBUTED
         return Whose.ELSEWHERE
 
     def incomplete(self) -> tuple[str, ...]:

@@ -31,8 +31,6 @@ class Whose(IntEnum):
     """Nobody knows: it may be the test's doing, or not."""
     ELSEWHERE = 2
     """Someone who is known, and not this test."""
-    RUN = 3
-    """Nobody: spans of the test run."""
 
 
 Classify = Callable[[str], Whose]

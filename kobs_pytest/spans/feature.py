@@ -24,6 +24,7 @@ from kobs.ids import mint_id
 from kobs_pytest.features import Feature
 from kobs_pytest.spans import outcomes
 from kobs_pytest.spans.asked import from_outside, receiver
+from kobs_pytest.spans.rings import SLOTS, Rings
 from kobs_pytest.spans.written import RunSpan
 
 if TYPE_CHECKING:
@@ -62,7 +63,12 @@ class Spans(Feature):
 
     def __init__(self, runtime: "Runtime") -> None:
         super().__init__(runtime)
-        self._key = f"{runtime.recorder.tag}r"
+        recorder = runtime.recorder
+        session = recorder.collector.session  # with it comes what is known of child processes
+        assert session is not None
+        self._rings = Rings(session, recorder.children.own)
+        self._key = f"{recorder.tag}.r"
+        """The origin of spans that are no test's."""
         self._running: dict[int, _Running] = {}
         self._fixtures: dict[int, tuple[RunSpan, Callable[[], None]]] = {}
         """Fixtures that are being torn down, by the `id` of their definition."""
@@ -95,14 +101,18 @@ class Spans(Feature):
         })  # fmt: skip
         self._session = self._span.inside
 
-    def _begin(self, name: str, outer: Cause, *, remote: bool = False) -> RunSpan:
-        return RunSpan(self.runtime.recorder.collector, name, outer, self._key, remote=remote)
+    def _begin(
+        self, name: str, outer: Cause, attempt: "Attempt | None" = None, *, remote: bool = False
+    ) -> RunSpan:
+        key = self._key if attempt is None else f"{attempt.base}r"
+        return RunSpan(self._rings.newest, name, outer, key, remote=remote)
 
     # -- tests and their phases ---------------------------------------------------------------
 
     def began(self, attempt: "Attempt", item: pytest.Item) -> None:
         """A test and its setup begin."""
-        span = self._begin(item.nodeid, attempt.cause)
+        self._rings.begin_test()
+        span = self._begin(item.nodeid, attempt.cause, attempt)
         span.attributes = {**outcomes.of_item(item), **span.attributes}
         if attempt.tried > 1:
             span.attributes["kobs.test.attempt"] = attempt.tried
@@ -147,7 +157,7 @@ class Spans(Feature):
                     running.undo = None
 
     def _enter(self, running: _Running, name: str) -> None:
-        phase = running.phase = self._begin(name, running.span.inside)
+        phase = running.phase = self._begin(name, running.span.inside, running.attempt)
         running.of_phase = "passed"
         attempt = running.attempt
         attempt.inside = phase.inside
@@ -207,7 +217,7 @@ class Spans(Feature):
             or getattr(fixturedef.func, "__name__", "") == _PARAMETER
         ):
             return (yield)
-        span = self._begin(f"fixture {fixturedef.argname}", self._above(fixturedef, running))
+        span = self._fixture(f"fixture {fixturedef.argname}", fixturedef, running)
         span.attributes.update(self._about(fixturedef))
         before = cause.get()
         finalizers = len(getattr(fixturedef, "_finalizers", ()))
@@ -230,21 +240,23 @@ class Spans(Feature):
                     functools.partial(self._finalize, fixturedef, request._pyfuncitem)
                 )
 
-    def _above(self, fixturedef: pytest.FixtureDef[Any], running: _Running | None) -> Cause:
+    def _fixture(
+        self, name: str, fixturedef: pytest.FixtureDef[Any], running: _Running | None
+    ) -> RunSpan:
         if fixturedef.scope != "function" or running is None or running.phase is None:
-            return self._session
-        ambient = cause.get()
-        inside = running.phase.inside
-        same = ambient is not None and ambient.causality_id == inside.causality_id
-        return ambient if ambient is not None and same and ambient.span_id else inside
+            return self._begin(name, self._session)
+        above, ambient = running.phase.inside, cause.get()
+        if ambient is not None and ambient.causality_id == above.causality_id:
+            above = ambient  # asked for inside another fixture
+        return self._begin(name, above, running.attempt)
 
     def _about(self, fixturedef: pytest.FixtureDef[Any]) -> dict[str, object]:
         about = {"kobs.fixture.name": fixturedef.argname, "kobs.fixture.scope": fixturedef.scope}
         return {**about, **outcomes.of_worker(self.runtime.config)}
 
     def _finalize(self, fixturedef: pytest.FixtureDef[Any], item: pytest.Item) -> None:
-        above = self._above(fixturedef, self._running.get(id(item)))
-        span = self._begin(f"fixture {fixturedef.argname} teardown", above)
+        name = f"fixture {fixturedef.argname} teardown"
+        span = self._fixture(name, fixturedef, self._running.get(id(item)))
         span.attributes.update(self._about(fixturedef))
         before = cause.get()
         detach = _attach(span.inside)
@@ -290,8 +302,8 @@ class Spans(Feature):
             now = time.monotonic()
             due = now - self._sent > _PAUSE_S
         else:
-            now = float(recorder.collector.ring.produced())
-            due = not 0 <= now - self._sent < recorder.collector.ring.slots / 4
+            now = float(self._rings.produced + recorder.collector.ring.produced())
+            due = now - self._sent > min(SLOTS, recorder.collector.ring.slots) / 4
         if due:
             self._sent = now
             with recorder.muted():
@@ -318,6 +330,10 @@ class Spans(Feature):
         )
         with self.runtime.recorder.muted():
             self._sender.finish()
+
+    def pytest_unconfigure(self) -> None:
+        """Put everything back."""
+        self._rings.close()
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """What became of the spans."""

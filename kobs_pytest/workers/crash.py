@@ -83,15 +83,15 @@ def _belongs(key: str, base: str) -> bool:
 def _told(test: _Test, in_flight: list[OpenRecord], worker: str, pid: int, ended: str) -> list[str]:
     start_ns = test.began.timestamp_ns
     number = f"{test.count} event{'' if test.count == 1 else 's'} of this test"
+    if len(test.last) < test.count:
+        number += f", the last {len(test.last)}"
     phase = next((_PHASES[one.origin[-1]] for one in in_flight if one.origin[-1] in _PHASES), "")
     what = f"worker {worker} (process {pid})"
     if ended:
         what += f", {ended}"
     if phase or test.phase:
         what += f", in {phase or test.phase}"
-    if len(test.last) < test.count:
-        number += f", the last {len(test.last)}"
-    lines = wrap(f"{what}: {number}", WIDTH)
+    lines = [*wrap(what, WIDTH), f"{number}:" if test.count else number]
     pids = len({event.pid for event in test.last}) > 1
     for event in test.last:
         since = (event.timestamp_ns - start_ns) / 1e6

@@ -477,6 +477,9 @@ class TestSending:
             options = ["-o", f"kobs_otlp={receiver.url}"]
         inner(PLAIN, *options, "-pno:asyncio", passed=1)
         assert len(receiver.spans) == 5
+        # The command line goes before both.
+        inner(PLAIN, *options, "--kobs-otlp=no", passed=1)
+        assert len(receiver.spans) == 5
 
     def test_is_not_asked_for_otherwise(self, inner, receiver, monkeypatch, clean_environment):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)

@@ -26,12 +26,13 @@ import pytest
 import kobs as k
 
 FOLDER = pathlib.Path(__file__).parent
+span_operation = k.span_operation
 
 def test_segfault(kobs):
     (FOLDER / "segfault.session").write_text(kobs.collector.session.path)
     for n in range(30):
         kobs.collector.emit(k.MessageSent(n, 1))
-    with k.span_operation("doomed"):
+    with span_operation("doomed"):
         ctypes.string_at(0)
 
 def test_exit(kobs):
@@ -60,8 +61,8 @@ def test_survivor(kobs):
         # test_segfault: the last of many events, and what was open.
         assert (
             """\
-worker gwN (process P), killed by SIGSEGV, in call: 33 events of this test,
-the last 20
+worker gwN (process P), killed by SIGSEGV, in call
+33 events of this test, the last 20:
   +T MessageSent(queue_id=11, size=1)
 """
             in told
@@ -79,7 +80,8 @@ in flight when it ended:
         told = re.sub(r"'/tmp\S*session'", "PATH", told)
         assert (
             """\
-worker gwN (process P), exit code 3, in call: 2 events of this test
+worker gwN (process P), exit code 3, in call
+2 events of this test:
   +T FileOpened(path=PATH, mode='w', duration_...
   +T FileChanged(path=PATH, change='written')
 nothing was in flight
@@ -87,7 +89,7 @@ nothing was in flight
             in told
         )
         assert (
-            "worker gwN (process P), killed by SIGKILL: 0 events of this test\n"
+            "worker gwN (process P), killed by SIGKILL\n0 events of this test\n"
             "nothing was in flight\n"
         ) in told
         # One session for all, which is gone.
