@@ -282,7 +282,7 @@ class TestSwitchedOff:
 import sys
 def pytest_sessionfinish(session):
     config = session.config
-    names = {str(name) for name, _ in config.pluginmanager.list_name_plugin()}
+    names = {str(name) for name, plugin in config.pluginmanager.list_name_plugin() if plugin}
     loaded = [name for name in sys.modules if name.partition(".")[0] == "kobs"]
     told = sorted(name for name in names if name.startswith("kobs")), loaded
     where = getattr(config, "workerinput", {}).get("workerid", "controller")

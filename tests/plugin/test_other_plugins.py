@@ -22,10 +22,10 @@ def report(tmp_path, capsys):
     """What `kobs report --json` or `kobs recover --json` says of the only session below a
     folder."""
 
-    def ask(command):
+    def ask(command, *options):
         (session,) = (path for path in tmp_path.iterdir() if (path / "session.json").exists())
         capsys.readouterr()
-        assert main([command, str(session), "--json"]) == 0
+        assert main([command, str(session), "--json", *options]) == 0
         return json.loads(capsys.readouterr().out)
 
     return ask
@@ -108,7 +108,7 @@ def test_after(kobs):
             f"--kobs-session={tmp_path}", subprocess=True,
         )  # fmt: skip
         assert result.ret == 1
-        (process,) = report("recover")["processes"]
+        (process,) = report("recover", "--last=1000")["processes"]
         assert process["state"] == "killed"
         assert [one["name"] for one in process["in_flight"]] == ["waiting"]
         assert re.fullmatch(r"[0-9a-f]{6}\.1\.1c", process["in_flight"][0]["origin"])
