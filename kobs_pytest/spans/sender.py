@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE
 
 import logging
 import os
-import time
 
 import pytest
 
@@ -14,8 +13,6 @@ from kobs.export.otlp_recording import RecordingExporter
 from kobs.recording import open_recording
 from kobs_pytest.spans.surroundings import attributes
 
-_ROUND_S = 2.0
-"""At most this long the run waits for the receiver between two tests."""
 _PATIENCE_S = 3.0
 """At the end: after so long without an answer the rest is given up, unless
 `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise."""
@@ -42,15 +39,18 @@ class Sender:
             raise pytest.UsageError(f"--kobs-otlp: {error}") from None
         self._told = _Told()
         self._error = ""
+        self._away = False
         self._finished = False
 
     def send(self) -> None:
-        """Send what is new: a ring is not to be full before it was read."""
-        if self._error:
+        """Send what is new: a ring is not to be full before it was read. A receiver that does not
+        answer is not asked again before the end: the run waits for it once."""
+        if self._error or self._away:
             return
         try:
             with self._told:
-                self._exporter.export(time.monotonic() + _ROUND_S)
+                report = self._exporter.export()
+            self._away = report.pending > 0 and not report.spans
         except Exception as error:
             self._error = repr(error)
 
