@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--worker", action="append", default=[], help="of pytest-xdist: gw0, gw1, ..."
     )
     group.add_argument(
-        "--phase", action="append", default=[], help="of tests: setup, call, teardown, fixture, run"
+        "--phase", action="append", default=[], help="of tests: setup, call, teardown, fixture"
     )
     group.add_argument(
         "--filter",

@@ -1,9 +1,8 @@
 """On whose behalf events happened: the tests of a recorded pytest run, by the origins of events.
 
 The plugin's origins are `TAG.NUMBER.ATTEMPT` for a test, with `s`, `c` or `t` behind for what its
-setup, call and teardown caused, and `TAG.fNUMBER` for a fixture of wider scope; an `r` instead is
-for spans of the run itself. `TAG` is six hex digits and the worker of pytest-xdist, if there is
-one. The test's name is in its `TestBegan`.
+setup, call and teardown caused, and `TAG.fNUMBER` for a fixture of wider scope; `TAG` is six hex
+digits and the worker of pytest-xdist, if there is one. The test's name is in its `TestBegan`.
 """
 
 import re
@@ -18,10 +17,10 @@ from kobs.filters import EventFilter
 if TYPE_CHECKING:
     from kobs.recording import Recording
 
-PHASES = {"s": "setup", "c": "call", "t": "teardown", "f": "fixture", "r": "run"}
-"""What follows a test's origin. `fixture`: one of wider scope; `run`: spans of the test run."""
+PHASES = {"s": "setup", "c": "call", "t": "teardown", "f": "fixture"}
+"""What follows a test's origin; `fixture` for one of wider scope."""
 
-_ORIGIN = re.compile(r"([0-9a-f]{6})(\w*)\.(?:(\d+\.\d+)([sctr]?)|([fr])\d*)")
+_ORIGIN = re.compile(r"([0-9a-f]{6})(\w*)\.(?:(\d+\.\d+)([sct]?)|f\d+)")
 
 
 class Origin(NamedTuple):
@@ -32,7 +31,7 @@ class Origin(NamedTuple):
     worker: str
     """Of pytest-xdist; empty without."""
     phase: str
-    """setup, call, teardown, fixture or run; empty for the test's own boundaries."""
+    """setup, call, teardown or fixture; empty for the test's own boundaries."""
 
 
 def read(origin: str) -> Origin | None:
@@ -40,9 +39,9 @@ def read(origin: str) -> Origin | None:
     found = _ORIGIN.fullmatch(origin)
     if found is None:
         return None
-    tag, worker, number, letter, other = found.groups()
+    tag, worker, number, letter = found.groups()
     if number is None:
-        return Origin("", worker, PHASES[other])
+        return Origin("", worker, "fixture")
     return Origin(f"{tag}{worker}.{number}", worker, PHASES.get(letter, ""))
 
 
@@ -133,7 +132,7 @@ class Tests:
         counts: dict[str, dict[str, int]] = {}
         for key, number in self._counts.items():
             origin = read(key)
-            if origin is not None and origin.base and origin.phase != "run":
+            if origin is not None and origin.base:
                 counts.setdefault(origin.base, {})[origin.phase] = number
         for key, row in self._rows.items():
             by_phase = counts.get(key, {})

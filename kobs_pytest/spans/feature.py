@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kobs import bridge
+from kobs._core.layout import priority_slots
 from kobs.context import Cause, cause
 from kobs.ids import mint_id
 from kobs_pytest.features import Feature
 from kobs_pytest.spans import outcomes
 from kobs_pytest.spans.asked import from_outside, receiver
-from kobs_pytest.spans.rings import SLOTS, Rings
+from kobs_pytest.spans.rings import Rings
 from kobs_pytest.spans.written import RunSpan
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ class Spans(Feature):
         session = recorder.collector.session  # with it comes what is known of child processes
         assert session is not None
         self._rings = Rings(session, recorder.children.own)
-        self._key = f"{recorder.tag}.r"
-        """The origin of spans that are no test's."""
         self._running: dict[int, _Running] = {}
         self._fixtures: dict[int, tuple[RunSpan, Callable[[], None]]] = {}
         """Fixtures that are being torn down, by the `id` of their definition."""
@@ -101,18 +100,15 @@ class Spans(Feature):
         })  # fmt: skip
         self._session = self._span.inside
 
-    def _begin(
-        self, name: str, outer: Cause, attempt: "Attempt | None" = None, *, remote: bool = False
-    ) -> RunSpan:
-        key = self._key if attempt is None else f"{attempt.base}r"
-        return RunSpan(self._rings.newest, name, outer, key, remote=remote)
+    def _begin(self, name: str, outer: Cause, *, remote: bool = False) -> RunSpan:
+        return RunSpan(self._rings.newest, name, outer, remote=remote)
 
     # -- tests and their phases ---------------------------------------------------------------
 
     def began(self, attempt: "Attempt", item: pytest.Item) -> None:
         """A test and its setup begin."""
         self._rings.begin_test()
-        span = self._begin(item.nodeid, attempt.cause, attempt)
+        span = self._begin(item.nodeid, attempt.cause)
         span.attributes = {**outcomes.of_item(item), **span.attributes}
         if attempt.tried > 1:
             span.attributes["kobs.test.attempt"] = attempt.tried
@@ -157,7 +153,7 @@ class Spans(Feature):
                     running.undo = None
 
     def _enter(self, running: _Running, name: str) -> None:
-        phase = running.phase = self._begin(name, running.span.inside, running.attempt)
+        phase = running.phase = self._begin(name, running.span.inside)
         running.of_phase = "passed"
         attempt = running.attempt
         attempt.inside = phase.inside
@@ -248,7 +244,7 @@ class Spans(Feature):
         above, ambient = running.phase.inside, cause.get()
         if ambient is not None and ambient.causality_id == above.causality_id:
             above = ambient  # asked for inside another fixture
-        return self._begin(name, above, running.attempt)
+        return self._begin(name, above)
 
     def _about(self, fixturedef: pytest.FixtureDef[Any]) -> dict[str, object]:
         about = {"kobs.fixture.name": fixturedef.argname, "kobs.fixture.scope": fixturedef.scope}
@@ -302,8 +298,10 @@ class Spans(Feature):
             now = time.monotonic()
             due = now - self._sent > _PAUSE_S
         else:
-            now = float(self._rings.produced + recorder.collector.ring.produced())
-            due = now - self._sent > min(SLOTS, recorder.collector.ring.slots) / 4
+            # Spans of tests are in the main ring, those of the run are never overwritten.
+            ring = recorder.collector.ring
+            now = float(ring.produced())
+            due = not 0 <= now - self._sent < priority_slots(ring.slots) / 2
         if due:
             self._sent = now
             with recorder.muted():

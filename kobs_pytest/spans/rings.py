@@ -6,10 +6,11 @@ PYTEST_DONT_REWRITE
 from kobs.collector import Collector
 from kobs.session import Session
 
-SLOTS = 4096
+SLOTS = 8192
 TESTS = 500
-"""Tests after which a new ring is begun: each leaves its name and its origin among the strings of a
-recording, and there is room for a thousand of them."""
+"""Tests after which a new ring is begun, or sooner where it is nearly full: each leaves its name
+among the strings of a recording, whose room is bounded."""
+_NEARLY_FULL = SLOTS - SLOTS // 8
 _NO_ANOMALY = 1e12
 """Standard deviations: that a test takes longer than others is nothing to tell of."""
 
@@ -27,7 +28,8 @@ class Rings:
     def begin_test(self) -> None:
         """A test begins: it is recorded in the newest ring, and so are its phases and fixtures."""
         self._tests += 1
-        if not self._made or self._tests % TESTS == 0:
+        if not self._made or self._tests >= TESTS or self._ring.produced() > _NEARLY_FULL:
+            self._tests = 0
             self._make()
 
     @property
@@ -36,11 +38,6 @@ class Rings:
         if not self._made:
             self._make()
         return self._made[-1]
-
-    @property
-    def produced(self) -> int:
-        """Events so far, in all."""
-        return sum(made.ring.produced() for made in self._made)
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -53,4 +50,5 @@ class Rings:
             hide=(), session=self._session,
         )  # fmt: skip
         self._made.append(made)
+        self._ring = made.ring
         self._own.add(made.recording)

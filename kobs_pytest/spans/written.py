@@ -22,16 +22,14 @@ class RunSpan:
     """A span that has begun. It is nobody's ambient cause by itself: see `inside`.
 
     `outer`: the span that it is below, or the trace that it begins (a cause without a span).
-    `key`: the origin of its events. `remote`: `outer` is another process's span, of which this
-    recording has to be told.
+    `remote`: `outer` is another process's span, of which this recording has to be told.
     """
 
     def __init__(
-        self, collector: Collector, name: str, outer: Cause, key: str, *, remote: bool = False
+        self, collector: Collector, name: str, outer: Cause, *, remote: bool = False
     ) -> None:
         self._collector = collector
         self._pid = os.getpid()
-        self._key = key
         self.name = name
         self.began_ns = monotonic_ns()
         self.ended_ns = 0
@@ -101,11 +99,11 @@ class RunSpan:
         )  # fmt: skip
 
     def _write(self, write: Callable[[], None]) -> None:
-        """On behalf of the run, and never left out by sampling. A forked child writes nothing."""
+        """On nobody's behalf, and never left out by sampling. A forked child writes nothing."""
         if self._collector.closed or os.getpid() != self._pid:
             return
         key, ambient = origin.get(), cause.get()
-        origin.set(self._key)
+        origin.set("")
         cause.set(self.inside._replace(sampled=True))
         try:
             write()

@@ -205,6 +205,17 @@ def test_sub(subtests):
         assert run.tree(run.one("pytest")) == ["pytest ok"]
         assert attributes(run.one("pytest"))["test.suite.run.status"] == "success"
 
+    def test_are_red_for_an_error_of_a_fixture_alone(self, sent):
+        run = sent(
+            "import pytest\n"
+            "@pytest.fixture(scope='module')\n"
+            "def wide(): raise OSError('no')\n"
+            "def test_it(wide): pass\n",
+            errors=1,
+        )
+        assert run.tree(run.one("pytest")) == ["pytest ERROR", "  fixture wide ERROR"]
+        assert run.tree(run.test("test_it"))[1:] == ["  setup ERROR", "  teardown ok"]
+
     def test_that_was_stopped_in_the_middle_are_told_unfinished(self, sent):
         run = sent("import pytest\ndef test_it(): pytest.exit('enough', 3)\n")
         assert run.tree(run.test("test_it"))[1:] == ["  setup ok", "  call ERROR"]

@@ -65,7 +65,7 @@ def test_an_unknown_phase_is_refused_with_those_there_are(command: Kobs, run: st
     said = command("query", run, "--phase", "before")
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        "kobs: phase 'before' is not known; it is one of setup, call, teardown, fixture, run\n"
+        "kobs: phase 'before' is not known; it is one of setup, call, teardown, fixture\n"
     )
 
 
