@@ -32,7 +32,9 @@ def sent(inner, receiver):
 
     def run(source, *arguments, **outcomes):
         given = [*arguments, f"--kobs-otlp={receiver.url}"]
-        result = inner(source, *given, "-pno:asyncio", **outcomes)
+        if "asyncio" not in source:
+            given.append("-pno:asyncio")
+        result = inner(source, *given, **outcomes)
         return Sent(receiver, result)
 
     return run
@@ -285,6 +287,76 @@ def test_end():
             assert trace_id.to_bytes(16, "big") == root.trace_id, name
             assert parent.to_bytes(8, "big") == above.span_id, name
         assert run.one("kobs inside").trace_id == run.test("test_plain").trace_id
+
+    def test_in_async_tests_and_fixtures_are_where_they_belong(self, sent):
+        run = sent(
+            """
+import asyncio
+import pytest, pytest_asyncio
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+import kobs as k
+
+TRACER = TracerProvider().get_tracer("theirs")
+trace.ids = {}
+
+def note(name):
+    with TRACER.start_as_current_span(name) as span:
+        trace.ids[name] = (span.get_span_context().trace_id, span.parent.span_id)
+    with k.span_operation(f"kobs {name}"): pass
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def wide():
+    note("open")
+    yield
+    note("close")
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own():
+    note("prepare")
+    yield
+    note("clean")
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_first(wide, own):
+    note("first")
+    await asyncio.create_task(later())
+
+async def later():
+    await asyncio.sleep(0)
+    note("task")
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_second(wide): note("second")
+
+@pytest.mark.asyncio
+async def test_third(): note("third")
+""",
+            passed=3,
+        )
+        from opentelemetry import trace
+
+        ids = trace.__dict__.pop("ids")
+        by_id = {span.span_id: span for span in run.spans}
+        expected = {
+            "open": ("pytest", "fixture wide"),
+            # pytest-asyncio runs an async generator's end in the context of its beginning.
+            "close": ("pytest", "fixture wide"),
+            "prepare": ("test_first", "fixture own"),
+            "first": ("test_first", "call"),
+            "task": ("test_first", "call"),
+            "clean": ("test_first", "fixture own"),
+            "second": ("test_second", "call"),
+            "third": ("test_third", "call"),
+        }
+        assert set(ids) == set(expected)
+        for name, (root, above) in expected.items():
+            whose = run.one("pytest") if root == "pytest" else run.test(root)
+            mine = run.one(f"kobs {name}")
+            assert (mine.trace_id, by_id[mine.parent_span_id].name) == (whose.trace_id, above), name
+            trace_id, parent = ids[name]
+            assert trace_id.to_bytes(16, "big") == whose.trace_id, name
+            assert by_id[parent.to_bytes(8, "big")].name == above, name
 
     def test_have_the_provider_that_they_had(self, sent):
         from opentelemetry import trace
