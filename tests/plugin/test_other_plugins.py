@@ -53,7 +53,7 @@ def test_unsure(kobs):
         receiver = HttpReceiver()
         try:
             result = inner(
-                self.SOURCE, "-prerunfailures", "--reruns=2", "--kobs", "--kobs-size=128",
+                self.SOURCE, "--reruns=2", "--kobs", "--kobs-size=128",
                 f"--kobs-session={tmp_path}", f"--kobs-otlp={receiver.url}", "-pno:asyncio",
             )  # fmt: skip
         finally:
