@@ -47,6 +47,14 @@ def _judged_by_default(config: pytest.Config) -> bool:
     return any(given(config, name)[0] for name in ("kobs_budget", "kobs_anomalies"))
 
 
+def _spans(config: pytest.Config) -> bool:
+    if given(config, "kobs_otlp")[0] is None:
+        return False
+    from kobs_pytest.spans.asked import wanted
+
+    return wanted(config)
+
+
 def _run_report(config: pytest.Config) -> bool:
     return bool(given(config, "kobs_report")[0])
 
@@ -56,6 +64,7 @@ def _artifacts(config: pytest.Config) -> bool:
 
 
 FEATURES: tuple[tuple[str, Wanted], ...] = (
+    ("kobs_pytest.spans.feature", _spans),
     ("kobs_pytest.judging.feature", _judged_by_default),
     ("kobs_pytest.artifacts.run_report", _run_report),
     ("kobs_pytest.artifacts.failing_tests", _artifacts),  # last: it shows what the others add
@@ -65,7 +74,7 @@ FEATURES: tuple[tuple[str, Wanted], ...] = (
 
 def every_test_wanted(config: pytest.Config) -> bool:
     """A feature that the options ask for takes part in every test."""
-    return _run_report(config) or _artifacts(config)
+    return _spans(config) or _run_report(config) or _artifacts(config)
 
 
 def wanted(config: pytest.Config) -> list[type[Feature]]:

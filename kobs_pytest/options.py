@@ -10,8 +10,8 @@ import pytest
 from kobs_pytest.plugin import OPTIONS
 
 _OPTIONS = {option.name: option for option in OPTIONS}
-_YES = ("1", "true", "yes", "on")
-_NO = ("0", "false", "no", "off", "")
+YES = ("1", "true", "yes", "on")
+NO = ("0", "false", "no", "off", "")
 
 
 def given(config: pytest.Config, name: str, *variables: str) -> tuple[object, str]:
@@ -38,9 +38,9 @@ def flag(config: pytest.Config, name: str) -> bool:
     value, where = given(config, name)
     if isinstance(value, str):
         word = value.strip().lower()
-        if word not in _YES and word not in _NO:
+        if word not in YES and word not in NO:
             raise pytest.UsageError(
-                f"{where}={value!r}: expected one of {', '.join(_YES + _NO[:-1])}"
+                f"{where}={value!r}: expected one of {', '.join(YES + NO[:-1])}"
             )
-        return word in _YES
+        return word in YES
     return bool(value)

@@ -27,6 +27,8 @@ class Option(NamedTuple):
     """What its value is called; empty: it takes none."""
     ini: bool = True
     """It can be set in the ini file, and in the environment."""
+    optional: bool = False
+    """Its value may be left out, and is then empty."""
     asks: bool = False
     """It asks for capture in every test."""
 
@@ -100,6 +102,14 @@ OPTIONS = (
         "DIR",
         ini=False,
     ),
+    Option(
+        "--kobs-otlp",
+        "send spans of the run, its tests, phases and fixtures, and those that tests make, to an "
+        "OTLP receiver (without URL to OTEL_EXPORTER_OTLP_ENDPOINT)",
+        "URL",
+        optional=True,
+        asks=True,
+    ),
 )
 
 
@@ -150,7 +160,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         rewritten.difference_update(OURS)
     group = parser.getgroup("kobs", "kobs: what the code really did")
     for option in OPTIONS:
-        if option.metavar:
+        if option.optional:
+            group.addoption(
+                option.flag, metavar=option.metavar, help=option.help, nargs="?", const=""
+            )
+        elif option.metavar:
             group.addoption(option.flag, metavar=option.metavar, help=option.help)
         else:
             group.addoption(option.flag, action="store_true", help=option.help)
@@ -283,6 +297,6 @@ def kobs_session(request: pytest.FixtureRequest) -> "KobsSession":
 def pytest_configure_node(node: Any) -> None:
     """Under pytest-xdist, in the controller: tell a worker where to record."""
     if not node.config.getoption("no_kobs"):
-        from kobs_pytest.reporting.reporter import prepare_worker
+        from kobs_pytest.workers.controller import prepare_worker
 
         prepare_worker(node)

@@ -62,7 +62,7 @@ class Runtime:
         self.config = config
         self.every_test = every_test
         self.reporter: Reporter = reporter_of(config)
-        self.recorder = Recorder(config, keep=keep)
+        self.recorder = Recorder(config, keep=keep, at_once=every_test)
         if keep:
             self.reporter.session = self.recorder.session_path
         self._number = 0
@@ -112,7 +112,7 @@ class Runtime:
         undo: Callable[[], None] | None = None
         try:
             if attempt is not None:
-                undo = _enter_in_coroutine(item, attempt.enter("call"))
+                undo = _enter_in_coroutine(item, attempt, attempt.enter("call"))
             result = yield
         except AssertionError as error:
             read = self._attempts.get(id(item))
@@ -287,7 +287,7 @@ class Runtime:
         self.recorder.close()
 
 
-def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | None:
+def _enter_in_coroutine(item: pytest.Item, attempt: Attempt, key: str) -> Callable[[], None] | None:
     """Have an async test enter its origin inside the coroutine: a loop of wider scope runs it in
     a context of its own. Returns what takes it back, if there is anything."""
     if type(item) is not _Function:
@@ -296,6 +296,9 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
         context = getattr(item.instance, "_asyncioTestContext", None)
         if context is not None:  # unittest made it when the test was collected
             context.run(origin.set, key)
+            context.run(cause.set, attempt.inside)
+            if attempt.attach is not None and attempt.inside is not None:
+                context.run(attempt.attach, attempt.inside)
             return None
     test = item.obj
     function = test if type(test) is FunctionType else getattr(test, "__func__", test)
@@ -309,10 +312,15 @@ def _enter_in_coroutine(item: pytest.Item, key: str) -> Callable[[], None] | Non
         __tracebackhide__ = True
         before = origin.get(), cause.get()
         origin.set(key)
-        cause.set(None)
+        cause.set(attempt.inside)
+        detach = None
+        if attempt.attach is not None and attempt.inside is not None:
+            detach = attempt.attach(attempt.inside)
         try:
             return await original(*args, **kwargs)
         finally:
+            if detach is not None:
+                detach()
             origin.set(before[0])
             cause.set(before[1])
 

@@ -1,21 +1,26 @@
 """Conditions on events as they are written on the command line.
 
 `--filter category=ipc severity>=warn type=SyscallExit pid=42 name=read`, and the options
-`--category --severity --type --pid --name` of `kobs query`: the same conditions.
+`--category --severity --type --pid --name --test` of `kobs query`: the same conditions.
 """
 
 import argparse
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import IntEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kobs.errors import ConfigError
 from kobs.events import Category, Event, Severity
 from kobs.filters import EventFilter
 from kobs.schema import registered_types
 
-KEYS = ("category", "severity", "type", "pid", "name", "causality", "origin")
+if TYPE_CHECKING:
+    from kobs.recording import Recording
+
+KEYS = (
+    "category", "severity", "type", "pid", "name", "causality", "origin", "test", "worker", "phase"
+)  # fmt: skip
 
 _E = TypeVar("_E", bound=IntEnum)
 
@@ -32,6 +37,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--causality", action="append", default=[], metavar="ID", help="chain id (0x... or decimal)"
     )
     group.add_argument(
+        "--test", action="append", default=[], metavar="TEXT",
+        help="what a test caused whose name contains this (of pytest --kobs)",
+    )  # fmt: skip
+    group.add_argument(
+        "--worker", action="append", default=[], help="of pytest-xdist: gw0, gw1, ..."
+    )
+    group.add_argument(
+        "--phase", action="append", default=[], help="of tests: setup, call, teardown, fixture"
+    )
+    group.add_argument(
         "--filter",
         nargs="+",
         action="extend",
@@ -41,7 +56,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def from_options(arguments: argparse.Namespace, known: Iterable[str] = ()) -> EventFilter:
+def from_options(
+    arguments: argparse.Namespace, known: Iterable[str] = (), recording: "Recording | None" = None
+) -> EventFilter:
     """The filter of parsed options; `known` are types that only the recording has.
 
     Raises `ConfigError` for a condition that makes no sense.
@@ -50,16 +67,20 @@ def from_options(arguments: argparse.Namespace, known: Iterable[str] = ()) -> Ev
              if key != "severity"]  # fmt: skip
     if arguments.severity:
         words.append(f"severity>={arguments.severity}")
-    return parse([*words, *arguments.filter], known)
+    return parse([*words, *arguments.filter], known, recording)
 
 
-def parse(words: Sequence[str], known: Iterable[str] = ()) -> EventFilter:
+def parse(
+    words: Sequence[str], known: Iterable[str] = (), recording: "Recording | None" = None
+) -> EventFilter:
     """The filter that conditions such as `severity>=warn` make together.
 
     The same key several times means any of the values, different keys mean all of them.
     """
     made = EventFilter()
-    wanted: dict[str, set[str]] = {"type": set(), "name": set(), "origin": set()}
+    wanted: dict[str, set[str]] = {
+        key: set() for key in ("type", "name", "origin", "test", "worker", "phase")
+    }
     for word in words:
         key, operator, value = _split(word)
         if operator == ">=":
@@ -81,6 +102,12 @@ def parse(words: Sequence[str], known: Iterable[str] = ()) -> EventFilter:
         made = made.among("name", wanted["name"])
     if wanted["origin"]:
         made = made.where(_OfOrigin(wanted["origin"]))
+    if wanted["test"] or wanted["worker"] or wanted["phase"]:
+        if recording is None:
+            raise ConfigError("test=, worker= and phase= need a recording")
+        from kobs.cli.origins import OfTest
+
+        made = made.where(OfTest(recording, wanted["test"], wanted["worker"], wanted["phase"]))
     return made
 
 

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     with targets.opened(arguments.session) as recording:
         known = targets.type_names(recording) if targets.names_types(arguments) else ()
-        wanted = conditions.from_options(arguments, known)
+        wanted = conditions.from_options(arguments, known, recording)
         query = build(arguments).passing(wanted)
         now_ns = last_moment(recording) if query.looks_back else 0
         result = recording.query(query, now_ns=now_ns)

@@ -20,6 +20,8 @@
     anomalies   count, worst (id, timestamp_ns, pid, cause, metric, value, expected, deviation)
     in_flight   begins without an end: event, type, name, pid, tid, recording, state,
                 timestamp_ns, age_us, causality_id, parent, origin
+    tests       those of a pytest run, as they began: nodeid, attempt, worker, outcome (null: it did
+                not end), origin, recording, began_ns, duration_s, events, by_phase
     chain       the longest causal chain, or null: root, causality_id, events, steps, duration_us,
                 recordings, path (ids), nodes (kobs.cli.chain.longest)
 """

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from kobs.cli import chain, figures
+from kobs.cli import chain, figures, origins
 from kobs.cli.render import SEVERITY_STYLES, Cell, Column, Screen, Tree, shorten
 from kobs.events import Category, Severity
 
@@ -40,7 +40,7 @@ class Page:
         """Print everything there is to say."""
         sections: tuple[Callable[[], None], ...] = (
             self.not_seen, self.header, self.events, self.operations, self.problems,
-            self.processes, self.anomalies, self.chain, self.in_flight,
+            self.processes, self.tests, self.anomalies, self.chain, self.in_flight,
         )  # fmt: skip
         for section in sections:
             section()
@@ -229,6 +229,10 @@ class Page:
                 "dim",
             ),
         )
+
+    def tests(self) -> None:
+        """The tests of a pytest run."""
+        origins.show(self.out, self.found["tests"], self.top)
 
     def anomalies(self) -> None:
         """What was far from what was expected."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kobs.cli.chains import Chains
 from kobs.cli.figures import Durations
+from kobs.cli.origins import Tests
 from kobs.errors import KobsError
 from kobs.events import Category, Event, Severity
 from kobs.export.jsonl import wall_clock
@@ -52,6 +53,7 @@ class Gathered:
         self.anomaly_count = 0
         self.ended: dict[int, tuple[int, int]] = {}
         self.chains = Chains()
+        self.tests = Tests()
 
     def see(self, event: Event) -> None:
         """Take one event; events come by time."""
@@ -67,6 +69,7 @@ class Gathered:
         self.by_recording[number] += 1
         self.last_by_recording[number] = at
         self.chains.see(event)
+        self.tests.see(event, kind)
         if event.type.__kobs_schema__.duration_field is not None and kind not in _RETOLD:
             self._operation(event, kind)
         if kind == "AnomalyDetected":
@@ -178,6 +181,7 @@ def describe(recording: "Recording", gathered: Gathered) -> dict[str, Any]:
         "processes": rows,
         "anomalies": {"count": gathered.anomaly_count, "worst": gathered.worst_anomalies()},
         "in_flight": in_flight(recording, gathered),
+        "tests": gathered.tests.rows(),
     }
 
 

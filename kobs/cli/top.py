@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
     with targets.opened(arguments.session) as recording:
         known = targets.type_names(recording) if targets.names_types(arguments) else ()
-        wanted = conditions.from_options(arguments, known)
+        wanted = conditions.from_options(arguments, known, recording)
         out = screen(plain=arguments.plain)
         subscriber = recording.subscribe(wanted, oldest=True)
         watch = not arguments.once and (sys.stdout.isatty() or arguments.json)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -145,9 +145,12 @@ def ring_source(collector: "Collector", given: Given) -> Source:
 class RecordingSources:
     """The processes of a recording or session; more of them as they come."""
 
-    def __init__(self, recording: "Recording") -> None:
+    def __init__(
+        self, recording: "Recording", resource: Mapping[str, object] | None = None
+    ) -> None:
         self.recording = recording
-        self._given = Given.read()
+        given = Given.read()
+        self._given = given._replace(otherwise={**given.otherwise, **(resource or {})})
         self.by_number: dict[int, Source] = {}
         """Those that are known, by the number of the recording."""
         self._known: dict[str, Source] = {}

@@ -1,6 +1,7 @@
 """Recordings and sessions to an OTLP receiver, from outside of the program."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kobs.export.otlp_feeds import RecordingFeed, RecordingSources, Source
@@ -49,7 +50,8 @@ class RecordingExporter:
     """Sends a recording or session from outside of the program, while it is written or after.
 
     `export` sends what is new, `finish` the rest: also the spans that processes left open which are
-    gone. Takes what `export_recording` takes.
+    gone. Takes what `export_recording` takes. `resource`: attributes of every process's resource,
+    unless OpenTelemetry's own variables say otherwise.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class RecordingExporter:
         again: bool = False,
         span_exporter: "SpanExporter | None" = None,
         log_exporter: "LogRecordExporter | None" = None,
+        resource: Mapping[str, object] | None = None,
     ) -> None:
         self._recording = recording
-        self._sources = RecordingSources(recording)
+        self._sources = RecordingSources(recording, resource)
         self._streams = Signals(
             lambda progress: RecordingFeed(self._sources, progress), self._trace_high,
             spans=spans, logs=logs, severity=severity, endpoint=endpoint, again=again,

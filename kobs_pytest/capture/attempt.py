@@ -76,6 +76,11 @@ class Attempt:
     """Why what the test read may be incomplete; empty if it read nothing doubtful."""
     tracker: Any = None
     """What tracks the makings of what the test may leave behind, where it asks for that."""
+    inside: Cause | None = None
+    """The ambient cause of what happens in the phase that is running; None: it begins chains of its
+    own."""
+    attach: Callable[[Cause], Callable[[], None]] | None = None
+    """Makes `inside` known to others' tracing; gives what takes it back."""
     begun = 0
     """Id of its `TestBegan`; 0 if that was not recorded."""
     _losses: LossCounts | None = None
@@ -121,12 +126,12 @@ class Attempt:
 
     def enter(self, phase: str) -> str:
         """Run what follows on behalf of a phase (setup, call, teardown), with no cause from
-        before; the origin of everything that it causes."""
+        before but `inside`; the origin of everything that it causes."""
         key = self.base + phase[0]
         self._phases.append(monotonic_ns())
         set_origin(key)
-        if _get_cause() is not None:
-            _set_cause(None)
+        if _get_cause() is not self.inside:
+            _set_cause(self.inside)
         return key
 
     @property

@@ -39,7 +39,7 @@ parts of tests that are captured by themselves count as a test."""
 class Recorder:
     """One collector, its session and the watches, for one pytest process."""
 
-    def __init__(self, config: pytest.Config, *, keep: bool) -> None:
+    def __init__(self, config: pytest.Config, *, keep: bool, at_once: bool = False) -> None:
         self._config = config
         self._keep = keep
         self._collector: Collector | None = None
@@ -72,7 +72,7 @@ class Recorder:
         self.session: Session | None = None
         if given.get("kobs_session"):
             self.session = Session.open(given["kobs_session"])
-        elif keep or config.getoption("kobs_session") is not None:
+        elif at_once or keep or config.getoption("kobs_session") is not None:
             self.session = self._make_session()
 
     @property
@@ -225,6 +225,14 @@ class Recorder:
 
     def _make_session(self) -> Session:
         argv = list(getattr(sys, "orig_argv", sys.argv))
+        shared = getattr(self._config, "workerinput", {}).get("kobs_root")
+        if shared is not None:
+            from kobs_pytest.workers.shared import shared_session
+
+            try:
+                return shared_session(shared, argv)
+            except SessionError as error:
+                raise pytest.UsageError(str(error)) from None
         root = self._config.getoption("kobs_session")
         if root is None and self._keep:
             try:
@@ -234,13 +242,21 @@ class Recorder:
             else:
                 _drop_old_sessions(made.path)
                 return made
-        try:
-            if root is None:
+        if root is None:
+            try:
                 root = tempfile.mkdtemp(prefix="kobs-pytest-")
-                self._temporary = "" if self._keep else root
-            return Session.create("pytest", argv, root=root)
-        except (OSError, SessionError) as error:
-            raise pytest.UsageError(str(error)) from None
+            except OSError as error:
+                raise pytest.UsageError(str(error)) from None
+            self._temporary = "" if self._keep else root
+        return make_session(root, argv)
+
+
+def make_session(root: str, argv: list[str]) -> Session:
+    """A new session folder below `root`. Raises `pytest.UsageError`."""
+    try:
+        return Session.create("pytest", argv, root=root)
+    except (OSError, SessionError) as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _watched(settings: Settings) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ _CHUNK = 1024
 _LAG = 256
 _STALL_S = 0.001
 _STALLS = 15
-_FACTS = Struct("=24xQ8xQ8xHBBI").unpack_from
+facts = Struct("=24xQ8xQ8xHBBI").unpack_from
 """parent, link, type id, severity and category, flags, origin of a slot."""
 
 
@@ -45,12 +45,12 @@ class Raw(NamedTuple):
     @property
     def type(self) -> type[PayloadType] | None:
         """Its payload type; None where its recording does not say."""
-        return self.decoder.type_of(_FACTS(self.slot.data)[2])
+        return self.decoder.type_of(facts(self.slot.data)[2])
 
     @property
     def joined(self) -> bool:
         """It has a cause or carries a link: paths may lead through it."""
-        parent, link = _FACTS(self.slot.data)[:2]
+        parent, link = facts(self.slot.data)[:2]
         return bool(parent or link)
 
     def event(self) -> Event | None:
@@ -96,7 +96,7 @@ class Tap:
                 continue
             remaining -= len(slots)
             for slot in slots:
-                origin = _FACTS(slot.data)[5]
+                origin = facts(slot.data)[5]
                 whose = whose_of.get(origin)
                 if whose is None:
                     whose = whose_of[origin] = classify(self._ring.string(origin) if origin else "")

@@ -5,12 +5,12 @@ PYTEST_DONT_REWRITE
 
 from collections.abc import Iterable
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kobs.pattern import Inconclusive
-from kobs_pytest.capture.children import losses_by_cause
+if TYPE_CHECKING:
+    from kobs.pattern import Inconclusive
 
 REPORTER = pytest.StashKey["Reporter"]()
 VERDICT = ("kobs.verdict", "inconclusive")
@@ -25,7 +25,7 @@ def reporter_of(config: pytest.Config) -> "Reporter":
     return reporter
 
 
-def mark_inconclusive(item: pytest.Item, report: pytest.TestReport, error: Inconclusive) -> None:
+def mark_inconclusive(item: pytest.Item, report: pytest.TestReport, error: "Inconclusive") -> None:
     """Make a report one of an inconclusive test: failed, by its own name."""
     if report.outcome == "skipped" and hasattr(report, "wasxfail"):
         if any(_absorbs(mark, error) for mark in item.iter_markers("xfail")):
@@ -47,7 +47,7 @@ def note(report: pytest.TestReport, heading: str, lines: Iterable[str]) -> None:
     notes += ([heading, line] for line in lines)
 
 
-def _without_our_frames(item: pytest.Item, error: Inconclusive) -> Any:
+def _without_our_frames(item: pytest.Item, error: "Inconclusive") -> Any:
     """What to show of a verdict that no line of the test raised: the assertion that failed on
     doubtful evidence if there was one, and why it is doubtful."""
     if error.__cause__ is None:
@@ -59,7 +59,7 @@ def _without_our_frames(item: pytest.Item, error: Inconclusive) -> Any:
     return f"{shown}\n\nInconclusive: {error}"
 
 
-def _absorbs(mark: pytest.Mark, error: Inconclusive) -> bool:
+def _absorbs(mark: pytest.Mark, error: "Inconclusive") -> bool:
     raises = mark.kwargs.get("raises")
     return raises is not None and isinstance(error, raises)
 
@@ -124,6 +124,7 @@ def _totals(session: str) -> tuple[int, int]:
     from kobs._core import select
     from kobs.errors import RecordingError
     from kobs.session import Session
+    from kobs_pytest.capture.children import losses_by_cause
 
     recorded = lost = 0
     for path in Session.open(session).recordings():
@@ -136,14 +137,3 @@ def _totals(session: str) -> tuple[int, int]:
         lost += losses.overwritten + sum(losses_by_cause(losses, None).values())
         ring.close()
     return recorded, lost
-
-
-def prepare_worker(node: Any) -> None:
-    """In pytest-xdist's controller: one session for all workers, their letters here."""
-    from kobs_pytest.runtime import RUNTIME
-
-    config: pytest.Config = node.config
-    reporter_of(config)
-    runtime = config.stash.get(RUNTIME, None)
-    if runtime is not None and runtime.recorder.session_path:
-        node.workerinput["kobs_session"] = runtime.recorder.session_path

@@ -30,6 +30,17 @@ for _name in (
     "kobs_pytest.asserting.tables",
     "kobs_pytest.runtime",
     "kobs_pytest.judging.feature",
+    "kobs_pytest.spans.feature",
+    "kobs_pytest.spans.sender",
+    "kobs_pytest.workers.crash",
+    "kobs.export.otlp_transport",
+    "kobs.tracing.view",
+    "kobs.tracing.runtime_context",
+    "opentelemetry.instrumentation.utils",
+    "opentelemetry.sdk.resources",
+    "opentelemetry.sdk.trace",
+    "opentelemetry.proto.collector.trace.v1.trace_service_pb2",
+    "requests",
     "kobs_instrumentation.registry",
     *(
         f"kobs_instrumentation.watch.{name}"

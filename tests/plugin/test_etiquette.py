@@ -275,6 +275,31 @@ class TestSwitchedOff:
         inner(PLAIN, "--no-kobs", "-o", "kobs=true", passed=1)
         assert sessions(clean_environment) == []
 
+    @pytest.mark.parametrize("how", ["--no-kobs", "-pno:kobs"])
+    def test_workers_of_xdist_know_it(self, inner, how, clean_environment):
+        inner.pytester.makeconftest(
+            """
+import sys
+def pytest_sessionfinish(session):
+    config = session.config
+    names = {str(name) for name, plugin in config.pluginmanager.list_name_plugin() if plugin}
+    loaded = [name for name in sys.modules if name.partition(".")[0] == "kobs"]
+    told = sorted(name for name in names if name.startswith("kobs")), loaded
+    where = getattr(config, "workerinput", {}).get("workerid", "controller")
+    with open(config.rootpath / f"{where}.told", "w") as file:
+        print(*told, file=file)
+"""
+        )
+        source = "def test_it(request): assert 'kobs' not in request.fixturenames\n" + (
+            "" if how == "-pno:kobs" else WITH.replace("test_it", "test_with")
+        )
+        inner(source, "-n1", how, subprocess=True, passed=1, skipped=int(how == "--no-kobs"))
+        registered = [] if how == "-pno:kobs" else ["kobs"]
+        for where in ("controller", "gw0"):
+            told = (inner.pytester.path / f"{where}.told").read_text()
+            assert told == f"{registered} []\n"
+        assert sessions(clean_environment) == []
+
     def test_the_plugin_itself_can_be_left_out(self, inner):
         result = inner(WITH, "-p", "no:kobs", errors=1)
         result.stdout.fnmatch_lines(["E *fixture 'kobs' not found"])

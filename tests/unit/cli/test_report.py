@@ -266,7 +266,7 @@ class TestShape:
             assert f"    {key} " in (report.__doc__ or ""), f"{key} is not described"
         assert list(found) == [
             "version", "session", "complete", "losses", "killed", "unobserved", "events",
-            "operations", "problems", "processes", "anomalies", "in_flight", "chain",
+            "operations", "problems", "processes", "anomalies", "in_flight", "tests", "chain",
         ]  # fmt: skip
         assert found["version"] == 1
         assert found["session"]["exit_code"] == 3
