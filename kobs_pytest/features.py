@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kobs_pytest.options import every_test, given
+
 if TYPE_CHECKING:
     from kobs_pytest.capture.attempt import Attempt
     from kobs_pytest.runtime import Runtime
@@ -40,10 +42,25 @@ class Feature:
 
 Wanted = Callable[[pytest.Config], bool]
 
-FEATURES: tuple[tuple[str, Wanted], ...] = ()
+FEATURES: tuple[tuple[str, Wanted], ...] = (
+    (
+        "kobs_pytest.baselines.feature",
+        lambda config: _any_given(
+            config, "kobs_baseline", "kobs_update_baseline", "kobs_baseline_durations"
+        ),
+    ),
+    (
+        "kobs_pytest.baselines.passing",
+        lambda config: _any_given(config, "kobs_passing") or every_test(config),
+    ),
+)
 """Modules, each with a `Feature` named `feature`, and whether a run's options ask for it."""
 
 
 def wanted(config: pytest.Config) -> list[type[Feature]]:
     """The features that the options of a run ask for."""
     return [import_module(module).feature for module, asked in FEATURES if asked(config)]
+
+
+def _any_given(config: pytest.Config, *names: str) -> bool:
+    return any(given(config, name)[0] is not None for name in names)

@@ -22,6 +22,8 @@ class Option(NamedTuple):
     """What its value is called; empty: it takes none."""
     ini: bool = True
     """It can be set in the ini file, and in the environment."""
+    captures: bool = False
+    """It asks for `--kobs` as well."""
 
     @property
     def name(self) -> str:
@@ -39,6 +41,7 @@ OPTIONS = (
         "--kobs",
         "capture events in every test, not only where the fixture 'kobs' or a marker asks for "
         "it, and keep the recording",
+        captures=True,
     ),
     Option("--no-kobs", "capture nothing; skip tests that use 'kobs'", ini=False),
     Option(
@@ -57,6 +60,32 @@ OPTIONS = (
         "without: a temporary one)",
         "DIR",
         ini=False,
+    ),
+    Option(
+        "--kobs-baseline",
+        "compare what each test does with what it did when this file was written (with --kobs)",
+        "FILE",
+        captures=True,
+    ),
+    Option(
+        "--kobs-update-baseline",
+        "take what the tests do into the baseline; two runs that agree make an entry",
+        ini=False,
+        captures=True,
+    ),
+    Option(
+        "--kobs-baseline-durations",
+        "compare medians of durations too: they may grow by this factor, for instance 1.5x; "
+        "1.5x:50 needs 50 samples (20)",
+        "FACTOR",
+        ini=False,
+        captures=True,
+    ),
+    Option(
+        "--kobs-passing",
+        "show where a failing test parts from the run in which it passed: a session, or 'latest' "
+        "(the default with --kobs); 'no' shows nothing",
+        "SESSION",
     ),
 )
 
@@ -90,11 +119,18 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     """With `--kobs`, capture from the first test on."""
-    if config.getoption("kobs") and config.getoption("no_kobs"):
-        raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
+        for option in OPTIONS:
+            if option.captures and config.getoption(option.name):
+                raise pytest.UsageError(
+                    f"{option.flag} and --no-kobs were both given: leave one out"
+                )
         return
-    if config.getoption("kobs") or config.getini("kobs") or _any_in_environment():
+    if _any_in_environment() or any(
+        config.getoption(option.name) or (option.ini and config.getini(option.name))
+        for option in OPTIONS
+        if option.captures
+    ):
         from kobs_pytest.runtime import configure
 
         configure(config)

@@ -19,7 +19,7 @@ from kobs_pytest.capture.attempt import Attempt, set_origin
 from kobs_pytest.capture.boundaries import TestBegan, TestEnded
 from kobs_pytest.capture.recorder import Recorder
 from kobs_pytest.features import Feature, wanted
-from kobs_pytest.options import flag
+from kobs_pytest.options import every_test
 from kobs_pytest.reporting.reporter import Reporter, mark_inconclusive, reporter_of
 from kobs_pytest.reporting.section import section
 
@@ -36,7 +36,7 @@ CO_COROUTINE = 0x80
 
 def configure(config: pytest.Config) -> None:
     """Capture in every test if the options say so."""
-    if flag(config, "kobs"):
+    if every_test(config):
         activate(config, every_test=True)
 
 

@@ -21,6 +21,13 @@ for _name in (
     "kobs.session",
     "kobs.pattern.explain",
     "kobs_pytest.runtime",
+    "kobs_pytest.baselines.feature",
+    "kobs_pytest.baselines.passing",
+    "kobs_pytest.baselines.stored",
+    "kobs._analysis.scanned",
+    "kobs._analysis.traces",
+    "kobs.cli.targets",
+    "kobs.slots",
     "kobs_instrumentation.registry",
     *(
         f"kobs_instrumentation.watch.{name}"
