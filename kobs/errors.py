@@ -51,3 +51,7 @@ class ObserveError(KobsError, TypeError):
 
 class PatternError(KobsError, TypeError):
     """A pattern was combined or used in a way that has no meaning."""
+
+
+class BaselineError(KobsError):
+    """A baseline file is missing, cannot be read or written, or holds what is not understood."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kobs_pytest.options import given
+from kobs_pytest.options import flag, given
 
 if TYPE_CHECKING:
     from kobs_pytest.capture.attempt import Attempt
@@ -43,6 +43,15 @@ class Feature:
 Wanted = Callable[[pytest.Config], bool]
 
 
+def _baselines(config: pytest.Config) -> bool:
+    names = ("kobs_baseline", "kobs_update_baseline", "kobs_baseline_durations")
+    return any(given(config, name)[0] is not None for name in names)
+
+
+def _passing(config: pytest.Config) -> bool:
+    return given(config, "kobs_passing")[0] is not None or flag(config, "kobs")
+
+
 def _judged_by_default(config: pytest.Config) -> bool:
     return any(given(config, name)[0] for name in ("kobs_budget", "kobs_anomalies"))
 
@@ -66,6 +75,8 @@ def _artifacts(config: pytest.Config) -> bool:
 FEATURES: tuple[tuple[str, Wanted], ...] = (
     ("kobs_pytest.spans.feature", _spans),
     ("kobs_pytest.judging.feature", _judged_by_default),
+    ("kobs_pytest.baselines.feature", _baselines),
+    ("kobs_pytest.baselines.passing", _passing),
     ("kobs_pytest.artifacts.run_report", _run_report),
     ("kobs_pytest.artifacts.failing_tests", _artifacts),  # last: it shows what the others add
 )
@@ -74,7 +85,7 @@ FEATURES: tuple[tuple[str, Wanted], ...] = (
 
 def every_test_wanted(config: pytest.Config) -> bool:
     """A feature that the options ask for takes part in every test."""
-    return _spans(config) or _run_report(config) or _artifacts(config)
+    return any(asked(config) for asked in (_spans, _baselines, _run_report, _artifacts))
 
 
 def wanted(config: pytest.Config) -> list[type[Feature]]:

@@ -110,6 +110,32 @@ OPTIONS = (
         optional=True,
         asks=True,
     ),
+    Option(
+        "--kobs-baseline",
+        "compare what each test does with what it did when this file was written",
+        "FILE",
+        asks=True,
+    ),
+    Option(
+        "--kobs-update-baseline",
+        "take what the tests do into the baseline; two runs that agree make an entry",
+        ini=False,
+        asks=True,
+    ),
+    Option(
+        "--kobs-baseline-durations",
+        "compare medians of durations too: they may grow by this factor, for instance 1.5x; "
+        "1.5x:50 needs 50 samples (20)",
+        "FACTOR",
+        ini=False,
+        asks=True,
+    ),
+    Option(
+        "--kobs-passing",
+        "show where a failing test parts from the run in which it passed: a session, or 'latest' "
+        "(the default with --kobs); 'no' shows nothing",
+        "SESSION",
+    ),
 )
 
 
@@ -183,9 +209,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     for name in ("kobs_expect", "kobs_never", "kobs_budget"):
         config.add_cleanup(_take_types(name))
-    if config.getoption("kobs") and config.getoption("no_kobs"):
-        raise pytest.UsageError("--kobs and --no-kobs were both given: leave one out")
     if config.getoption("no_kobs"):
+        for name in ("kobs", "kobs_update_baseline"):
+            if config.getoption(name):
+                flag = "--" + name.replace("_", "-")
+                raise pytest.UsageError(f"{flag} and --no-kobs were both given: leave one out")
         return
     if _asked(config) or _any_in_environment():
         from kobs_pytest.runtime import configure
@@ -210,9 +238,10 @@ def _take_types(name: str) -> Callable[[], None]:
 
 
 def _asked(config: pytest.Config) -> bool:
-    asking = (option.name for option in OPTIONS if option.asks)
+    asking = ((option.name, option.ini) for option in OPTIONS if option.asks)
     return any(
-        config.getoption(name) not in (None, False) or config.getini(name) for name in asking
+        config.getoption(name) not in (None, False) or (ini and config.getini(name))
+        for name, ini in asking
     )
 
 

@@ -110,6 +110,10 @@ class CausalGraph:
         index = self._index(event)
         return [] if index is None else self._some(self._down([index]) - {index})
 
+    def spread(self, condition: Callable[[Event], bool]) -> list[Event]:
+        """The events that meet a condition and everything that they led to, by time."""
+        return self._some(self._down(i for i, node in enumerate(self.nodes) if condition(node)))
+
     def leads_to(self, cause: Event | int, effect: Event | int) -> bool:
         """There is a path of one or more edges from `cause` to `effect`."""
         start, end = self._index(cause), self._index(effect)

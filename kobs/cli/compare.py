@@ -4,6 +4,19 @@
 operations (type, name, a and b with count, p50_us, p95_us, p99_us; ratio of the medians, null
 where one side has none). Timing varies: a ratio of a few events says little, so `--min-count`
 leaves those out.
+
+`--fail-on` makes it a check, with exit code 1 where they differ, or where that is not known:
+
+  counts           numbers of events of stable types
+  shapes           what led to what among them, and how often
+  errors           errors that B has, or has more of
+  new-types        types of events that A has none of
+  durations:1.5x   medians that grew by more than this, of 20 samples on both sides
+                   (durations:1.5x:50: of 50)
+
+Either side may be a file of `pytest --kobs-baseline`, for counts and shapes. Sessions of
+`pytest --kobs` are compared test by test in these. With `--json`: findings (kind, test, about, a,
+b), inconclusive (why it is not known), unmatched (what, test).
 """
 
 import argparse
@@ -29,6 +42,9 @@ def add_parser(subparsers: Any) -> None:
         "--min-count", type=int, default=5, metavar="N",
         help="operations with fewer events on either side are left out of the durations (5)",
     )  # fmt: skip
+    parser.add_argument(
+        "--fail-on", metavar="WHAT,...", help="exit with 1 where they differ in this: see above"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--plain", action="store_true", help="plain text on a terminal too")
     parser.set_defaults(handler=run)
@@ -36,19 +52,30 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    found = build(_side(arguments.a), _side(arguments.b))
+    from kobs.cli import checking, sides
+
+    check = checking.check_of(arguments.fail_on, arguments.a, arguments.b)
+    kinds = frozenset[str]() if check is None else check.kinds
+    a, b = (
+        sides.side(name, with_shapes=bool(kinds & {"counts", "shapes"}),
+                   with_errors="errors" in kinds)
+        for name in (arguments.a, arguments.b)
+    )  # fmt: skip
+    found: dict[str, Any] = {}
+    if a.report is not None and b.report is not None:
+        found = build(a.report, b.report)
+    verdict = None
+    if check is not None:
+        verdict = checking.judge(a, b, check, found.get("operations", []))
     if arguments.json:
-        print_json(found)
+        print_json(found if verdict is None else found | verdict.to_dict())
     else:
-        show(screen(plain=arguments.plain), found, arguments.top, arguments.min_count)
-    return 0
-
-
-def _side(name: str | None) -> dict[str, Any]:
-    from kobs.cli import summary
-
-    with targets.opened(name) as recording:
-        return summary.describe(recording, summary.gather(recording.events()))
+        out = screen(plain=arguments.plain)
+        if found:
+            show(out, found, arguments.top, arguments.min_count)
+        if verdict is not None:
+            checking.show(out, verdict)
+    return int(arguments.fail_on is not None and verdict is not None and not verdict.passed)
 
 
 def build(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,13 @@ for _name in (
     "opentelemetry.sdk.trace",
     "opentelemetry.proto.collector.trace.v1.trace_service_pb2",
     "requests",
+    "kobs_pytest.baselines.feature",
+    "kobs_pytest.baselines.passing",
+    "kobs_pytest.baselines.stored",
+    "kobs._analysis.scanned",
+    "kobs._analysis.traces",
+    "kobs.cli.targets",
+    "kobs.slots",
     "kobs_instrumentation.registry",
     *(
         f"kobs_instrumentation.watch.{name}"

@@ -42,6 +42,14 @@ def ids(events: list[Event]) -> list[int]:
     return [found.id for found in events]
 
 
+def test_events_spread_to_all_that_they_led_to() -> None:
+    graph = CausalGraph(
+        [event(1), event(2, parent=1), event(3, parent=2), event(4), event(5, parent=4)]
+    )
+    assert ids(graph.spread(lambda node: node.id in (2, 5))) == [2, 3, 5]
+    assert graph.spread(lambda _: False) == []
+
+
 class TestEdges:
     def test_a_parent_is_the_event_whose_id_is_named(self) -> None:
         graph = CausalGraph([event(1), event(2, parent=1), event(3, parent=1)])
