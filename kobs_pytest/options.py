@@ -30,15 +30,6 @@ def given(config: pytest.Config, name: str, *variables: str) -> tuple[object, st
     return None, option.flag
 
 
-def every_test(config: pytest.Config) -> bool:
-    """Whether an option asks for capturing every test."""
-    return any(
-        given(config, option.name)[0] is not None if option.metavar else flag(config, option.name)
-        for option in OPTIONS
-        if option.captures
-    )
-
-
 def flag(config: pytest.Config, name: str) -> bool:
     """Whether an option without a value is on.
 

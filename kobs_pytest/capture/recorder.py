@@ -46,8 +46,8 @@ class Recorder:
         self._collectors: list[Collector] = []
         self.taps: list[Tap] = []
         """What this process records, one a recording; the last is the one in use."""
-        self.boundaries: dict[type[PayloadType], Emitter] = {}
-        """What emits the first and the last event of a test."""
+        self._boundaries: dict[int, dict[type[PayloadType], Emitter]] = {}
+        """By the `id` of a collector, what emits the first and the last event of a test."""
         self._by_size: dict[int, tuple[Collector, float]] = {}
         """By size of the ring: the collector, and how many tests have recorded into it."""
         self._previous: Collector | None = None
@@ -94,6 +94,11 @@ class Recorder:
             self._by_size[self._now.size] = made, 0.0
         return made
 
+    @property
+    def boundaries(self) -> dict[type[PayloadType], Emitter]:
+        """What emits the first and the last event of the test that runs."""
+        return self._boundaries[id(self.collector)]
+
     def begin_test(self, settings: Settings) -> None:
         """Make ready for a test: everything is on, and what is there now is not its own.
 
@@ -108,7 +113,6 @@ class Recorder:
             made.sampler.rate = settings.sampling
         same = before is made and (settings is was or _watched(settings) == _watched(was))
         if not same:
-            self.boundaries = {cls: made.emitter(cls) for cls in (TestBegan, TestEnded)}
             self._watch_again(before)
         if not (self.is_on and global_collector() is made):
             self.on()
@@ -201,6 +205,7 @@ class Recorder:
             size=self._now.size, sampling=self._now.sampling, adaptive=False, session=self.session
         )
         self._collectors.append(made)
+        self._boundaries[id(made)] = {cls: made.emitter(cls) for cls in (TestBegan, TestEnded)}
         self.taps.append(Tap(made.ring, made.ring.reader(), EventDecoder(made.ring)))
         if len(self._collectors) == 1:
             self.children = Children(self.session)
