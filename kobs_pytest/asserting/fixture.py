@@ -44,6 +44,6 @@ class Kobs(Assertions):
 
         wanted = kinds_of(kinds, "kobs.no_leaks()")
         since_ns = self._attempt.phase_began_ns
-        message = judge(self._attempt, wanted, "kobs.no_leaks", since_ns=since_ns)
+        message, _ = judge(self._attempt, wanted, "kobs.no_leaks", since_ns=since_ns)
         if message:
             raise AssertionError(message)

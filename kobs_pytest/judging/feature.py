@@ -24,6 +24,7 @@ from kobs_pytest.judging.plan import Plan, checked_anomalies, plan_of
 from kobs_pytest.judging.tracker import Tracker
 from kobs_pytest.options import given
 from kobs_pytest.plugin import MARKED
+from kobs_pytest.reporting.facts import facts_of
 from kobs_pytest.reporting.reporter import note
 from kobs_pytest.runtime import Runtime
 
@@ -96,7 +97,7 @@ class Judging(Feature):
                         verdicts.failures.append(f"{marker}: {error}")
                     except Inconclusive as error:
                         verdicts.unknown.append(error)
-            spending.judge(
+            plan.uses = spending.judge(
                 plan.budget.values(), attempt, kobs.events, _places(attempt, plan), verdicts
             )
             if plan.anomalies != "allow":
@@ -114,7 +115,7 @@ class Judging(Feature):
             return
         verdicts = Verdicts()
         try:
-            message = leaks.judge(attempt, plan.leaks, "kobs_no_leaks", width=78)
+            message, plan.left = leaks.judge(attempt, plan.leaks, "kobs_no_leaks", width=78)
             if message:
                 verdicts.failures.append(message)
         except Inconclusive as error:
@@ -134,6 +135,14 @@ class Judging(Feature):
                 self._trackers.remove(plan.tracker)
             if plan.warned:
                 note(report, "anomalies", plan.warned)
+            if plan.left is not None:
+                facts_of(report)["leaks"] = [[one.kind, one.what, one.where] for one in plan.left]
+            if plan.uses:
+                facts_of(report)["budgets"] = [
+                    [f"{use.limit.subject} {use.limit.kind}", use.limit.allowed, use.used,
+                     use.limit.unit]
+                    for use in plan.uses
+                ]  # fmt: skip
 
 
 feature = Judging

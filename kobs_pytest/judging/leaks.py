@@ -94,14 +94,14 @@ def left(attempt: Attempt) -> list[Leak]:
 
 def judge(
     attempt: Attempt, kinds: tuple[str, ...], by: str, *, since_ns: int = 0, width: int = WIDTH
-) -> str:
-    """The message about what is left; empty if nothing is. Raises `Inconclusive`."""
+) -> tuple[str, list[Leak]]:
+    """What is left, and the message about it: empty if nothing is. Raises `Inconclusive`."""
     __tracebackhide__ = True
     leaks, doubts = find(attempt, kinds, since_ns)
     if leaks:
-        return told(leaks, attempt.events, by, width)
+        return told(leaks, attempt.events, by, width), leaks
     _refuse(attempt, kinds, doubts)
-    return ""
+    return "", []
 
 
 def _refuse(attempt: Attempt, kinds: tuple[str, ...], doubts: list[Doubt]) -> None:

@@ -11,8 +11,9 @@ from kobs.errors import ConfigError
 from kobs.pattern import Pattern
 from kobs.pattern.base import require, shown
 from kobs.schema import PayloadType
-from kobs_pytest.judging.leaks import kinds_of
+from kobs_pytest.judging.leaks import Leak, kinds_of
 from kobs_pytest.judging.limits import Budget, budget_of_marker
+from kobs_pytest.judging.spending import Use
 from kobs_pytest.judging.tracker import Tracker
 
 ANOMALIES = ("fail", "warn", "allow")
@@ -32,6 +33,10 @@ class Plan:
         """Anomalies that were kept back before the test."""
         self.warned: list[str] = []
         """Anomalies that were warned of."""
+        self.left: list[Leak] | None = None
+        """What it left behind; None: not judged."""
+        self.uses: list[Use] = []
+        """What it used of its budget."""
         self.tracker: Tracker | None = None
         """What watches the makings of what may be left; None: nobody has asked."""
 

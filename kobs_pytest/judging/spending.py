@@ -35,8 +35,8 @@ class Use(NamedTuple):
 
 def judge(
     limits: Iterable[Limit], attempt: Attempt, events: Events, where: Where, verdicts: Verdicts
-) -> None:
-    """Hold what the test caused against its budget."""
+) -> list[Use]:
+    """Hold what the test caused against its budget; what it used of it, as far as known."""
     uses = []
     for limit in limits:
         if limit.allowed is None:
@@ -48,6 +48,7 @@ def judge(
     over = [use for use in uses if use.over]
     if over:
         verdicts.failures.append("\n".join(_told(uses, over, events, where)))
+    return uses
 
 
 def _use(limit: Limit, attempt: Attempt, events: Events) -> Use:

@@ -76,6 +76,23 @@ class TestReport:
         assert links
         assert all((inner.pytester.path / link).is_file() for link in links)
 
+    def test_leaks_and_budgets_are_those_that_markers_judge(self, inner):
+        inner(
+            """
+            import os, pytest
+            @pytest.mark.kobs_no_leaks("fd")
+            def test_leaves_a_descriptor():
+                os.open("/dev/null", os.O_RDONLY)
+            @pytest.mark.kobs_budget(FileOpened=4)
+            def test_opens():
+                open("a", "w").close()
+            """,
+            "--kobs-report=run.html", passed=2, errors=1,
+        )  # fmt: skip
+        shown = page(inner.pytester.path / "run.html")
+        assert re.search(r"fd.*/dev/null.*\.py:4", rows(shown, "Leaks", "Budgets"))
+        assert "FileOpened count1 events4 events25%" in rows(shown, "Budgets", "Lost events")
+
     def test_lost_events_and_inconclusive_tests_come_first(self, inner):
         inner(
             """
