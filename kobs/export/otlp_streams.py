@@ -27,7 +27,8 @@ from kobs.tracing.assembler import (
     SpanAssembler,
     scope_of,
 )
-from kobs.tracing.finished_limits import Limits
+from kobs.tracing.finished_limits import within
+from kobs.tracing.limits import Limits
 from kobs.tracing.log_records import LogAssembler, LogAttributes
 from kobs.tracing.records import SpanDetailed, TraceAdopted
 
@@ -167,7 +168,7 @@ class SpanStream(Stream):
         if not span.trace.exported:
             self.unsampled += 1
             return False
-        span = self._limits.applied(span)
+        span = within(span, self._limits)
         self.outbox.add(self._make(span, source, source.offset_ns(span.ended_ns)))
         return True
 
@@ -254,7 +255,8 @@ class SpanStream(Stream):
 
     def _make_encoder(self, source: Source) -> "SpanEncoder | None":
         # The attributes that a slot holds are fewer and shorter than most limits.
-        few = self._limits.attributes < _IN_SLOT or self._limits.length < _IN_SLOT
+        limits = (self._limits.span_attributes, self._limits.span_attribute_length)
+        few = any(limit is not None and limit < _IN_SLOT for limit in limits)
         types = source.decoder.native
         if not isinstance(self.outbox, WireOutbox) or few or types is None:
             return None

@@ -27,8 +27,8 @@ from opentelemetry.util.types import Attributes
 
 from kobs import bridge, collector as collectors
 from kobs.collector import Collector
-from kobs.tracing import finished_limits
 from kobs.tracing.assembler import FinishedSpan
+from kobs.tracing.finished_limits import within
 from kobs.tracing.limits import Limits
 from kobs.tracing.pump import Pump
 from kobs.tracing.readable import to_span
@@ -129,7 +129,6 @@ class TracerProvider(api.TracerProvider):
         self._span_limits = span_limits or sdk.SpanLimits()
         self.limits = Limits.of(self._span_limits)
         self._room = room(self.limits)
-        self._own_limits = export_limits(self.limits)
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         self._plain = (
             not self._custom_ids
@@ -276,7 +275,7 @@ class TracerProvider(api.TracerProvider):
         else:
             waiting = [] if own else [active]
         if waiting:
-            span = self._own_limits.applied(span)
+            span = within(span, self.limits)
             readable = to_span(span, wall_offset_ns(), self.resource)
             for processor in waiting:
                 processor.on_end(readable)
@@ -287,15 +286,6 @@ class TracerProvider(api.TracerProvider):
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._forked = True
-
-
-def export_limits(limits: Limits) -> finished_limits.Limits:
-    """The same for spans of kobs, which have theirs when they are handed on."""
-    known = (
-        limits.span_attributes, limits.events, limits.links, limits.event_attributes,
-        limits.link_attributes, limits.span_attribute_length, limits.attribute_length,
-    )  # fmt: skip
-    return finished_limits.Limits(*(1 << 62 if limit is None else limit for limit in known))
 
 
 def _call(deliver: Any, span: FinishedSpan) -> None:
