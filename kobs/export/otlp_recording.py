@@ -1,33 +1,21 @@
 """Recordings and sessions to an OTLP receiver, from outside of the program."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from kobs.export.otlp_feeds import RecordingFeed, RecordingSources, Source
 from kobs.export.otlp_send import WireOutbox, quietly
-from kobs.export.otlp_signals import ExportReport, Signals
+from kobs.export.otlp_signals import ExportOptions, ExportReport, Signals
 from kobs.export.otlp_streams import SpanStream
-from kobs.levels import Severity
 from kobs.recording import STALL_S
 from kobs.tracing.assembler import FinishedSpan, SpanAssembler
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
-    from kobs.export.otlp_convert import LogRecordExporter
     from kobs.recording import OpenRecord, Recording
 
 
 def export_recording(
-    recording: "Recording",
-    *,
-    spans: bool = True,
-    logs: bool = True,
-    severity: Severity = Severity.INFO,
-    endpoint: str | None = None,
-    again: bool = False,
-    span_exporter: "SpanExporter | None" = None,
-    log_exporter: "LogRecordExporter | None" = None,
+    recording: "Recording", *, again: bool = False, **options: Unpack[ExportOptions]
 ) -> ExportReport:
     """Send a recording or session to an OTLP receiver, and say what became of it.
 
@@ -36,13 +24,9 @@ def export_recording(
     sent. What was exported before (by this, by an `OtlpExporter` in the program, by `kobs run
     --otlp`) is not sent once more unless `again`; exporters that are given get everything. Where
     the receiver does not take a batch within `OTEL_EXPORTER_OTLP_TIMEOUT` the rest counts as
-    failed. Raises as `OtlpExporter` does.
+    failed. Takes the options of `OtlpExporter`, and raises as that does.
     """
-    exporter = RecordingExporter(
-        recording, spans=spans, logs=logs, severity=severity, endpoint=endpoint, again=again,
-        span_exporter=span_exporter, log_exporter=log_exporter,
-    )  # fmt: skip
-    return exporter.finish()
+    return RecordingExporter(recording, again=again, **options).finish()
 
 
 class RecordingExporter:
@@ -53,24 +37,16 @@ class RecordingExporter:
     """
 
     def __init__(
-        self,
-        recording: "Recording",
-        *,
-        spans: bool = True,
-        logs: bool = True,
-        severity: Severity = Severity.INFO,
-        endpoint: str | None = None,
-        again: bool = False,
-        span_exporter: "SpanExporter | None" = None,
-        log_exporter: "LogRecordExporter | None" = None,
+        self, recording: "Recording", *, again: bool = False, **options: Unpack[ExportOptions]
     ) -> None:
         self._recording = recording
         self._sources = RecordingSources(recording)
         self._streams = Signals(
-            lambda progress: RecordingFeed(self._sources, progress), self._trace_high,
-            spans=spans, logs=logs, severity=severity, endpoint=endpoint, again=again,
-            span_exporter=span_exporter, log_exporter=log_exporter,
-        )  # fmt: skip
+            lambda progress: RecordingFeed(self._sources, progress),
+            self._trace_high,
+            again=again,
+            **options,
+        )
         self.total = ExportReport()
         """What became of everything so far."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from kobs.export.otlp_feeds import Feed, Progress
 from kobs.export.otlp_send import ObjectOutbox, WireOutbox
@@ -41,6 +41,23 @@ class ExportReport(NamedTuple):
         )
 
 
+class ExportOptions(TypedDict, total=False):
+    """What every exporter of spans and log records takes: what is sent, and where to."""
+
+    spans: bool
+    """Send spans (True)."""
+    logs: bool
+    """Send log records and other events (True)."""
+    severity: Severity
+    """Log records and events from here up (INFO)."""
+    endpoint: str | None
+    """The receiver's base URL, in place of `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    span_exporter: "SpanExporter | None"
+    """An exporter of OpenTelemetry's SDK to use for spans in place of kobs's own."""
+    log_exporter: "LogRecordExporter | None"
+    """The same for log records."""
+
+
 class Signals:
     """Both signals of one exporter, and what became of them."""
 
@@ -49,12 +66,12 @@ class Signals:
         feed: Callable[[Progress | None], Feed],
         trace_high: Callable[[int], int],
         *,
-        spans: bool,
-        logs: bool,
-        severity: Severity,
-        endpoint: str | None,
-        span_exporter: "SpanExporter | None",
-        log_exporter: "LogRecordExporter | None",
+        spans: bool = True,
+        logs: bool = True,
+        severity: Severity = Severity.INFO,
+        endpoint: str | None = None,
+        span_exporter: "SpanExporter | None" = None,
+        log_exporter: "LogRecordExporter | None" = None,
         again: bool = False,
     ) -> None:
         self.spans: SpanStream | None = None
