@@ -15,7 +15,7 @@ from kobs.events import Event
 from kobs.export.otlp_encode import KINDS, STATUSES, Item, encode_log, encode_span
 from kobs.export.otlp_feeds import Feed, Progress, Run, Source
 from kobs.export.otlp_logs import LogData, log_data
-from kobs.export.otlp_send import BATCH, ObjectOutbox, Sent, WireOutbox
+from kobs.export.otlp_send import A_FEW, BATCH, ObjectOutbox, Sent, WireOutbox
 from kobs.levels import Category, Severity
 from kobs.payloads import SpanBegan, SpanEnded
 from kobs.schema import registered_types
@@ -128,7 +128,7 @@ class Stream:
                 self._runs.extend(self._feed.read(all_of_it=all_of_it))
                 if not self._runs:
                     break
-            run = self._runs.popleft()
+            run = self._some(max(A_FEW, BATCH - self.outbox.gathered))
             read += len(run.slots)
             self._take(run)
             if self._progress is not None:
@@ -136,6 +136,13 @@ class Stream:
         self.seal()
         self.looked_at += read
         return read
+
+    def _some(self, most: int) -> Run:
+        """The next slots that were read, of one source; any of them may be an object to send."""
+        source, slots = self._runs.popleft()
+        if len(slots) > most:
+            self._runs.appendleft(Run(source, slots[most:]))
+        return Run(source, slots[:most])
 
     def _take(self, run: Run) -> None:
         """Let wait what is to be sent of these slots."""

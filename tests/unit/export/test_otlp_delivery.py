@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kobs.context import cause
 from kobs.export.otlp import ExportReport, OtlpExporter, RecordingExporter, export_recording
 from kobs.export.otlp_feeds import RecordingFeed, RecordingSources
 from kobs.export.otlp_marks import Marks
-from kobs.export.otlp_send import BATCH
+from kobs.export.otlp_send import A_FEW, BATCH
 from kobs.payloads import ResourceExhausted
 from kobs.session import Session
 from kobs.tracing import set_slow_thresholds
@@ -101,7 +102,7 @@ class TestTheReceiver:
             for _ in range(5):
                 report = exporter.export_pending()
                 assert report.spans == report.failed == report.lost == 0
-                assert BATCH <= report.pending < 2 * BATCH  # the rest stays in the ring
+                assert BATCH <= report.pending < BATCH + A_FEW  # the rest stays in the ring
         assert len(receiver.got) == 1, "the receiver is left alone until it is time"
         (told,) = caplog.messages
         assert "HTTP 503" in told
@@ -110,6 +111,18 @@ class TestTheReceiver:
         assert exporter.shutdown() == ExportReport(spans=2000)
         receiver.got.pop(0)
         assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 2000
+
+    def test_takes_batches_of_one_size_whatever_order_spans_end_in(
+        self, collector: Collector, receiver: Receiver
+    ) -> None:
+        with ExitStack() as spans:
+            for _ in range(1500):
+                spans.enter_context(span_operation("nested", collector=collector))
+        with OtlpExporter(collector, logs=False) as exporter:
+            assert exporter.export_pending().spans == 1500
+        sizes = [len(spans_of(got)) for got in receiver.got]
+        assert sum(sizes) == 1500
+        assert max(sizes) < BATCH + A_FEW
 
     def test_is_away_for_so_long_that_the_ring_overwrites(
         self, receiver: Receiver, caplog: pytest.LogCaptureFixture
