@@ -23,6 +23,7 @@ from typing import Unpack
 from kobs.collector import Collector, global_collector
 from kobs.errors import ConfigError
 from kobs.export.otlp_feeds import RingFeed, ring_source
+from kobs.export.otlp_marks import is_exported_elsewhere
 from kobs.export.otlp_recording import (
     RecordingExporter as RecordingExporter,
     export_recording as export_recording,
@@ -45,6 +46,7 @@ class OtlpExporter:
 
     Begins with the oldest event in the ring that was not exported before. What the receiver does
     not take is kept for the next try, and what comes in the meantime stays in the ring until then.
+    Sends nothing while `kobs run --otlp` sends the session that the collector records in.
     `collector` None: the process-wide one. Options, all by keyword: `spans` and `logs` (what is
     sent: both), `severity` (log records from here up: INFO), `endpoint` (the receiver's base URL,
     in place of `OTEL_EXPORTER_OTLP_ENDPOINT`), `span_exporter` and `log_exporter` (exporters of
@@ -70,6 +72,7 @@ class OtlpExporter:
             return Signals(
                 lambda _: RingFeed(found, self._source),
                 lambda _: self._source.trace_high,
+                is_left=lambda: is_exported_elsewhere(found),
                 **options,
             )
 
@@ -134,7 +137,7 @@ class OtlpExporter:
                 self.flush(max(0.0, until - time.monotonic()))
             with quietly(foreign=self._streams.foreign):
                 self._closed = True
-                given_up = sum(stream.count_rest() for stream in self._streams.all)
+                given_up = sum(stream.count_rest() for stream in self._streams.sending())
                 self._streams.close()
             self.total = self.total._replace(failed=self.total.failed + given_up, pending=0)
             if given_up:

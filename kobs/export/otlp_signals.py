@@ -73,9 +73,12 @@ class Signals:
         span_exporter: "SpanExporter | None" = None,
         log_exporter: "LogRecordExporter | None" = None,
         again: bool = False,
+        is_left: Callable[[], bool] = bool,
     ) -> None:
+        """`is_left`: whether another process sends what would go over the wire here."""
         self.spans: SpanStream | None = None
         self.logs: LogStream | None = None
+        self._is_left = is_left
         self._told: set[str] = set()
         self._lost_told = 0
         self.foreign = span_exporter is not None or log_exporter is not None
@@ -101,6 +104,16 @@ class Signals:
         """Those that there are."""
         return [stream for stream in (self.spans, self.logs) if stream is not None]
 
+    def sending(self) -> list[Stream]:
+        """Those that are not left to another process."""
+        streams = self.all
+        if streams and self._is_left():
+            streams = [one for one in streams if not isinstance(one.outbox, WireOutbox)]
+            if "left" not in self._told:
+                self._told.add("left")
+                log().info("OTLP export: left to the process that exports the whole session")
+        return streams
+
     @property
     def waiting(self) -> int:
         """Spans and log records that were not taken yet."""
@@ -118,8 +131,8 @@ class Signals:
 
     def export(self, until: float | None = None, **options: Any) -> ExportReport:
         """A round of each stream; see `Stream.export`."""
-        report = ExportReport()
-        for stream in self.all:
+        report, streams = ExportReport(), self.sending()
+        for stream in streams:
             sent = stream.export(until, **options)
             self._tell(stream, sent.failed, sent.reason)
             report = report.plus(
@@ -131,7 +144,7 @@ class Signals:
                 )
             )
             stream.unsampled = 0
-        lost = max((stream.lost for stream in self.all), default=0)
+        lost = max((stream.lost for stream in streams), default=self._lost_told)
         report = report._replace(lost=lost - self._lost_told, pending=self.waiting)
         self._lost_told = lost
         if report.lost and "lost" not in self._told:

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from kobs import Collector, Severity, collector as collectors, open_recording, span_operation
 from kobs.context import cause
@@ -398,6 +399,37 @@ def test_a_session_is_followed_while_it_is_written(receiver: Receiver, tmp_path:
         assert names(receiver) == Counter(one=1, two=1)
         with open_recording(session.path) as later:
             assert export_recording(later) == ExportReport(spans=1)
+
+
+def test_what_another_process_exports_is_left_to_it_as_long_as_it_runs(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session.create("program", ["program"], root=tmp_path)
+    session.begin_export()
+    with Collector(size=256, session=session) as live, caplog.at_level(logging.INFO, "kobs"):
+        exporter, closed = OtlpExporter(live), OtlpExporter(live)
+        memory = InMemorySpanExporter()
+        given = OtlpExporter(live, span_exporter=memory)
+        make_spans(live, 1, "one")
+        for _ in range(2):
+            assert exporter.export_pending() == ExportReport()
+        assert exporter.flush()
+        assert closed.shutdown() == ExportReport()
+        assert given.export_pending().spans == 1, "an exporter that was given gets everything"
+        assert not receiver.got
+        with open_recording(session.path) as recording:
+            assert RecordingExporter(recording).export().spans == 1
+        make_spans(live, 1, "two")
+        killed = subprocess.run(
+            [sys.executable, "-c", "import os, sys; from kobs.session import Session;"
+             "Session.open(sys.argv[1]).begin_export(); os._exit(0)", session.path],
+            check=True, timeout=60,
+        )  # fmt: skip
+        assert killed.returncode == 0
+        assert exporter.export_pending() == ExportReport(spans=1)
+    assert names(receiver) == Counter(one=1, two=1)
+    left = "OTLP export: left to the process that exports the whole session"
+    assert caplog.messages.count(left) == 3, "each exporter says so once"
 
 
 def test_recordings_of_a_session_are_merged_by_time_in_bounded_memory(tmp_path: Path) -> None:
