@@ -8,7 +8,8 @@ from kobs.export.otlp_send import WireOutbox, quietly
 from kobs.export.otlp_signals import ExportOptions, ExportReport, Signals
 from kobs.export.otlp_streams import SpanStream
 from kobs.recording import STALL_S
-from kobs.tracing.assembler import FinishedSpan, SpanAssembler
+from kobs.tracing.assembler import SpanAssembler
+from kobs.tracing.finished import FinishedSpan
 
 if TYPE_CHECKING:
     from kobs.recording import OpenRecord, Recording

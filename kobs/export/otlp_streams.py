@@ -19,14 +19,8 @@ from kobs.export.otlp_send import A_FEW, BATCH, ObjectOutbox, Sent, WireOutbox
 from kobs.levels import Category, Severity
 from kobs.payloads import SpanBegan, SpanEnded
 from kobs.schema import registered_types
-from kobs.tracing.assembler import (
-    OWN_SCOPE,
-    SPAN_TYPES,
-    FinishedSpan,
-    Scope,
-    SpanAssembler,
-    scope_of,
-)
+from kobs.tracing.assembler import SPAN_TYPES, SpanAssembler
+from kobs.tracing.finished import OWN_SCOPE, FinishedSpan, Scope, scope_of
 from kobs.tracing.finished_limits import within
 from kobs.tracing.limits import Limits
 from kobs.tracing.log_records import LogAssembler, LogAttributes

@@ -3,7 +3,7 @@ were held to the provider's limits when they were recorded."""
 
 from typing import Any, TypeVar
 
-from kobs.tracing.assembler import FinishedSpan, SpanEvent, SpanLink
+from kobs.tracing.finished import FinishedSpan, SpanEvent, SpanLink
 from kobs.tracing.limits import Limits
 
 Part = TypeVar("Part", SpanEvent, SpanLink)

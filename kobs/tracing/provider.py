@@ -27,7 +27,7 @@ from opentelemetry.util.types import Attributes
 
 from kobs import bridge, collector as collectors
 from kobs.collector import Collector
-from kobs.tracing.assembler import FinishedSpan
+from kobs.tracing.finished import FinishedSpan
 from kobs.tracing.finished_limits import within
 from kobs.tracing.limits import Limits
 from kobs.tracing.pump import Pump

@@ -24,14 +24,7 @@ from kobs.export.otlp_encode import (
 from kobs.export.otlp_logs import log_data
 from kobs.levels import Category
 from kobs.payloads import ProcessTerminated
-from kobs.tracing.assembler import (
-    OWN_SCOPE,
-    FinishedSpan,
-    Scope,
-    SpanEvent,
-    SpanLink,
-    Trace,
-)
+from kobs.tracing.finished import OWN_SCOPE, FinishedSpan, Scope, SpanEvent, SpanLink, Trace
 from kobs.tracing.finished_limits import within
 from kobs.tracing.limits import Limits
 from kobs.tracing.readable import to_span
