@@ -115,6 +115,7 @@ class TestInsideAKobsSpan:
         assert sdk.context is not None
         assert sdk.context.trace_flags.sampled
 
+    @pytest.mark.newest_sdk  # keeps bytes
     def test_what_is_set_on_it_is_recorded(self, span: Any, collector: Collector) -> None:
         with span("load") as load:
             seen = trace.get_current_span()

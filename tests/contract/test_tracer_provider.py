@@ -372,6 +372,7 @@ def run(make: Any, processor: str, scenario: Scenario, options: dict[str, Any]) 
         provider.shutdown()
 
 
+@pytest.mark.newest_sdk
 @pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_same_program_makes_the_same_spans(core: str, name: str, processor: str) -> None:
