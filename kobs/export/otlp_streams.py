@@ -7,6 +7,7 @@ receiver took that, so that memory stays bounded and what is not taken stays in 
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kobs._core.contract import RawSlot
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 MOST_OPEN = 65_536
 """Open spans, and traces that another tracer made, that are remembered."""
 
-_ADOPTED = TraceAdopted.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
-_PART = LogAttributes.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
+_TELL = tuple(kind.__kobs_schema__.type_id for kind in (TraceAdopted, LogAttributes))
+"""Types that tell of what comes later, or of others."""
 _OF_TYPE, _OF_SEVERITY = slice(56, 58), 58
 _OF_SPANS = [registered_types()[name] for name in sorted(SPAN_TYPES)]
 _SPAN_IDS = {kind.__kobs_schema__.type_id.to_bytes(2, sys.byteorder) for kind in _OF_SPANS}
@@ -298,21 +299,15 @@ class LogStream(Stream):
     def _take(self, run: Run) -> None:
         source, slots = run
         before = self._before(source)
-        least = int(self._severity)
-        for slot in slots:
-            data = slot.data
-            # What tells of others is looked at whatever its severity, and once more.
-            adopts, is_part = data[_OF_TYPE] == _ADOPTED, data[_OF_TYPE] == _PART
-            if not (adopts or is_part) and (
-                data[_OF_SEVERITY] & 15 < least or slot.ticket < before[slot.lane]
-            ):
-                continue
+        pick = picked if source.decoder.native is None else _native_pick()
+        # What tells of others is looked at whatever its severity, and once more.
+        for slot in pick(slots, int(self._severity), (before[0], before[1]), _TELL):
             event = source.decode(slot)
             if event is None or event.origin == EXPORT_ORIGIN:
                 continue
-            if adopts:
+            if event.type_name == "TraceAdopted":
                 self.assembler.observe(event)
-            elif is_part:
+            elif event.type_name == "LogAttributes":
                 self._records.observe(event)
             elif event.type_name not in SPAN_TYPES:
                 try:
@@ -337,6 +332,30 @@ class LogStream(Stream):
         data = log_data(event, self._records.observe(event))
         offset_ns = source.offset_ns(event.timestamp_ns)
         self.outbox.add(self._make(event, data, trace, source, offset_ns))
+
+
+def picked(
+    slots: list[RawSlot], severity: int, before: tuple[int, int], always: tuple[int, ...]
+) -> list[RawSlot]:
+    """The slots of the types `always`, and those from a severity up whose ticket is not below that
+    of their lane in `before`. The C twin is kobs/_core/src/otlp_pick.c."""
+    types = {type_id.to_bytes(2, sys.byteorder) for type_id in always}
+    return [
+        slot
+        for slot in slots
+        if slot.data[_OF_TYPE] in types
+        or (
+            slot.data[_OF_SEVERITY] & 15 >= severity
+            and (slot.lane >= len(before) or slot.ticket >= before[slot.lane])
+        )
+    ]
+
+
+@cache
+def _native_pick() -> Callable[..., list[RawSlot]]:
+    from kobs._core._native import pick_slots
+
+    return pick_slots
 
 
 def _span_item(span: FinishedSpan, source: Source, offset_ns: int) -> Item:
