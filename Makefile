@@ -14,7 +14,7 @@ COMPILE = $(BIN)/python -m compileall -q kobs kobs_pytest instrumentation
 SAY_CORE = $(BIN)/python -m kobs doctor --no-cost | grep "^core"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit test-all e2e e2e-setup model fuzz native sanitize cpython-tests project-suites crash docs bench bench-quick bench-docs clean
+.PHONY: help demo test lint types unit test-all oldest e2e e2e-setup model fuzz native sanitize cpython-tests project-suites crash docs bench bench-quick bench-docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ unit: $(VENV)/.dev ## the tests alone (PYTEST_ARGS="-n 3")
 
 test-all: ## the tests, and what takes long, on every Python from 3.11 to 3.13 that is installed
 	@tools/test_all.sh $(TEST_PYTHONS)
+
+oldest: $(VENV)/.dev ## spans, logs and export with the oldest OpenTelemetry that kobs allows
+	$(BIN)/python -m tools.oldest
 
 e2e: $(VENV)/.dev e2e-setup ## the tests against real servers, which it installs
 	$(BIN)/python -m pytest -m e2e tests/end_to_end

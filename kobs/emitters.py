@@ -286,7 +286,8 @@ def _written_emitter(
         "    (_pack, _write), _intern, _known, _own_pid = _cell.wiring",
         "    _flags = 0",
         "    try:",
-        "        _scope = _intern(_origin_get()) if _origin_used[0] else 0",
+        "        _scope = _origin_get() if _origin_used[0] else ''",
+        "        _scope = _intern(_scope) if _scope else 0",
         *(f"        {line}" for line in statements),
         f"        _event = _write[{lane_of(schema, severity)}](_pack(_clock(), _causality_id or 0,"
         f" _parent or 0, _span_id or 0, 0, _own_pid if pid is None else pid, _threads[0].tid,"

@@ -8,6 +8,7 @@ doorbell           wakes who waits for events of any of the processes
 links              causes on their way between processes
 unobserved.jsonl   children that could not be recorded, and why
 exit.json          how the program ended
+exporter.json      which process exports all of it over OTLP, as long as it does
 """
 
 import json
@@ -264,6 +265,38 @@ class Session:
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
+
+    # Who exports it
+
+    def begin_export(self) -> None:
+        """Note that this process exports all of it, until `end_export` or its own end: exporters
+        in the recorded processes leave it to this one. Raises `SessionError` where that cannot be
+        written."""
+        about = {"pid": os.getpid(), "since_monotonic_ns": time.monotonic_ns()}
+        try:
+            _write_json(os.path.join(self.path, "exporter.json"), about)
+        except OSError as error:
+            raise SessionError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+    def end_export(self) -> None:
+        """It does so no longer."""
+        try:
+            os.unlink(os.path.join(self.path, "exporter.json"))
+        except OSError:  # whoever asks sees that the process is gone
+            pass
+
+    @property
+    def is_exported(self) -> bool:
+        """A process that runs exports all of it."""
+        try:
+            with open(os.path.join(self.path, "exporter.json"), "rb") as file:
+                about = json.loads(file.read(1 << 12))
+            pid, since_ns = int(about["pid"]), int(about["since_monotonic_ns"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return False
+        from kobs._core.attached import process_alive
+
+        return process_alive(pid, since_ns)
 
 
 def _checked(file: str, info: object) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kobs._core import hooking
 from kobs_instrumentation import others, propagate
 from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS as SUBSYSTEMS, WATCHED, choose
-from kobs_instrumentation.watch import _watch
+from kobs_instrumentation.watch import _late_context, _watch
 
 if TYPE_CHECKING:
     from kobs.collector import Collector
@@ -37,7 +37,7 @@ def enable(
     wanted = choose(only, exclude, found)
     disable(collector)
     get = _watch.Always(collector)
-    undos = [_watch.errors_go_to(get)]
+    undos = [_watch.errors_go_to(get), _late_context.install()]
     says: dict[str, tuple[str, ...]] = {}
     installed = []
     for name in (*WATCHED, *found):

@@ -62,6 +62,7 @@ class ExemplarFilter(StrEnum):
 
 Record = Callable[[Key, float, Event], None]
 Apply = Callable[[Event], None]
+Derive = Callable[[Event], tuple[Key, float] | None]
 
 
 class Counts:
@@ -101,7 +102,8 @@ class Series:
     `own_rules`: the rules of a payload type that `rules` does not have, by the type. `most`: how
     many series there are at most. `sums`: keep one of all beside those of `Rule.each`.
     `microseconds`: how many of them are the histograms' unit. `bounds`: as `Histogram`'s.
-    `exemplars`: of which events some are kept.
+    `exemplars`: of which events some are kept. `derived`: by the name of a payload type, what gives
+    a value that an event adds to a series besides, in microseconds.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Series:
         microseconds: float = 1.0,
         bounds: tuple[float, ...] = (),
         exemplars: ExemplarFilter = ExemplarFilter.ALWAYS_OFF,
+        derived: Mapping[str, Derive] | None = None,
     ) -> None:
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ConfigError(f"max_series={most!r}: expected an int, 1 or more")
@@ -125,6 +128,7 @@ class Series:
         self._microseconds = microseconds
         self._bounds = bounds
         self._exemplars = exemplars
+        self._derived = derived or {}
         self._applies: dict[type, tuple[Apply, ...]] = {}
         self.counts = Counts()
         self.gauges: dict[Key, float] = {}
@@ -188,7 +192,17 @@ class Series:
         if name == "MetricUpdate":
             return (self._update,)
         applies = tuple(self._apply(cls, rule) for rule in self.rules_of(cls))
+        if name in self._derived:
+            applies += (self._derive(self._derived[name]),)
         return (self._adopt, *applies) if name == "TraceAdopted" else applies
+
+    def _derive(self, derive: Derive) -> Apply:
+        def apply(event: Event) -> None:
+            found = derive(event)
+            if found is not None:
+                self._count(found[0], found[1] / self._microseconds, event)
+
+        return apply
 
     def _apply(self, cls: type[PayloadType], rule: Rule) -> Apply:
         """What a rule does with events of a type. Of their payloads it decodes what it needs."""

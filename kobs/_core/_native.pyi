@@ -294,6 +294,9 @@ class Condition:
         /,
     ) -> Found | None: ...
 
+def pick_slots(
+    slots: list[RawSlot], severity: int, before: tuple[int, int], always: tuple[int, ...], /
+) -> list[RawSlot]: ...
 def scan(
     sources: list[tuple[Condition, Iterable[list[RawSlot]]]],
     keep: int,

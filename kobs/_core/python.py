@@ -250,7 +250,7 @@ class PythonRing:
         """Put a string into the recording."""
         if not isinstance(text, str):
             raise TypeError(f"expected a str, got {type(text).__name__}")
-        if not text or self.closed:
+        if self.closed:
             return 0
         string_id = self._strings.append(text.encode("utf-8", "surrogatepass"))
         if string_id < 0:

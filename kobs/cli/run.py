@@ -226,12 +226,15 @@ def _check_otlp(endpoint: str) -> None:
 def _live_export(session: "Session", endpoint: str) -> "otlp_options.LiveExport":
     from kobs.recording import open_recording
 
-    return otlp_options.LiveExport(open_recording(session), endpoint)
+    export = otlp_options.LiveExport(open_recording(session), endpoint)
+    session.begin_export()
+    return export
 
 
 def _finish(export: "otlp_options.LiveExport", session: "Session", *, quiet: bool) -> None:
     """Send the rest, and say what became of everything; where something is left, even if quiet."""
     done = export.finish()
+    session.end_export()
     if done.failed or done.wrong:
         why = f" ({done.wrong})" if done.wrong else ""
         _tell(f"kobs: {done.told()}{why}; `kobs recover {session.path} --otlp` "

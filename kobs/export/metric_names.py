@@ -174,12 +174,22 @@ INSTRUMENTS: dict[str, Instrument] = {
     "span.duration_us": _kobs(
         "span.duration", "s", "Duration of spans", attributes={"name": "span.name"}
     ),
+    "rpc.client.call.duration": Instrument(
+        "rpc.client.call.duration", "s",
+        "Measures the duration of an outgoing Remote Procedure Call (RPC).",
+        fixed={"rpc.system.name": "grpc"},
+    ),
+    "rpc.server.call.duration": Instrument(
+        "rpc.server.call.duration", "s",
+        "Measures the duration of an incoming Remote Procedure Call (RPC).",
+        fixed={"rpc.system.name": "grpc"},
+    ),
     "log.total": _kobs("log.records", "{record}", "Log records"),
     "log.errors": _kobs("log.errors", "{record}", "Log records of level ERROR and above"),
     "anomaly.total": _kobs("anomaly.detected", "{anomaly}", "Durations out of the ordinary"),
 }  # fmt: skip
-"""By the names of `kobs.metrics`. A metric that the program keeps itself (`MetricUpdate`) and
-that is not here has its own name and no unit."""
+"""By the names of `kobs.metrics` and `kobs.export.metric_calls`. A metric that the program keeps
+itself (`MetricUpdate`) and that is not here has its own name and no unit."""
 
 GAUGES: dict[str, Instrument] = {
     "scheduler.preemptions": Instrument(

@@ -10,6 +10,7 @@ from kobs._analysis.series import OVERFLOW, Attributes, Counts, ExemplarFilter, 
 from kobs._core.contract import LeftOut
 from kobs.errors import ConfigError
 from kobs.export import metric_names as names
+from kobs.export.metric_calls import Calls
 from kobs.export.metric_names import Instrument
 from kobs.levels import Category, Severity
 from kobs.metrics import MOST_SERIES, RULES, happened, own_rules
@@ -85,7 +86,7 @@ def make_series() -> Series:
         ) from None
     return Series(
         RULES, own_rules, most=MOST_SERIES, sums=False, microseconds=1e6, bounds=BOUNDS_S,
-        exemplars=exemplars,
+        exemplars=exemplars, derived=Calls().by_type(),
     )  # fmt: skip
 
 

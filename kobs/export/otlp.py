@@ -18,24 +18,24 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 from kobs.collector import Collector, global_collector
 from kobs.errors import ConfigError
 from kobs.export.otlp_feeds import RingFeed, ring_source
+from kobs.export.otlp_marks import is_exported_elsewhere
 from kobs.export.otlp_recording import (
     RecordingExporter as RecordingExporter,
     export_recording as export_recording,
 )
 from kobs.export.otlp_send import quietly
-from kobs.export.otlp_signals import ExportReport as ExportReport, Signals, log
-from kobs.levels import Severity
+from kobs.export.otlp_signals import (
+    ExportOptions as ExportOptions,
+    ExportReport as ExportReport,
+    Signals,
+    log,
+)
 from kobs.tracing.resource import Given
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
-    from kobs.export.otlp_convert import LogRecordExporter
 
 _REST = 14
 """How much longer the thread rests than it works, so that the program is not slowed down."""
@@ -46,24 +46,18 @@ class OtlpExporter:
 
     Begins with the oldest event in the ring that was not exported before. What the receiver does
     not take is kept for the next try, and what comes in the meantime stays in the ring until then.
-    `collector` None: the process-wide one. `severity`: log records from here up. `endpoint`: the
-    receiver's base URL, in place of `OTEL_EXPORTER_OTLP_ENDPOINT`. `span_exporter` and
-    `log_exporter`: exporters of OpenTelemetry's SDK to use in place of kobs's own.
+    Sends nothing while `kobs run --otlp` sends the session that the collector records in.
+    `collector` None: the process-wide one. Options, all by keyword: `spans` and `logs` (what is
+    sent: both), `severity` (log records from here up: INFO), `endpoint` (the receiver's base URL,
+    in place of `OTEL_EXPORTER_OTLP_ENDPOINT`), `span_exporter` and `log_exporter` (exporters of
+    OpenTelemetry's SDK to use in place of kobs's own).
 
     Raises `MissingExtraError` where what it needs is not installed, `ConfigError` for a variable
     with a bad value or without a collector.
     """
 
     def __init__(
-        self,
-        collector: Collector | None = None,
-        *,
-        spans: bool = True,
-        logs: bool = True,
-        severity: Severity = Severity.INFO,
-        endpoint: str | None = None,
-        span_exporter: "SpanExporter | None" = None,
-        log_exporter: "LogRecordExporter | None" = None,
+        self, collector: Collector | None = None, **options: Unpack[ExportOptions]
     ) -> None:
         found = collector if collector is not None else global_collector()
         if found is None:
@@ -76,10 +70,11 @@ class OtlpExporter:
 
         def made() -> Signals:
             return Signals(
-                lambda _: RingFeed(found, self._source), lambda _: self._source.trace_high,
-                spans=spans, logs=logs, severity=severity, endpoint=endpoint,
-                span_exporter=span_exporter, log_exporter=log_exporter,
-            )  # fmt: skip
+                lambda _: RingFeed(found, self._source),
+                lambda _: self._source.trace_high,
+                is_left=lambda: is_exported_elsewhere(found),
+                **options,
+            )
 
         self._made = made
         self._streams = made()
@@ -142,7 +137,7 @@ class OtlpExporter:
                 self.flush(max(0.0, until - time.monotonic()))
             with quietly(foreign=self._streams.foreign):
                 self._closed = True
-                given_up = sum(stream.count_rest() for stream in self._streams.all)
+                given_up = sum(stream.count_rest() for stream in self._streams.sending())
                 self._streams.close()
             self.total = self.total._replace(failed=self.total.failed + given_up, pending=0)
             if given_up:

@@ -7,7 +7,7 @@ not have it is refused with a message.
 from kobs.errors import MissingExtraError
 from kobs.events import Event
 from kobs.export.otlp_logs import LogData
-from kobs.tracing.assembler import Trace
+from kobs.tracing.finished import Trace
 
 try:
     from opentelemetry._logs import LogRecord, SeverityNumber

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kobs.events import Event
 from kobs.export.otlp_logs import LogData
 from kobs.export.protobuf import double, fixed32, fixed64, integer, message, string
-from kobs.tracing.assembler import (
+from kobs.tracing.finished import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,

@@ -1,4 +1,5 @@
-"""How far a recording was exported: a small file beside it, `00001-42.exported`.
+"""Who exports a recording, and how far it was exported: a small file beside it,
+`00001-42.exported`.
 
     {"traces": [4711, 3], "logs": [4711, 3], "open": false}
 
@@ -11,10 +12,21 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from kobs._core.layout import LANES
 
+if TYPE_CHECKING:
+    from kobs.collector import Collector
+
 Tickets = list[int]
+
+
+def is_exported_elsewhere(collector: "Collector") -> bool:
+    """Another process exports all of the session that the collector records in, as `kobs run
+    --otlp` does. Where that one is gone the marks say how far it came."""
+    session = collector.session
+    return session is not None and collector.ring.path is not None and session.is_exported
 
 
 class Marks:

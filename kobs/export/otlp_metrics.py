@@ -24,6 +24,7 @@ from kobs.collector import Collector
 from kobs.errors import ConfigError
 from kobs.export.metric_points import Metrics
 from kobs.export.metric_source import MetricSource, RecordedMetrics
+from kobs.export.otlp_marks import is_exported_elsewhere
 from kobs.export.otlp_metrics_encode import encode
 from kobs.export.otlp_send import quietly
 from kobs.export.otlp_settings import disabled
@@ -88,7 +89,8 @@ class OtlpMetricsExporter:
 
     `collector` None: the process-wide one. `endpoint`: a base URL in place of
     `OTEL_EXPORTER_OTLP_ENDPOINT`. `resource`: the attributes of what this process is (those that
-    its spans are sent with); None: found out. Any thread may call.
+    its spans are sent with); None: found out. Any thread may call. Sends nothing while `kobs run
+    --otlp` sends the session that the collector records in.
 
     Raises `ConfigError` for a bad variable or without a collector, `MissingExtraError` where what
     the protocol needs is not installed.
@@ -125,6 +127,8 @@ class OtlpMetricsExporter:
         with self._lock:
             if self._closed or self._disabled:
                 return Outcome("refused", "the exporter is closed or OTEL_SDK_DISABLED=true")
+            if is_exported_elsewhere(self.source.collector):
+                return Outcome("refused", "another process exports the whole session")
             return self._export()
 
     def start(self) -> None:

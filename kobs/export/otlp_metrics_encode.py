@@ -9,7 +9,7 @@ from kobs._analysis.histogram import Buckets, HistogramSnapshot
 from kobs.export.metric_points import Metric, Metrics, Point, PointExemplar
 from kobs.export.otlp_encode import encode_attributes, encode_resource, encode_scope
 from kobs.export.protobuf import double, fixed64, integer, message, string, varint
-from kobs.tracing.assembler import OWN_SCOPE
+from kobs.tracing.finished import OWN_SCOPE
 
 MOST_BUCKETS = 160
 """Buckets of an exponential histogram at most, of each sign: OpenTelemetry's SDK's default."""

@@ -2,33 +2,22 @@
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from kobs.export.otlp_feeds import RecordingFeed, RecordingSources, Source
 from kobs.export.otlp_send import WireOutbox, quietly
-from kobs.export.otlp_signals import ExportReport, Signals
+from kobs.export.otlp_signals import ExportOptions, ExportReport, Signals
 from kobs.export.otlp_streams import SpanStream
-from kobs.levels import Severity
 from kobs.recording import STALL_S
-from kobs.tracing.assembler import FinishedSpan, SpanAssembler
+from kobs.tracing.assembler import SpanAssembler
+from kobs.tracing.finished import FinishedSpan
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
-    from kobs.export.otlp_convert import LogRecordExporter
     from kobs.recording import OpenRecord, Recording
 
 
 def export_recording(
-    recording: "Recording",
-    *,
-    spans: bool = True,
-    logs: bool = True,
-    severity: Severity = Severity.INFO,
-    endpoint: str | None = None,
-    again: bool = False,
-    span_exporter: "SpanExporter | None" = None,
-    log_exporter: "LogRecordExporter | None" = None,
+    recording: "Recording", *, again: bool = False, **options: Unpack[ExportOptions]
 ) -> ExportReport:
     """Send a recording or session to an OTLP receiver, and say what became of it.
 
@@ -37,13 +26,9 @@ def export_recording(
     sent. What was exported before (by this, by an `OtlpExporter` in the program, by `kobs run
     --otlp`) is not sent once more unless `again`; exporters that are given get everything. Where
     the receiver does not take a batch within `OTEL_EXPORTER_OTLP_TIMEOUT` the rest counts as
-    failed. Raises as `OtlpExporter` does.
+    failed. Takes the options of `OtlpExporter`, and raises as that does.
     """
-    exporter = RecordingExporter(
-        recording, spans=spans, logs=logs, severity=severity, endpoint=endpoint, again=again,
-        span_exporter=span_exporter, log_exporter=log_exporter,
-    )  # fmt: skip
-    return exporter.finish()
+    return RecordingExporter(recording, again=again, **options).finish()
 
 
 class RecordingExporter:
@@ -58,22 +43,18 @@ class RecordingExporter:
         self,
         recording: "Recording",
         *,
-        spans: bool = True,
-        logs: bool = True,
-        severity: Severity = Severity.INFO,
-        endpoint: str | None = None,
         again: bool = False,
-        span_exporter: "SpanExporter | None" = None,
-        log_exporter: "LogRecordExporter | None" = None,
         resource: Mapping[str, object] | None = None,
+        **options: Unpack[ExportOptions],
     ) -> None:
         self._recording = recording
         self._sources = RecordingSources(recording, resource)
         self._streams = Signals(
-            lambda progress: RecordingFeed(self._sources, progress), self._trace_high,
-            spans=spans, logs=logs, severity=severity, endpoint=endpoint, again=again,
-            span_exporter=span_exporter, log_exporter=log_exporter,
-        )  # fmt: skip
+            lambda progress: RecordingFeed(self._sources, progress),
+            self._trace_high,
+            again=again,
+            **options,
+        )
         self.total = ExportReport()
         """What became of everything so far."""
 

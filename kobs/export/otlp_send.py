@@ -13,7 +13,8 @@ from kobs.export.otlp_transport import Transport
 from kobs.muted import muted
 
 BATCH = 512
-"""Spans or log records that are sent together, or a few more."""
+"""Spans or log records that are sent together, or a few more: fewer than `A_FEW`."""
+A_FEW = 32
 LARGEST = 2 << 20
 """Bytes of a request, where its objects are not each that large: receivers take 4 MiB."""
 _TRIES = 3

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from kobs.export.otlp_feeds import Feed, Progress
 from kobs.export.otlp_send import ObjectOutbox, WireOutbox
@@ -41,6 +41,23 @@ class ExportReport(NamedTuple):
         )
 
 
+class ExportOptions(TypedDict, total=False):
+    """What every exporter of spans and log records takes: what is sent, and where to."""
+
+    spans: bool
+    """Send spans (True)."""
+    logs: bool
+    """Send log records and other events (True)."""
+    severity: Severity
+    """Log records and events from here up (INFO)."""
+    endpoint: str | None
+    """The receiver's base URL, in place of `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    span_exporter: "SpanExporter | None"
+    """An exporter of OpenTelemetry's SDK to use for spans in place of kobs's own."""
+    log_exporter: "LogRecordExporter | None"
+    """The same for log records."""
+
+
 class Signals:
     """Both signals of one exporter, and what became of them."""
 
@@ -49,16 +66,19 @@ class Signals:
         feed: Callable[[Progress | None], Feed],
         trace_high: Callable[[int], int],
         *,
-        spans: bool,
-        logs: bool,
-        severity: Severity,
-        endpoint: str | None,
-        span_exporter: "SpanExporter | None",
-        log_exporter: "LogRecordExporter | None",
+        spans: bool = True,
+        logs: bool = True,
+        severity: Severity = Severity.INFO,
+        endpoint: str | None = None,
+        span_exporter: "SpanExporter | None" = None,
+        log_exporter: "LogRecordExporter | None" = None,
         again: bool = False,
+        is_left: Callable[[], bool] = bool,
     ) -> None:
+        """`is_left`: whether another process sends what would go over the wire here."""
         self.spans: SpanStream | None = None
         self.logs: LogStream | None = None
+        self._is_left = is_left
         self._told: set[str] = set()
         self._lost_told = 0
         self.foreign = span_exporter is not None or log_exporter is not None
@@ -84,6 +104,16 @@ class Signals:
         """Those that there are."""
         return [stream for stream in (self.spans, self.logs) if stream is not None]
 
+    def sending(self) -> list[Stream]:
+        """Those that are not left to another process."""
+        streams = self.all
+        if streams and self._is_left():
+            streams = [one for one in streams if not isinstance(one.outbox, WireOutbox)]
+            if "left" not in self._told:
+                self._told.add("left")
+                log().info("OTLP export: left to the process that exports the whole session")
+        return streams
+
     @property
     def waiting(self) -> int:
         """Spans and log records that were not taken yet."""
@@ -101,8 +131,8 @@ class Signals:
 
     def export(self, until: float | None = None, **options: Any) -> ExportReport:
         """A round of each stream; see `Stream.export`."""
-        report = ExportReport()
-        for stream in self.all:
+        report, streams = ExportReport(), self.sending()
+        for stream in streams:
             sent = stream.export(until, **options)
             self._tell(stream, sent.failed, sent.reason)
             report = report.plus(
@@ -114,7 +144,7 @@ class Signals:
                 )
             )
             stream.unsampled = 0
-        lost = max((stream.lost for stream in self.all), default=0)
+        lost = max((stream.lost for stream in streams), default=self._lost_told)
         report = report._replace(lost=lost - self._lost_told, pending=self.waiting)
         self._lost_told = lost
         if report.lost and "lost" not in self._told:

@@ -7,6 +7,7 @@ receiver took that, so that memory stays bounded and what is not taken stays in 
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kobs._core.contract import RawSlot
@@ -15,19 +16,14 @@ from kobs.events import Event
 from kobs.export.otlp_encode import KINDS, STATUSES, Item, encode_log, encode_span
 from kobs.export.otlp_feeds import Feed, Progress, Run, Source
 from kobs.export.otlp_logs import LogData, log_data
-from kobs.export.otlp_send import BATCH, ObjectOutbox, Sent, WireOutbox
+from kobs.export.otlp_send import A_FEW, BATCH, ObjectOutbox, Sent, WireOutbox
 from kobs.levels import Category, Severity
 from kobs.payloads import SpanBegan, SpanEnded
 from kobs.schema import registered_types
-from kobs.tracing.assembler import (
-    OWN_SCOPE,
-    SPAN_TYPES,
-    FinishedSpan,
-    Scope,
-    SpanAssembler,
-    scope_of,
-)
-from kobs.tracing.finished_limits import Limits
+from kobs.tracing.assembler import SPAN_TYPES, SpanAssembler
+from kobs.tracing.finished import OWN_SCOPE, FinishedSpan, Scope, scope_of
+from kobs.tracing.finished_limits import within
+from kobs.tracing.limits import Limits
 from kobs.tracing.log_records import LogAssembler, LogAttributes
 from kobs.tracing.records import SpanDetailed, TraceAdopted
 
@@ -37,8 +33,8 @@ if TYPE_CHECKING:
 MOST_OPEN = 65_536
 """Open spans, and traces that another tracer made, that are remembered."""
 
-_ADOPTED = TraceAdopted.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
-_PART = LogAttributes.__kobs_schema__.type_id.to_bytes(2, sys.byteorder)
+_TELL = tuple(kind.__kobs_schema__.type_id for kind in (TraceAdopted, LogAttributes))
+"""Types that tell of what comes later, or of others."""
 _OF_TYPE, _OF_SEVERITY = slice(56, 58), 58
 _OF_SPANS = [registered_types()[name] for name in sorted(SPAN_TYPES)]
 _SPAN_IDS = {kind.__kobs_schema__.type_id.to_bytes(2, sys.byteorder) for kind in _OF_SPANS}
@@ -127,7 +123,7 @@ class Stream:
                 self._runs.extend(self._feed.read(all_of_it=all_of_it))
                 if not self._runs:
                     break
-            run = self._runs.popleft()
+            run = self._some(max(A_FEW, BATCH - self.outbox.gathered))
             read += len(run.slots)
             self._take(run)
             if self._progress is not None:
@@ -135,6 +131,13 @@ class Stream:
         self.seal()
         self.looked_at += read
         return read
+
+    def _some(self, most: int) -> Run:
+        """The next slots that were read, of one source; any of them may be an object to send."""
+        source, slots = self._runs.popleft()
+        if len(slots) > most:
+            self._runs.appendleft(Run(source, slots[most:]))
+        return Run(source, slots[:most])
 
     def _take(self, run: Run) -> None:
         """Let wait what is to be sent of these slots."""
@@ -167,7 +170,7 @@ class SpanStream(Stream):
         if not span.trace.exported:
             self.unsampled += 1
             return False
-        span = self._limits.applied(span)
+        span = within(span, self._limits)
         self.outbox.add(self._make(span, source, source.offset_ns(span.ended_ns)))
         return True
 
@@ -254,7 +257,8 @@ class SpanStream(Stream):
 
     def _make_encoder(self, source: Source) -> "SpanEncoder | None":
         # The attributes that a slot holds are fewer and shorter than most limits.
-        few = self._limits.attributes < _IN_SLOT or self._limits.length < _IN_SLOT
+        limits = (self._limits.span_attributes, self._limits.span_attribute_length)
+        few = any(limit is not None and limit < _IN_SLOT for limit in limits)
         types = source.decoder.native
         if not isinstance(self.outbox, WireOutbox) or few or types is None:
             return None
@@ -295,21 +299,15 @@ class LogStream(Stream):
     def _take(self, run: Run) -> None:
         source, slots = run
         before = self._before(source)
-        least = int(self._severity)
-        for slot in slots:
-            data = slot.data
-            # What tells of others is looked at whatever its severity, and once more.
-            adopts, is_part = data[_OF_TYPE] == _ADOPTED, data[_OF_TYPE] == _PART
-            if not (adopts or is_part) and (
-                data[_OF_SEVERITY] & 15 < least or slot.ticket < before[slot.lane]
-            ):
-                continue
+        pick = picked if source.decoder.native is None else _native_pick()
+        # What tells of others is looked at whatever its severity, and once more.
+        for slot in pick(slots, int(self._severity), (before[0], before[1]), _TELL):
             event = source.decode(slot)
             if event is None or event.origin == EXPORT_ORIGIN:
                 continue
-            if adopts:
+            if event.type_name == "TraceAdopted":
                 self.assembler.observe(event)
-            elif is_part:
+            elif event.type_name == "LogAttributes":
                 self._records.observe(event)
             elif event.type_name not in SPAN_TYPES:
                 try:
@@ -334,6 +332,30 @@ class LogStream(Stream):
         data = log_data(event, self._records.observe(event))
         offset_ns = source.offset_ns(event.timestamp_ns)
         self.outbox.add(self._make(event, data, trace, source, offset_ns))
+
+
+def picked(
+    slots: list[RawSlot], severity: int, before: tuple[int, int], always: tuple[int, ...]
+) -> list[RawSlot]:
+    """The slots of the types `always`, and those from a severity up whose ticket is not below that
+    of their lane in `before`. The C twin is kobs/_core/src/otlp_pick.c."""
+    types = {type_id.to_bytes(2, sys.byteorder) for type_id in always}
+    return [
+        slot
+        for slot in slots
+        if slot.data[_OF_TYPE] in types
+        or (
+            slot.data[_OF_SEVERITY] & 15 >= severity
+            and (slot.lane >= len(before) or slot.ticket >= before[slot.lane])
+        )
+    ]
+
+
+@cache
+def _native_pick() -> Callable[..., list[RawSlot]]:
+    from kobs._core._native import pick_slots
+
+    return pick_slots
 
 
 def _span_item(span: FinishedSpan, source: Source, offset_ns: int) -> Item:

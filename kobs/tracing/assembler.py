@@ -3,15 +3,23 @@
 Nothing here knows OpenTelemetry; times are monotonic nanoseconds.
 """
 
-import json
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from kobs import __version__
 from kobs.events import Event
 from kobs.ids import split_id
 from kobs.levels import Category
+from kobs.tracing.finished import (
+    NO_SCOPE,
+    SAMPLED,
+    FinishedSpan,
+    SpanEvent,
+    SpanLink,
+    Trace,
+    read_scope,
+    with_error,
+)
+from kobs.tracing.gathered import Gathered, OpenSpans
 from kobs.tracing.records import (
     DROPPED,
     INCOMPLETE,
@@ -28,109 +36,12 @@ SPAN_TYPES = frozenset({
 })  # fmt: skip
 """Types that spans are made of; they are not log records of their own."""
 
-SAMPLED = 0x01
-"""W3C trace flag: the trace is exported."""
-RANDOM = 0x02
-"""W3C trace flag: the low 56 bits of the trace id are random."""
-
-_EXCEPTION = ("exception.type", "exception.message", "exception.stacktrace")
-
-_NO_SCOPE = ("-", "?")  # the latter: the recording's table of strings is full
-
 _MOST = 65_536
-"""Open spans, adopted traces and sends that are remembered; the oldest are forgotten."""
-
-
-class Trace(NamedTuple):
-    """A chain's whole trace id, and what another tracer decided about it."""
-
-    trace_id: int
-    exported: bool = True
-    state: str = ""
-    flags: int = SAMPLED
-    """W3C trace flags."""
-
-
-class Scope(NamedTuple):
-    """The instrumentation scope that a span is of."""
-
-    name: str = "kobs"
-    version: str = __version__
-    schema_url: str = ""
-    attributes: dict[str, Any] = {}
-
-
-OWN_SCOPE = Scope()
-"""The scope of spans that `span_operation` and its like made."""
-
-
-class SpanEvent(NamedTuple):
-    """Something that happened at a moment of a span."""
-
-    name: str
-    time_ns: int
-    """Monotonic nanoseconds."""
-    attributes: dict[str, Any]
-    dropped_attributes: int = 0
-
-
-class SpanLink(NamedTuple):
-    """A span that led to this one without being its parent."""
-
-    trace_id: int
-    span_id: int
-    attributes: dict[str, Any]
-    trace_state: str = ""
-    flags: int = SAMPLED
-    remote: bool = False
-    dropped_attributes: int = 0
-
-
-class FinishedSpan(NamedTuple):
-    """A span with everything that is known of it."""
-
-    name: str
-    trace: Trace
-    """Its trace; `exported` and `state` are the span's own, where it has some."""
-    span_id: int
-    parent_span: int
-    parent_is_remote: bool
-    kind: str
-    category: Category
-    status: str
-    began_ns: int
-    ended_ns: int
-    attributes: dict[str, Any]
-    links: list[SpanLink]
-    pid: int
-    tid: int
-    recording: int
-    origin: str
-    status_description: str = ""
-    events: list[SpanEvent] = []
-    """What happened in it, in the order in which it was told."""
-    scope: Scope = OWN_SCOPE
-    flags: int = SAMPLED
-    """W3C trace flags of its context."""
-    dropped_attributes: int = 0
-    dropped_events: int = 0
-    dropped_links: int = 0
-    provider: int = 0
-    """Which provider of its process made it; 0: none, it is kobs's own."""
-    parent_trace: Trace | None = None
-    """The flags and state of its parent's context, where they are not its own."""
-
-
-class _Open:
-    """What is known so far of a span that has not ended."""
-
-    __slots__ = ("began", "details", "events", "links")
-
-    def __init__(self, began: Event | None = None) -> None:
-        self.began = began
-        self.links: list[Event | SpanLink] = []
-        self.events: list[Event] = []
-        self.details: list[Event] = []
+"""Adopted traces, and records with overflow, that are remembered; the oldest are forgotten."""
+MOST_SENDS = 32_768
+"""Sends that are remembered for what receives them."""
+MOST_RECEIVED = 8192
+"""Receives that are remembered for the spans that begin with them."""
 
 
 class SpanAssembler:
@@ -141,7 +52,7 @@ class SpanAssembler:
 
     def __init__(self, trace_high: Callable[[int], int]) -> None:
         self._trace_high = trace_high
-        self._open: dict[int, _Open] = {}
+        self._open = OpenSpans(lambda record: self._parts.pop(record.id, None))
         self._by_span: dict[int, int] = {}
         self._traces: dict[int, Trace] = {}
         self._remote: dict[int, int] = {}
@@ -164,16 +75,16 @@ class SpanAssembler:
         if kind == "SpanEnded":
             return self._end(event)
         if kind == "SpanBegan":
-            self._entry(event.id).began = event
+            self._open.entry(event.id).began = event
             _remember(self._by_span, event.span_id, event.id)
         elif kind == "SpanAttributes":
             self._part(event)
         elif kind == "SpanLinked":
-            self._entry(event.parent).links.append(event)
+            self._open.add_link(event.parent, event)
         elif kind == "SpanNoted":
-            self._entry(event.parent).events.append(event)
+            self._open.add_event(event.parent, event)
         elif kind == "SpanDetailed":
-            self._entry(event.parent).details.append(event)
+            self._open.entry(event.parent).details.append(event)
         elif kind == "TraceAdopted":
             self._adopt(event)
         elif event.link:
@@ -196,7 +107,7 @@ class SpanAssembler:
         attributes: dict[str, Any],
     ) -> FinishedSpan | None:
         """End a span that never ended itself, from its entry in the in-flight table."""
-        known = self._open.get(began_id) or _Open()
+        known = self._open.get(began_id) or Gathered()
         recording = split_id(began_id)[0]
         trace = self.trace_of(causality_id, recording)
         if trace is None:
@@ -217,7 +128,7 @@ class SpanAssembler:
         return self._whole(span, known)
 
     def _end(self, event: Event) -> FinishedSpan | None:
-        known = self._open.pop(event.parent, None) or _Open()
+        known = self._open.pop(event.parent)
         parts = self._parts.pop(event.parent, ())
         self._by_span.pop(event.span_id, None)
         trace = self.trace_of(event.causality_id, event.recording)
@@ -243,19 +154,21 @@ class SpanAssembler:
         )  # fmt: skip
         return self._whole(span, known)
 
-    def _whole(self, span: FinishedSpan, known: _Open) -> FinishedSpan:
+    def _whole(self, span: FinishedSpan, known: Gathered) -> FinishedSpan:
         """The span with its events, links and details, and its error by the conventions."""
         if known.links:
-            span = span._replace(links=[self._link(link) for link in known.links])
+            links = [self._link(link) for link in known.links]
+            span = span._replace(links=links, dropped_links=known.lost_links)
         if known.events:
-            span = span._replace(events=[self._noted(event) for event in known.events])
+            events = [self._noted(event) for event in known.events]
+            span = span._replace(events=events, dropped_events=known.lost_events)
         trace_flags = span.trace.flags
         if trace_flags != span.flags:
             span = span._replace(flags=trace_flags)
         for event in known.details:
             if event.span_id == span.span_id:  # else of a span inside whose begin was lost
                 span = self._detailed(span, event)
-        return span if span.provider else _with_error(span)
+        return span if span.provider else with_error(span)
 
     def _detailed(self, span: FinishedSpan, event: Event) -> FinishedSpan:
         payload = event.payload
@@ -271,22 +184,25 @@ class SpanAssembler:
             known = trace._replace(flags=above[0], state=above[1])
             span = span._replace(parent_trace=known)
         dropped = details.get("dropped", (span.dropped_attributes, 0, 0))
+        # What limits left out comes first; some of it may not have been kept here either.
+        more_events = max(0, dropped[1] - span.dropped_events)
+        more_links = max(0, dropped[2] - span.dropped_links)
         return span._replace(
             trace=trace,
             flags=flags,
             scope=span.scope
-            if payload.instrumentation in _NO_SCOPE
+            if payload.instrumentation in NO_SCOPE
             else read_scope(payload.instrumentation),
             provider=payload.provider or span.provider,
             parent_is_remote=bool(details.get("remote", span.parent_is_remote)),
             began_ns=details.get("began_ns", span.began_ns),
             ended_ns=details.get("ended_ns", span.ended_ns),
             status_description=details.get("status", span.status_description),
-            events=span.events[dropped[1] :],
-            links=span.links[dropped[2] :],
+            events=span.events[more_events:],
+            links=span.links[more_links:],
             dropped_attributes=dropped[0],
-            dropped_events=span.dropped_events + dropped[1],
-            dropped_links=span.dropped_links + dropped[2],
+            dropped_events=span.dropped_events + more_events,
+            dropped_links=span.dropped_links + more_links,
         )
 
     def _noted(self, event: Event) -> SpanEvent:
@@ -363,73 +279,16 @@ class SpanAssembler:
             trace = self.trace_of(event.causality_id, event.recording)
             if trace is not None and event.span_id:
                 sent = (trace.trace_id, event.span_id, event.recording)
-                _remember(self._sends, event.link, sent)
+                _remember(self._sends, event.link, sent, MOST_SENDS)
             return
-        _remember(self.received, event.id, sent)
+        _remember(self.received, event.id, sent, MOST_RECEIVED)
         began_id = self._by_span.get(event.span_id)
-        known = self._open.get(began_id) if began_id is not None else None
-        if known is not None and sent[1] != event.span_id:
-            known.links.append(SpanLink(*sent[:2], {"kobs.link": f"{event.link:016x}"}))
-
-    def _entry(self, began_id: int) -> _Open:
-        known = self._open.get(began_id)
-        if known is None:
-            known = _Open()
-            _remember(self._open, began_id, known)
-        return known
+        if began_id is not None and self._open.get(began_id) and sent[1] != event.span_id:
+            link = SpanLink(*sent[:2], {"kobs.link": f"{event.link:016x}"})
+            self._open.add_link(began_id, link)
 
 
-def attributes_by_convention(span: FinishedSpan, resource_pid: object) -> dict[str, Any]:
-    """The span's attributes and what OpenTelemetry's conventions have for the rest that is known
-    of it. `resource_pid`: the `process.pid` of the resource that it is exported with. What a
-    tracer made has what its program gave it, and nothing else."""
-    if span.provider:
-        return span.attributes
-    attributes = dict(span.attributes)
-    attributes["thread.id"] = span.tid
-    if span.pid != resource_pid:
-        attributes["process.pid"] = span.pid
-    if span.origin:
-        attributes["kobs.origin"] = span.origin
-    if span.category is Category.NETWORK:
-        attributes.setdefault("rpc.system.name", "grpc")
-        attributes.setdefault("rpc.method", span.name)
-    elif span.category is Category.SYSCALL:
-        attributes.setdefault("kobs.syscall", span.name)
-    return attributes
-
-
-def _with_error(span: FinishedSpan) -> FinishedSpan:
-    """The exception that left the span as a span event, and why its status is error."""
-    attributes = dict(span.attributes)
-    failed = {key: attributes.pop(key) for key in _EXCEPTION if key in attributes}
-    if not failed and span.status != "error":
-        return span
-    events, description = span.events, span.status_description
-    if failed:
-        events = [*events, SpanEvent("exception", span.ended_ns, failed)]
-    attributes.setdefault("error.type", failed.get("exception.type", "_OTHER"))
-    if span.status == "error" and not description:
-        description = str(failed.get("exception.message") or attributes.get("error.message") or "")
-    return span._replace(attributes=attributes, events=events, status_description=description)
-
-
-def scope_of(text: str) -> Scope:
-    """The scope that a `SpanDetailed` says; kobs's own where it says none."""
-    return read_scope(text) if text and text not in _NO_SCOPE else OWN_SCOPE
-
-
-@lru_cache(maxsize=1024)
-def read_scope(text: str) -> Scope:
-    """The scope that a `SpanDetailed` says."""
-    try:
-        name, version, schema_url, attributes = json.loads(text)
-        return Scope(str(name), str(version), str(schema_url), dict(attributes))
-    except (ValueError, TypeError, RecursionError):  # another version wrote it
-        return OWN_SCOPE
-
-
-def _remember(table: dict[int, Any], key: int, value: Any) -> None:
-    while len(table) >= _MOST:
+def _remember(table: dict[int, Any], key: int, value: Any, most: int = _MOST) -> None:
+    while len(table) >= most:
         del table[next(iter(table))]
     table[key] = value

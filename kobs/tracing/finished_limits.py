@@ -1,89 +1,66 @@
-"""OpenTelemetry's limits of what a span may have, as they are set by `OTEL_SPAN_..._LIMIT` and
-`OTEL_ATTRIBUTE_..._LIMIT`, for kobs's own spans. Those of a tracer provider were held to the
-provider's limits when they were recorded."""
+"""OpenTelemetry's limits held to spans of kobs when they are handed on. Those of a tracer provider
+were held to the provider's limits when they were recorded."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
-from kobs.errors import ConfigError
-from kobs.tracing.assembler import FinishedSpan
+from kobs.tracing.finished import FinishedSpan, SpanEvent, SpanLink
+from kobs.tracing.limits import Limits
 
-_None = 1 << 62
-"""No limit."""
+Part = TypeVar("Part", SpanEvent, SpanLink)
 
 
-class Limits(NamedTuple):
-    """How many attributes, events and links, and how long a text in an attribute may be. Where
-    there are more the oldest are left out, and counted, as OpenTelemetry's SDK does it."""
-
-    attributes: int = 128
-    events: int = 128
-    links: int = 128
-    event_attributes: int = 128
-    link_attributes: int = 128
-    length: int = _None
-    """Characters, of a span's attributes."""
-    other_length: int = _None
-    """Characters, of attributes of events and links."""
-
-    @classmethod
-    def from_environment(cls) -> "Limits":
-        """Read the environment. Raises `ConfigError` naming a variable with a bad value."""
-        from opentelemetry.sdk.trace import SpanLimits
-
-        try:
-            found = SpanLimits()
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        limits = (
-            found.max_span_attributes, found.max_events, found.max_links,
-            found.max_event_attributes, found.max_link_attributes,
-            found.max_span_attribute_length, found.max_attribute_length,
-        )  # fmt: skip
-        return cls(*(_None if limit is None else limit for limit in limits))
-
-    def applied(self, span: FinishedSpan) -> FinishedSpan:
-        """The span within the limits."""
-        if span.provider:
-            return span
-        attributes, dropped = _within(span.attributes, self.attributes, self.length)
-        if attributes is not span.attributes:
-            span = span._replace(
-                attributes=attributes, dropped_attributes=span.dropped_attributes + dropped
-            )
-        if span.events:
-            events = [
-                event._replace(
-                    attributes=kept, dropped_attributes=event.dropped_attributes + dropped
-                )
-                for event in span.events[max(0, len(span.events) - self.events) :]
-                for kept, dropped in [
-                    _within(event.attributes, self.event_attributes, self.other_length)
-                ]
-            ]
-            left_out = len(span.events) - len(events)
-            span = span._replace(events=events, dropped_events=span.dropped_events + left_out)
-        if span.links:
-            links = [
-                link._replace(attributes=kept, dropped_attributes=link.dropped_attributes + dropped)
-                for link in span.links[max(0, len(span.links) - self.links) :]
-                for kept, dropped in [
-                    _within(link.attributes, self.link_attributes, self.other_length)
-                ]
-            ]
-            left_out = len(span.links) - len(links)
-            span = span._replace(links=links, dropped_links=span.dropped_links + left_out)
+def within(span: FinishedSpan, limits: Limits) -> FinishedSpan:
+    """The span within the limits: of what is too much the oldest is left out, and counted, as
+    OpenTelemetry's SDK does it."""
+    if span.provider:
         return span
+    attributes, dropped = _attributes(
+        span.attributes, limits.span_attributes, limits.span_attribute_length
+    )
+    if attributes is not span.attributes:
+        span = span._replace(
+            attributes=attributes, dropped_attributes=span.dropped_attributes + dropped
+        )
+    length = limits.attribute_length
+    if span.events:
+        events, dropped = _newest(span.events, limits.events, limits.event_attributes, length)
+        span = span._replace(events=events, dropped_events=span.dropped_events + dropped)
+    if span.links:
+        links, dropped = _newest(span.links, limits.links, limits.link_attributes, length)
+        span = span._replace(links=links, dropped_links=span.dropped_links + dropped)
+    return span
 
 
-def _within(attributes: Mapping[str, Any], most: int, length: int) -> tuple[dict[str, Any], int]:
+def _newest(
+    parts: list[Part], most: int | None, most_attributes: int | None, length: int | None
+) -> tuple[list[Part], int]:
+    """(events or links within the limits, how many were left out)."""
+    left_out = _too_many(len(parts), most)
+    kept = []
+    for part in parts[left_out:]:
+        attributes, dropped = _attributes(part.attributes, most_attributes, length)
+        kept.append(
+            part._replace(
+                attributes=attributes, dropped_attributes=part.dropped_attributes + dropped
+            )
+        )
+    return kept, left_out
+
+
+def _attributes(
+    attributes: dict[str, Any], most: int | None, length: int | None
+) -> tuple[dict[str, Any], int]:
     """(attributes, how many were left out); the same object where all is within."""
-    dropped = max(0, len(attributes) - most)
+    dropped = _too_many(len(attributes), most)
     if dropped:
         attributes = dict(list(attributes.items())[dropped:])
-    if length != _None:
+    if length is not None:
         attributes = {key: _cut(value, length) for key, value in attributes.items()}
-    return attributes, dropped  # type: ignore[return-value]
+    return attributes, dropped
+
+
+def _too_many(number: int, most: int | None) -> int:
+    return 0 if most is None else max(0, number - most)
 
 
 def _cut(value: Any, length: int) -> Any:

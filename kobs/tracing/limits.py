@@ -31,6 +31,7 @@ class Limits(NamedTuple):
         """By `OTEL_ATTRIBUTE_COUNT_LIMIT` and its like, as OpenTelemetry's SDK reads them. Raises
         `ConfigError` for a value that is no number of 0 or more."""
         count = _read("OTEL_ATTRIBUTE_COUNT_LIMIT", _DEFAULT)
+        count = _DEFAULT if count is None else count  # as the SDK has it
         length = _read("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", None)
         return cls(
             _read("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", count),

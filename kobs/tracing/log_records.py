@@ -31,7 +31,7 @@ STACK = "code.stacktrace"
 THREAD = "thread.name"
 
 _NO_NAME = "?"
-"""What a name is read back as that was empty, or that the recording had no room for."""
+"""What a name is read back as that the recording had no room for."""
 _DATA = 115
 _MOST_PARTS = 4096
 """Overflow records of one log record: a sixteenth of a ring."""

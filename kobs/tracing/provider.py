@@ -27,8 +27,8 @@ from opentelemetry.util.types import Attributes
 
 from kobs import bridge, collector as collectors
 from kobs.collector import Collector
-from kobs.tracing import finished_limits
-from kobs.tracing.assembler import FinishedSpan
+from kobs.tracing.finished import FinishedSpan
+from kobs.tracing.finished_limits import within
 from kobs.tracing.limits import Limits
 from kobs.tracing.pump import Pump
 from kobs.tracing.readable import to_span
@@ -81,13 +81,14 @@ def is_live(processor: Any) -> bool:
     return any(getattr(kind, name, None) not in _DO_NOTHING for name in ("on_start", "_on_ending"))
 
 
-class TracerProvider(api.TracerProvider):
+class TracerProvider(sdk.TracerProvider):
     """OpenTelemetry's `TracerProvider` on a collector's ring.
 
-    Takes what the SDK's takes. `collector`: where spans are recorded; else the process-wide one,
-    and where there is none, one that is made, and closed at `shutdown`. Processors that look at
-    spans as they begin are called at once, all others (`BatchSpanProcessor`) from a thread that
-    reads the ring; they get the spans of `span_operation` and its like, too.
+    Takes what the SDK's takes, and is one for `isinstance`; nothing of that one is used.
+    `collector`: where spans are recorded; else the process-wide one, and where there is none, one
+    that is made, and closed at `shutdown`. Processors that look at spans as they begin are called
+    at once, all others (`BatchSpanProcessor`) from a thread that reads the ring; they get the spans
+    of `span_operation` and its like, too.
 
     Raises `ValueError` for a limit in the environment that is no number.
     """
@@ -118,7 +119,7 @@ class TracerProvider(api.TracerProvider):
         self._trace_high = self._collector.ring.trace_high
         make: Any = sdk.SynchronousMultiSpanProcessor
         self._active_span_processor: Any = active_span_processor or make()
-        self.id_generator = RandomIdGenerator() if id_generator is None else id_generator
+        self.id_generator: Any = RandomIdGenerator() if id_generator is None else id_generator
         self._custom_ids = type(self.id_generator) is not RandomIdGenerator
         is_random = getattr(self.id_generator, "is_trace_id_random", None)
         self._random_ids = bool(is_random()) if is_random is not None else False
@@ -129,22 +130,14 @@ class TracerProvider(api.TracerProvider):
         self._span_limits = span_limits or sdk.SpanLimits()
         self.limits = Limits.of(self._span_limits)
         self._room = room(self.limits)
-        self._own_limits = export_limits(self.limits)
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        self._plain = (
-            not self._custom_ids
-            and self._random_ids
-            and self._plain_sampler is not None
-            and self._plain_sampler.bound == 1 << 64
-            and self._configurator is None
-        )
-        """Nothing is to be asked before a span of the usual kind begins."""
+        self._look_whether_plain()
         self._introduce = self._collector.emitter(SpanDetailed)
         self._seen: Any = None
         self._looking: Processors | None = None
         self._pump: Pump | None = None
         self._lock = threading.Lock()
-        self._tracers: dict[Any, Tracer] = {}
+        self._tracers: dict[InstrumentationScope, Any] = {}
         self._atexit_handler = atexit.register(self.shutdown) if shutdown_on_exit else None
         _providers.add(self)
         bridge.place_context()
@@ -226,6 +219,21 @@ class TracerProvider(api.TracerProvider):
     def _span_id(self) -> int:
         return int(self.id_generator.generate_span_id())
 
+    def _look_whether_plain(self) -> None:
+        """Find out whether nothing is to be asked before a span of the usual kind begins."""
+        self._plain = (
+            not self._custom_ids
+            and self._random_ids
+            and self._plain_sampler is not None
+            and self._plain_sampler.bound == 1 << 64
+            and self._configurator is None
+        )
+
+    def _set_tracer_configurator(self, *, tracer_configurator: Any) -> None:
+        """Have another say which tracers are enabled, those that there are too."""
+        self._configurator = tracer_configurator
+        self._look_whether_plain()
+
     def _is_enabled(self, scope: InstrumentationScope) -> bool:
         if self._configurator is None:
             return True
@@ -276,7 +284,7 @@ class TracerProvider(api.TracerProvider):
         else:
             waiting = [] if own else [active]
         if waiting:
-            span = self._own_limits.applied(span)
+            span = within(span, self.limits)
             readable = to_span(span, wall_offset_ns(), self.resource)
             for processor in waiting:
                 processor.on_end(readable)
@@ -287,15 +295,6 @@ class TracerProvider(api.TracerProvider):
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._forked = True
-
-
-def export_limits(limits: Limits) -> finished_limits.Limits:
-    """The same for spans of kobs, which have theirs when they are handed on."""
-    known = (
-        limits.span_attributes, limits.events, limits.links, limits.event_attributes,
-        limits.link_attributes, limits.span_attribute_length, limits.attribute_length,
-    )  # fmt: skip
-    return finished_limits.Limits(*(1 << 62 if limit is None else limit for limit in known))
 
 
 def _call(deliver: Any, span: FinishedSpan) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from kobs.collector import Collector
 from kobs.context import EXPORT_ORIGIN, origin
-from kobs.tracing.assembler import FinishedSpan, SpanAssembler
+from kobs.tracing.assembler import SpanAssembler
+from kobs.tracing.finished import FinishedSpan
 
 _INTERVAL_S = 0.1
 

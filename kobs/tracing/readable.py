@@ -18,7 +18,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from kobs.tracing.assembler import (
+from kobs.tracing.finished import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,

@@ -505,6 +505,11 @@ def open_views() -> list[Any]:
     return [span._view for span in every if span._view is not None]
 
 
+def is_any_open() -> bool:
+    """A span of this process is open."""
+    return bool(open_spans) or bool(_native_open_spans())
+
+
 def look_elsewhere(variable: Any = None, nothing: object = None) -> None:
     """Tell the C core where another tracer keeps its context, and what is there where it has
     none; and what the sampler says now."""

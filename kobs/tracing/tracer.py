@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import trace as api
 from opentelemetry.context.context import Context
+from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
 from opentelemetry.util.types import Attributes
@@ -38,7 +39,7 @@ _cause_get, _cause_set = cause.get, cause.set
 _new = object.__new__
 
 
-class Tracer(api.Tracer):
+class Tracer(sdk.Tracer):
     """Makes spans that are recorded in the ring of the provider's collector."""
 
     def __init__(
@@ -57,17 +58,17 @@ class Tracer(api.Tracer):
         )
 
     @property
-    def resource(self) -> Any:
+    def resource(self) -> Any:  # type: ignore[override]
         """What its spans are of."""
         return self._provider.resource
 
     @property
-    def sampler(self) -> Any:
+    def sampler(self) -> Any:  # type: ignore[override]
         """What decides which spans are exported."""
         return self._provider.sampler
 
     @property
-    def id_generator(self) -> Any:
+    def id_generator(self) -> Any:  # type: ignore[override]
         """What makes ids."""
         return self._provider.id_generator
 

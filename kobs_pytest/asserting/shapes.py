@@ -9,7 +9,8 @@ from typing import Any
 from kobs.causality import CausalGraph, TimelineEntry, TreeNode
 from kobs.events import Event
 from kobs.pattern.narrate import DETAIL_WIDTH, Narrator, clip, describe
-from kobs.tracing.assembler import SPAN_TYPES, FinishedSpan, SpanAssembler
+from kobs.tracing.assembler import SPAN_TYPES, SpanAssembler
+from kobs.tracing.finished import FinishedSpan
 
 
 class CausalChain:

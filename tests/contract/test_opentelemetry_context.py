@@ -26,7 +26,8 @@ from kobs import Collector, collector as collectors
 from kobs.context import cause
 from kobs.payloads import MetricUpdate
 from kobs.tracing import Span, runtime_context, span_operation
-from kobs.tracing.assembler import FinishedSpan, SpanAssembler
+from kobs.tracing.assembler import SpanAssembler
+from kobs.tracing.finished import FinishedSpan
 from kobs.tracing.span import WrittenSpan, make_span
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +115,7 @@ class TestInsideAKobsSpan:
         assert sdk.context is not None
         assert sdk.context.trace_flags.sampled
 
+    @pytest.mark.newest_sdk  # keeps bytes
     def test_what_is_set_on_it_is_recorded(self, span: Any, collector: Collector) -> None:
         with span("load") as load:
             seen = trace.get_current_span()

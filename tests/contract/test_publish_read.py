@@ -1,5 +1,6 @@
 """What is published is read, whole, in order, by everyone; what is lost is counted exactly."""
 
+import gc
 import struct
 
 import pytest
@@ -199,3 +200,13 @@ def test_sizes_that_no_ring_has_are_refused(make, slots):
 def test_an_unknown_overflow_is_refused(make):
     with pytest.raises(ConfigError, match=r"'block'.*'overwrite' or 'discard'"):
         make(overflow="block")
+
+
+@pytest.mark.c_core
+@pytest.mark.parametrize("core", ["c"], indirect=True)
+def test_slots_that_were_read_are_nothing_that_the_garbage_collector_walks(make, writer):
+    ring = make()
+    reader = ring.reader()
+    writer(ring)(1)
+    (slot,) = reader.read()
+    assert not gc.is_tracked(slot)

@@ -8,8 +8,12 @@ import threading
 import pytest
 
 from kobs._core.layout import IN_FLIGHT_ENTRIES, SlotHeader
+from kobs.context import origin as cause_origin
+from kobs.decoder import EventDecoder
+from kobs.emitters import ThreadIds, make_emitter
 from kobs.errors import SchemaError
 from kobs.ids import NO_LANE, event_id, split_id
+from kobs.payloads import QueueDepth, SpanBegan
 
 
 @pytest.fixture
@@ -32,10 +36,31 @@ def test_a_string_has_one_id_and_is_in_the_file_before_it_is_used(ring, core):
     texts = ["read", "", "größe", "a" * 1000, "read", "\ud800"]
     ids = [ring.intern(text) for text in texts]
     assert ids[0] == ids[4] != ids[2]
-    assert ids[1] == 0
-    assert [ring.string(one) for one in ids[:1] + ids[2:4]] == ["read", "größe", "a" * 1000]
-    assert [attached.string(one) for one in ids[2:4]] == ["größe", "a" * 1000]
+    assert 0 not in ids
+    assert [ring.string(one) for one in ids[:4]] == ["read", "", "größe", "a" * 1000]
+    assert [attached.string(one) for one in ids[1:4]] == ["", "größe", "a" * 1000]
     assert [attached.string(one) for one in (0, -1, 7_000_000, ids[3] + 1)] == ["?"] * 4
+
+
+def test_an_empty_name_is_read_back_as_one(ring, core):
+    options = {"gate": [False], "threads": [ThreadIds()], "decide": None, "analyse": None}
+    emitted, _ = make_emitter(QueueDepth.__kobs_schema__, ring, 4711, **options)
+    begin, _ = make_emitter(SpanBegan.__kobs_schema__, ring, 4711, begins=True, **options)
+    before = cause_origin.set("")
+    try:
+        emitted("", 1, 2)
+        begin("", "", 3)
+    finally:
+        cause_origin.reset(before)
+    slots = ring.reader(oldest=True).read(9)
+    for source in (ring, core.attach(ring.path)):
+        decode = EventDecoder(source).decode
+        depth, began = (decode(slot) for slot in slots)
+        assert depth.payload == QueueDepth("", 1, 2)
+        assert began.payload == SpanBegan("", "", 3)
+        assert depth.origin == began.origin == ""
+        assert [source.string(entry.name) for entry in source.open_events()] == [""]
+    assert not struct.unpack_from("=I", slots[0].data, SlotHeader.origin.offset)[0]
 
 
 def test_a_full_string_region_gives_0_and_counts(ring):

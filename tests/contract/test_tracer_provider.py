@@ -7,9 +7,10 @@ that is meant is in docs/reference/opentelemetry-differences.md.
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import opentelemetry.context as otel_context
+import opentelemetry.sdk.trace as sdk_trace
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -372,6 +373,7 @@ def run(make: Any, processor: str, scenario: Scenario, options: dict[str, Any]) 
         provider.shutdown()
 
 
+@pytest.mark.newest_sdk
 @pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_same_program_makes_the_same_spans(core: str, name: str, processor: str) -> None:
@@ -495,6 +497,32 @@ class TestOwnSpans:
                 span.set_attribute("rows", 1)
                 span.add_event("half")
         assert not exporter.get_finished_spans()
+
+    def test_they_are_the_sdk_s_where_a_program_asks(self, provider: TracerProvider) -> None:
+        tracer = provider.get_tracer("t")
+        assert isinstance(provider, SdkProvider)
+        assert isinstance(tracer, sdk_trace.Tracer)
+        assert isinstance(tracer.start_span("load"), sdk_trace.Span)
+
+    def test_tracers_can_be_switched_off_and_on(self, provider: TracerProvider) -> None:
+        tracer, other = provider.get_tracer("off"), provider.get_tracer("on")
+
+        class Config(NamedTuple):
+            is_enabled: bool
+
+        def configure(scope: Any) -> Config:
+            return Config(scope.name != "off")
+
+        with tracer.start_as_current_span("before"):
+            pass
+        provider._set_tracer_configurator(tracer_configurator=configure)
+        with tracer.start_as_current_span("not") as span:
+            assert not span.is_recording()
+        with other.start_as_current_span("yes") as span:
+            assert span.is_recording()
+        provider._set_tracer_configurator(tracer_configurator=lambda _: Config(True))
+        with tracer.start_as_current_span("again") as span:
+            assert span.is_recording()
 
     def test_an_argument_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(TypeError, match="sampling"):

@@ -240,6 +240,21 @@ def test_messages_link_spans(collector: Collector) -> None:
     assert same(collector) == 3
 
 
+def test_messages_of_spans_that_began_before_and_after_the_first_of_them(
+    collector: Collector,
+) -> None:
+    sent, received = collector.emitter(MessageSent), collector.emitter(MessageReceived)
+    with span_operation("early", collector=collector):
+        with span_operation("plain", collector=collector):
+            sent("queue", 5, link=77)
+        with span_operation("late", collector=collector):
+            received("queue", 5, link=77)
+        received("queue", 5, link=77)
+    with span_operation("later", collector=collector):
+        received("queue", 5, link=77)
+    assert same(collector) == 4
+
+
 def test_what_begins_with_what_was_received_is_a_child_of_who_sent_it(
     collector: Collector,
 ) -> None:
@@ -263,10 +278,10 @@ def test_origins_pids_and_long_names(collector: Collector) -> None:
     with span_operation("with an origin", collector=collector):
         pass
     origin.reset(token)
-    for name in ("x" * 3000, 'with "quotes"', "é", "?"):
+    for name in ("x" * 3000, 'with "quotes"', "é", "?", ""):
         with span_operation(name, collector=collector):
             pass
-    assert same(collector) == 5
+    assert same(collector) == 6
 
 
 def test_a_begin_that_was_lost_and_spans_that_are_open(collector: Collector) -> None:

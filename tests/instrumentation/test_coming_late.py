@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from os import read
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -331,3 +332,22 @@ def test_nothing_is_said_of_a_process_where_all_can_be_seen(runner) -> None:
         """)
     with kobs.open_recording(ran.session) as recording:
         assert recording.unobserved == []
+
+
+OPENTELEMETRY = """
+    import sys
+    from kobs import span_operation
+
+    before = [name for name in sys.modules if name.startswith("opentelemetry")]
+    with span_operation("main") as span:
+        from opentelemetry import trace
+
+        here = trace.get_current_span().get_span_context()
+        same = f"{here.trace_id:032x}" == span.trace_id, f"{here.span_id:016x}" == span.span_id
+        print(before, *same)
+    print(trace.get_current_span().get_span_context().is_valid)
+"""
+
+
+def test_opentelemetry_that_is_imported_inside_a_span_knows_of_it(runner: Any) -> None:
+    assert runner.script(OPENTELEMETRY).out == "[] True True\nFalse\n"

@@ -17,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 
 import kobs
 from kobs.context import origin
+from kobs.export.metric_source import MetricSource
 from kobs.export.otlp import OtlpExporter
 from kobs.payloads import SpanBegan
 from kobs_instrumentation import registry
@@ -133,6 +134,28 @@ class Test_with_opentelemetry:
                 answer(channel, "unary_unary", b"ok")
             (seen,) = spans(collector, 1)
         assert (seen.kind, seen.began.parent) == ("server", 0)
+
+
+def test_calls_have_duration_metrics(collector: kobs.Collector) -> None:
+    with serving() as (_, target), grpc.insecure_channel(target) as channel:
+        answer(channel, "unary_unary", b"ok")
+        with pytest.raises(grpc.RpcError):
+            answer(channel, "unary_unary", b"raise")
+        ended = [one.ended for one in spans(collector, 4)]
+    metrics = MetricSource(collector).collect().metrics
+    host, port = target.split(":")
+    common = {"rpc.system.name": "grpc", "rpc.method": "kobs.test.Service/unary_unary"}
+    here = {"server.address": host, "server.port": int(port)}
+    for side, about in (("client", common | here), ("server", common)):
+        (metric,) = [one for one in metrics if one.name == f"rpc.{side}.call.duration"]
+        assert metric.unit == "s"
+        good, bad = sorted(metric.points, key=lambda point: len(point.attributes))
+        assert dict(good.attributes) == {**about, "rpc.response.status_code": "OK"}
+        assert dict(bad.attributes) == {
+            **about, "rpc.response.status_code": "UNKNOWN", "error.type": "UNKNOWN",
+        }  # fmt: skip
+        exemplars = {point.exemplars[0].span_id for point in metric.points}
+        assert exemplars <= {event.span_id for event in ended}
 
 
 def test_an_exporter_s_own_calls_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:

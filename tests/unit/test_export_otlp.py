@@ -33,7 +33,7 @@ from kobs import (
 from kobs.context import cause
 from kobs.errors import ConfigError, MissingExtraError
 from kobs.export.otlp import ExportReport, OtlpExporter, export_recording
-from kobs.export.otlp_send import BATCH, ObjectOutbox
+from kobs.export.otlp_send import A_FEW, BATCH, ObjectOutbox
 from kobs.payloads import (
     FileChanged,
     MemoryPressure,
@@ -120,6 +120,7 @@ class TestSpans:
         assert start is not None
         assert before - 1_000_000 <= start <= after + 1_000_000
 
+    @pytest.mark.newest_sdk  # keeps bytes
     def test_attributes_that_overflowed_are_joined(self, collector: Collector) -> None:
         with span_operation("load") as span:
             span.record("first", 1).record("long", "x" * 3000).record("data", b"\x00\xff")
@@ -336,9 +337,12 @@ class TestAReceiverThatIsAway:
 
     def test_nothing_is_lost_that_the_ring_still_holds(self, collector: Collector) -> None:
         exporter, moody = self.exporter(collector)
-        make_spans(collector, 1500)
+        make_spans(collector, BATCH)
+        collector.emit(FileChanged("/tmp/a", "written"))  # the slots of a batch are not all spans'
+        make_spans(collector, 1500 - BATCH)
         for _ in range(4):
-            assert exporter.export_pending().pending <= 2 * BATCH
+            # One that is refused, for it may be at fault itself, and one that is tried meanwhile.
+            assert exporter.export_pending().pending < 2 * (BATCH + A_FEW)
         moody.away = False
         assert exporter.flush()
         assert len(moody.taken) == 1500

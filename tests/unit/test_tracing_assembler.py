@@ -1,20 +1,23 @@
 """Spans made whole again, with what they were given beside their two events."""
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from kobs import Collector, collector as collectors
-from kobs.tracing import Span, span_operation
-from kobs.tracing.assembler import (
+from kobs import Collector, Subscriber, collector as collectors
+from kobs.payloads import MessageReceived, MessageSent
+from kobs.tracing import Span, assembler as assembling, gathered, span_operation
+from kobs.tracing.assembler import SpanAssembler
+from kobs.tracing.finished import (
     OWN_SCOPE,
     FinishedSpan,
     Scope,
-    SpanAssembler,
     SpanEvent,
     attributes_by_convention,
 )
+from kobs.tracing.gathered import FEW
 from kobs.tracing.records import (
     DROPPED,
     LINK_FLAGS,
@@ -156,3 +159,81 @@ class TestTraces:
         with span_operation("load") as span:
             write(span, SpanDetailed(encode({"new": 1})))
         assert finished(collector)[0].scope == OWN_SCOPE
+
+
+class TestMemory:
+    """What is gathered of spans that do not end is bounded, and what is left out counted."""
+
+    def assembled(self, collector: Collector) -> tuple[SpanAssembler, Subscriber]:
+        assembler = SpanAssembler(lambda recording: collector.ring.trace_high)
+        return assembler, collector.subscribe(oldest=True)
+
+    def read(self, assembler: SpanAssembler, subscriber: Subscriber) -> list[FinishedSpan]:
+        spans = [assembler.observe(event) for event in subscriber]
+        return [span for span in spans if span is not None]
+
+    def test_a_span_that_goes_on_and_on_keeps_its_newest_events_and_links(
+        self, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gathered, "MOST_PARTS", 300)
+        assembler, subscriber = self.assembled(collector)
+        tracemalloc.start()
+        sizes = []
+        with span_operation("worker") as span, span_operation("short") as other:
+            for number in range(200):
+                write(other, SpanNoted("e", number))
+            assert not self.read(assembler, subscriber)
+            for _ in range(4):
+                for number in range(150):
+                    write(span, SpanNoted("e", number, {"text": "x" * 200}), "attributes")
+                    write(span, SpanLinked(1, 2, number))
+                    collector.emit(MessageReceived("q", 1, 0.0), link=7)
+                assert not self.read(assembler, subscriber)
+                sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert sizes[-1] < 1.2 * sizes[1], "it does not grow with what happens"
+        short, worker = self.read(assembler, subscriber)
+        assert (len(short.events), short.dropped_events) == (200, 0)
+        assert len(worker.events) == len(worker.links) == FEW
+        assert worker.dropped_events == worker.dropped_links == 600 - FEW
+        assert worker.events[-1].attributes == {"text": "x" * 200}
+        assert [link.span_id for link in worker.links] == list(range(150))[-FEW:]
+        assert not assembler._parts
+
+    def test_what_its_own_limits_left_out_is_counted_once(
+        self, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gathered, "MOST_PARTS", 10)
+        assembler, subscriber = self.assembled(collector)
+        for told in (3, FEW):
+            with span_operation("worker") as span:
+                for number in range(FEW + 20):
+                    write(span, SpanNoted(str(number), number))
+                write(span, SpanDetailed("-", 0, 255, {"dropped": [0, told, 0]}))
+            (worker,) = self.read(assembler, subscriber)
+            assert worker.dropped_events == max(told, 20)
+            assert [event.time_ns for event in worker.events] == list(range(FEW + 20))[
+                worker.dropped_events :
+            ]
+
+    def test_sends_and_receives_are_remembered_up_to_a_number(
+        self, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(assembling, "MOST_SENDS", 20)
+        monkeypatch.setattr(assembling, "MOST_RECEIVED", 10)
+        assembler, subscriber = self.assembled(collector)
+        with span_operation("producer") as producer:
+            for link in range(1, 31):
+                collector.emit(MessageSent("q", 1), link=link)
+        for link in (5, 12, 30):
+            with span_operation(f"consumer of {link}"):
+                collector.emit(MessageReceived("q", 1, 0.0), link=link)
+        spans = {span.name: span for span in self.read(assembler, subscriber)}
+        assert not spans["consumer of 5"].links
+        for link in (12, 30):
+            (joined,) = spans[f"consumer of {link}"].links
+            assert f"{joined.span_id:016x}" == producer.span_id
+        for _ in range(40):
+            collector.emit(MessageReceived("q", 1, 0.0), link=30)
+        assert not self.read(assembler, subscriber)
+        assert len(assembler.received) == 10

@@ -383,6 +383,7 @@ int kobs_add_carried_type(PyObject *module);
 
 int kobs_add_types_type(PyObject *module);
 int kobs_add_span_encoder(PyObject *module); /* otlp_encoder.c */
+PyObject *kobs_pick_slots(PyObject *module, PyObject *args); /* otlp_pick.c */
 
 /* -- Sample (sample_type.c), Condition and Found (scan_type.c, scan_found.c, scan_merge.c) ----- */
 

@@ -40,6 +40,10 @@ static PyMethodDef functions[] = {
      PyDoc_STR("open_span(span_id) -> span | None\n\nThe open span of that id, if it began here.")},
     {"open_spans", kobs_list_open_spans, METH_NOARGS,
      PyDoc_STR("open_spans() -> [span, ...]\n\nThe open ones that began here.")},
+    {"pick_slots", kobs_pick_slots, METH_VARARGS,
+     PyDoc_STR("pick_slots(slots, severity, before, always) -> [RawSlot]\n\n"
+               "Those of the types `always`, and those from a severity up whose ticket is not below "
+               "that of their lane in `before`.")},
     {"scan", (PyCFunction)(void (*)(void))kobs_scan_merged, METH_FASTCALL,
      PyDoc_STR("scan([(Condition, portions), ...], keep, durations, by_pid, by_type) -> Found | None"
                "\n\nLook at the lists of `RawSlots` of several recordings, merged by time; keep "

@@ -13,6 +13,45 @@ tell(PyObject *otherwise, PyObject *slot)
     return done == NULL ? -1 : 0;
 }
 
+static inline const uint64_t *
+words_of(PyObject *slot)
+{
+    return (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(slot, 2));
+}
+
+/* Note by which event a span began. -1 with an exception set. */
+static int
+note_span(encoder_object *self, PyObject *event, PyObject *slot)
+{
+    PyObject *span = PyLong_FromUnsignedLongLong(words_of(slot)[4]);
+    int done = span == NULL ? -1 : PyDict_SetItem(self->by_span, span, event);
+
+    Py_XDECREF(span);
+    return done;
+}
+
+/* Make `by_span`: the first time that something was sent or received. -1 with an exception set. */
+static int
+note_spans(encoder_object *self)
+{
+    PyObject *event, *slot;
+    Py_ssize_t at = 0;
+
+    if (self->by_span != NULL) {
+        return 0;
+    }
+    if ((self->by_span = PyDict_New()) == NULL) {
+        return -1;
+    }
+    while (PyDict_Next(self->open, &at, &event, &slot)) {
+        if (note_span(self, event, slot) < 0) {
+            Py_CLEAR(self->by_span);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* Forget a begin, and give its slot and that of its details or NULL (new references): 1, 0 where it
  * is not known, -1 with an exception set. */
 static int
@@ -30,18 +69,16 @@ take_open(encoder_object *self, uint64_t event, PyObject **slot, PyObject **deta
             found = -1;
         }
     }
-    if (found > 0) {
-        const uint64_t *words
-            = (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(*slot, 2));
-        span = PyLong_FromUnsignedLongLong(words[4]);
-        if (span == NULL || PyDict_DelItem(self->open, key) < 0) {
-            Py_CLEAR(*slot);
-            Py_CLEAR(*detail);
-            found = -1;
-        }
-        else if (PyDict_DelItem(self->by_span, span) < 0) {
-            PyErr_Clear(); /* a later span has the same id */
-        }
+    if (found > 0
+        && (PyDict_DelItem(self->open, key) < 0
+            || (self->by_span != NULL
+                && (span = PyLong_FromUnsignedLongLong(words_of(*slot)[4])) == NULL))) {
+        Py_CLEAR(*slot);
+        Py_CLEAR(*detail);
+        found = -1;
+    }
+    if (span != NULL && PyDict_DelItem(self->by_span, span) < 0) {
+        PyErr_Clear(); /* a later span has the same id */
     }
     Py_XDECREF(span);
     Py_XDECREF(key);
@@ -64,12 +101,6 @@ hand_over(encoder_object *self, uint64_t event, PyObject *otherwise)
         Py_XDECREF(detail);
     }
     return found < 0 ? -1 : 0;
-}
-
-static inline const uint64_t *
-words_of(PyObject *slot)
-{
-    return (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(slot, 2));
 }
 
 /* Keep the details of a span that is known here, where there are no more of them than a scope, a
@@ -144,7 +175,8 @@ static int
 hand_over_span(encoder_object *self, uint64_t span, PyObject *otherwise)
 {
     PyObject *key = PyLong_FromUnsignedLongLong(span), *event = NULL;
-    int found = key == NULL ? -1 : kobs_dict_item(self->by_span, key, &event);
+    int found = key == NULL || note_spans(self) < 0 ? -1
+                                                    : kobs_dict_item(self->by_span, key, &event);
 
     Py_XDECREF(key);
     if (found > 0) {
@@ -156,20 +188,18 @@ hand_over_span(encoder_object *self, uint64_t span, PyObject *otherwise)
 }
 
 static int
-take_began(encoder_object *self, PyObject *slot, const uint64_t *words, unsigned lane,
-           uint64_t ticket, PyObject *otherwise)
+take_began(encoder_object *self, PyObject *slot, unsigned lane, uint64_t ticket,
+           PyObject *otherwise)
 {
     if (PyDict_GET_SIZE(self->open) >= self->most) {
         return tell(otherwise, slot);
     }
     PyObject *event = PyLong_FromUnsignedLongLong(kobs_slot_id(self->types, lane, ticket));
-    PyObject *span = PyLong_FromUnsignedLongLong(words[4]);
-    int done = event == NULL || span == NULL || PyDict_SetItem(self->open, event, slot) < 0
-                       || PyDict_SetItem(self->by_span, span, event) < 0
-                   ? -1
-                   : 0;
+    int done = event == NULL ? -1 : PyDict_SetItem(self->open, event, slot);
+    if (done == 0 && self->by_span != NULL) {
+        done = note_span(self, event, slot);
+    }
     Py_XDECREF(event);
-    Py_XDECREF(span);
     return done;
 }
 
@@ -229,7 +259,7 @@ take_slot(encoder_object *self, work *now, PyObject *slot, PyObject *otherwise)
     uint16_t type = kobs_slot_type(words);
     now->last_ns = words[1] > now->last_ns ? words[1] : now->last_ns;
     if (type == self->began_id && now->known && lane < KOBS_LANES && words[7] >> 32 == 0) {
-        return take_began(self, slot, words, lane, ticket, otherwise);
+        return take_began(self, slot, lane, ticket, otherwise);
     }
     if (type == self->ended_id && lane < KOBS_LANES) {
         return take_ended(self, now, slot, words, lane, ticket, otherwise);
@@ -369,7 +399,7 @@ encoder_release(encoder_object *self, PyObject *Py_UNUSED(none))
     Py_XDECREF(details);
     PyDict_Clear(self->open);
     PyDict_Clear(self->details);
-    PyDict_Clear(self->by_span);
+    Py_CLEAR(self->by_span);
     KOBS_UNLOCK()
     return found;
 }
@@ -418,7 +448,6 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->remote = Py_NewRef(remote);
     self->open = PyDict_New();
     self->details = PyDict_New();
-    self->by_span = PyDict_New();
     self->trace_high = trace_high;
     self->pid = (uint32_t)pid;
     self->began_id = began_id;
@@ -427,7 +456,7 @@ encoder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->first_id = first_id;
     self->last_id = last_id;
     self->most = most;
-    if (self->open == NULL || self->details == NULL || self->by_span == NULL) {
+    if (self->open == NULL || self->details == NULL) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;

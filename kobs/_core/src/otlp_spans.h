@@ -13,7 +13,7 @@ typedef struct {
     types_object *types;
     PyObject *open;     /* {id of the begin event: its RawSlot}: spans that Python does not know */
     PyObject *details;  /* {id of the begin event: the RawSlot of its details}, of some of them */
-    PyObject *by_span;  /* {span id: id of the begin event}, of the same */
+    PyObject *by_span;  /* {span id: id of the begin event}, of the same; NULL before it is asked for */
     PyObject *adopted;  /* {chain: (trace id, flags, exported, tracestate)}; Python's to fill */
     PyObject *received; /* {event: ...} of events that received something; Python's to fill */
     PyObject *remote;   /* {span id: ...} of other processes' spans; Python's to fill */

@@ -147,6 +147,8 @@ raw_slot(PyTypeObject *type, const kobs_cursor *cursor)
     PyTuple_SET_ITEM(slot, 0, lane);
     PyTuple_SET_ITEM(slot, 1, ticket);
     PyTuple_SET_ITEM(slot, 2, data);
+    /* There are only numbers and bytes in it: the collector of garbage need not walk them all. */
+    PyObject_GC_UnTrack(slot);
     return slot;
 }
 

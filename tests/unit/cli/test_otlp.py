@@ -105,6 +105,37 @@ def test_a_tree_is_exported_while_it_runs_and_the_rest_at_its_end(
     assert len(pids) == 2
 
 
+EXPORTING = """
+    from kobs import collector, span_operation
+    from kobs.export.otlp import ExportReport, OtlpExporter
+    from kobs.export.otlp_metrics import OtlpMetricsExporter
+
+    exporter, metrics = OtlpExporter(), OtlpMetricsExporter()
+    exporter.start(interval_s=0.01)
+    metrics.start()
+    with span_operation("load"):
+        collector.global_collector().resource_cleanup(1, "files", 3)
+    assert exporter.flush() and exporter.export_pending() == ExportReport()
+    with span_operation("late"):
+        pass
+    print(exporter.shutdown() == ExportReport(), metrics.shutdown().points)
+"""
+
+
+def test_a_program_that_exports_itself_leaves_it_to_kobs_run(
+    receiver: HttpReceiver, tmp_path: Path, program: Path
+) -> None:
+    program.write_text(textwrap.dedent(EXPORTING))
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+    process = run(tmp_path, "-o", "session", "--only", "process", "--otlp", program, env=env)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "True 0\n"), err
+    assert names(receiver) == Counter(load=1, late=1)
+    assert len(receiver.log_records) == 1
+    assert len([got for got in receiver.got if got.signal == "metrics"]) == 1
+    assert not Session.open(tmp_path / "session").is_exported
+
+
 def test_what_the_receiver_did_not_take_is_told_and_recovered(
     receiver: HttpReceiver, tmp_path: Path, program: Path, command: Kobs,
     monkeypatch: pytest.MonkeyPatch,

@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.semconv._incubating.attributes import cpython_attributes, process_attributes
-from opentelemetry.semconv._incubating.metrics import cpython_metrics, process_metrics
+from opentelemetry.semconv._incubating.attributes import (
+    cpython_attributes,
+    error_attributes,
+    process_attributes,
+    rpc_attributes,
+    server_attributes,
+)
+from opentelemetry.semconv._incubating.metrics import cpython_metrics, process_metrics, rpc_metrics
 
 from kobs import bridge
 from kobs._analysis.histogram import HistogramSnapshot
@@ -18,6 +24,7 @@ from kobs.collector import Collector
 from kobs.context import EXPORT_ORIGIN, cause
 from kobs.errors import ConfigError
 from kobs.export import metric_names as names
+from kobs.export.metric_calls import ERROR, METHOD, METRICS as CALLS, SERVER, STATUS_CODE, SYSTEM
 from kobs.export.metric_points import Metric, Metrics, Point
 from kobs.export.metric_source import MetricSource, recorded_metrics
 from kobs.export.otlp_send import quietly
@@ -34,7 +41,7 @@ from kobs.payloads import (
 from kobs.recording import open_recording
 from kobs.schema import PayloadType, event_type
 from kobs.session import Session
-from kobs.tracing import span_operation
+from kobs.tracing import span_grpc, span_operation
 
 CORES = ["python", pytest.param("c", marks=pytest.mark.c_core)]
 
@@ -95,6 +102,8 @@ class TestNames:
             (names.GC_UNCOLLECTABLE, "CPYTHON_GC_UNCOLLECTABLE_OBJECTS", cpython_metrics),
             (names.INSTRUMENTS["memory.resident"], "PROCESS_MEMORY_USAGE", process_metrics),
             (names.GAUGES["scheduler.preemptions"], "PROCESS_CONTEXT_SWITCHES", process_metrics),
+            (names.INSTRUMENTS[CALLS["client"]], "RPC_CLIENT_CALL_DURATION", rpc_metrics),
+            (names.INSTRUMENTS[CALLS["server"]], "RPC_SERVER_CALL_DURATION", rpc_metrics),
         ],
     )
     def test_are_the_semantic_conventions_where_there_is_one(
@@ -112,6 +121,56 @@ class TestNames:
         assert names.GC_GENERATION == cpython_attributes.CPYTHON_GC_GENERATION
         fixed = names.GAUGES["scheduler.preemptions"].fixed
         assert list(fixed) == [process_attributes.PROCESS_CONTEXT_SWITCH_TYPE]
+        assert (METHOD, SYSTEM, STATUS_CODE, ERROR, *SERVER) == (
+            rpc_attributes.RPC_METHOD, rpc_attributes.RPC_SYSTEM_NAME,
+            rpc_attributes.RPC_RESPONSE_STATUS_CODE, error_attributes.ERROR_TYPE,
+            server_attributes.SERVER_ADDRESS, server_attributes.SERVER_PORT,
+        )  # fmt: skip
+        for metric_name in CALLS.values():
+            assert names.INSTRUMENTS[metric_name].fixed == {SYSTEM: "grpc"}
+
+
+class TestRemoteCalls:
+    def test_have_histograms_of_their_sides(self, collector: Collector) -> None:
+        source = MetricSource(collector)
+        for kind in ("client", "client", "server"):
+            with span_grpc("shop.Orders/Place", kind=kind, collector=collector) as call:
+                call.record(STATUS_CODE, "OK").record("server.address", "shop").record("rows", 3)
+        with span_operation("shop.Orders/Place", kind="client", collector=collector):
+            pass
+        metrics = source.collect()
+        (client,) = points(metrics, "rpc.client.call.duration")
+        (served,) = points(metrics, "rpc.server.call.duration")
+        about = {METHOD: "shop.Orders/Place", SYSTEM: "grpc", STATUS_CODE: "OK"}
+        assert dict(client.attributes) == {**about, "server.address": "shop"}
+        assert dict(served.attributes) == about
+        assert isinstance(client.value, HistogramSnapshot)
+        ended = [e.payload for e in collector.snapshot() if e.type_name == "SpanEnded"][:2]
+        assert client.value.count == 2
+        assert client.value.total == pytest.approx(sum(one.duration_us for one in ended) / 1e6)
+        assert served.exemplars[0].trace_id == int(call.trace_id, 16)
+
+    def test_say_what_went_wrong_however_long_the_rest_is(self, collector: Collector) -> None:
+        source = MetricSource(collector)
+        with span_grpc("shop.Orders/Place", collector=collector) as call:
+            call.record("long", "x" * 5000).record(STATUS_CODE, "UNKNOWN")
+            call.record_error(KeyError("apples"))
+        with span_grpc("shop.Orders/Place", collector=collector) as call:
+            call.record_error("no apples")
+        found = [
+            dict(point.attributes) for point in points(source.collect(), "rpc.server.call.duration")
+        ]
+        assert [(one.get(STATUS_CODE), one[ERROR]) for one in found] == [
+            ("UNKNOWN", "KeyError"), (None, "_OTHER"),
+        ]  # fmt: skip
+
+    def test_of_which_the_begin_is_not_known_are_left_out(self) -> None:
+        with Collector(size=16) as small:
+            with span_grpc("shop.Orders/Place", collector=small):
+                for number in range(20):
+                    read(small, str(number))
+                source = MetricSource(small)
+            assert not points(source.collect(), "rpc.server.call.duration")
 
 
 class TestPoints:

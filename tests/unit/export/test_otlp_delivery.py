@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from kobs import Collector, Severity, collector as collectors, open_recording, span_operation
 from kobs.context import cause
 from kobs.export.otlp import ExportReport, OtlpExporter, RecordingExporter, export_recording
 from kobs.export.otlp_feeds import RecordingFeed, RecordingSources
 from kobs.export.otlp_marks import Marks
-from kobs.export.otlp_send import BATCH
+from kobs.export.otlp_send import A_FEW, BATCH
 from kobs.payloads import ResourceExhausted
 from kobs.session import Session
 from kobs.tracing import set_slow_thresholds
@@ -101,7 +103,7 @@ class TestTheReceiver:
             for _ in range(5):
                 report = exporter.export_pending()
                 assert report.spans == report.failed == report.lost == 0
-                assert BATCH <= report.pending < 2 * BATCH  # the rest stays in the ring
+                assert BATCH <= report.pending < BATCH + A_FEW  # the rest stays in the ring
         assert len(receiver.got) == 1, "the receiver is left alone until it is time"
         (told,) = caplog.messages
         assert "HTTP 503" in told
@@ -110,6 +112,18 @@ class TestTheReceiver:
         assert exporter.shutdown() == ExportReport(spans=2000)
         receiver.got.pop(0)
         assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 2000
+
+    def test_takes_batches_of_one_size_whatever_order_spans_end_in(
+        self, collector: Collector, receiver: Receiver
+    ) -> None:
+        with ExitStack() as spans:
+            for _ in range(1500):
+                spans.enter_context(span_operation("nested", collector=collector))
+        with OtlpExporter(collector, logs=False) as exporter:
+            assert exporter.export_pending().spans == 1500
+        sizes = [len(spans_of(got)) for got in receiver.got]
+        assert sum(sizes) == 1500
+        assert max(sizes) < BATCH + A_FEW
 
     def test_is_away_for_so_long_that_the_ring_overwrites(
         self, receiver: Receiver, caplog: pytest.LogCaptureFixture
@@ -385,6 +399,37 @@ def test_a_session_is_followed_while_it_is_written(receiver: Receiver, tmp_path:
         assert names(receiver) == Counter(one=1, two=1)
         with open_recording(session.path) as later:
             assert export_recording(later) == ExportReport(spans=1)
+
+
+def test_what_another_process_exports_is_left_to_it_as_long_as_it_runs(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session.create("program", ["program"], root=tmp_path)
+    session.begin_export()
+    with Collector(size=256, session=session) as live, caplog.at_level(logging.INFO, "kobs"):
+        exporter, closed = OtlpExporter(live), OtlpExporter(live)
+        memory = InMemorySpanExporter()
+        given = OtlpExporter(live, span_exporter=memory)
+        make_spans(live, 1, "one")
+        for _ in range(2):
+            assert exporter.export_pending() == ExportReport()
+        assert exporter.flush()
+        assert closed.shutdown() == ExportReport()
+        assert given.export_pending().spans == 1, "an exporter that was given gets everything"
+        assert not receiver.got
+        with open_recording(session.path) as recording:
+            assert RecordingExporter(recording).export().spans == 1
+        make_spans(live, 1, "two")
+        killed = subprocess.run(
+            [sys.executable, "-c", "import os, sys; from kobs.session import Session;"
+             "Session.open(sys.argv[1]).begin_export(); os._exit(0)", session.path],
+            check=True, timeout=60,
+        )  # fmt: skip
+        assert killed.returncode == 0
+        assert exporter.export_pending() == ExportReport(spans=1)
+    assert names(receiver) == Counter(one=1, two=1)
+    left = "OTLP export: left to the process that exports the whole session"
+    assert caplog.messages.count(left) == 3, "each exporter says so once"
 
 
 def test_recordings_of_a_session_are_merged_by_time_in_bounded_memory(tmp_path: Path) -> None:
