@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import kobs.payloads  # noqa: F401  (declares the types)
 from kobs.schema import registered_types
-from kobs_instrumentation.registry import SUBSYSTEMS, WATCHED
+from kobs_instrumentation.subsystems import SUBSYSTEMS, WATCHED
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference" / "subsystems"

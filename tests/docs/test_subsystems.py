@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kobs_instrumentation.registry import SAYS, SUBSYSTEMS, WATCHED
+from kobs_instrumentation.subsystems import SAYS, SUBSYSTEMS, WATCHED
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
