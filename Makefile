@@ -65,7 +65,7 @@ sanitize: $(VENV)/.dev ## the C core under thread, address and undefined-behavio
 cpython-tests: $(VENV)/.dev ## CPython's own tests, bare and recorded, have to come out the same (MODULES="test_queue ...")
 	$(BIN)/python -m tools.cpython_tests $(MODULES)
 
-project-suites: $(VENV)/.dev ## the tests of well-known projects, bare and under `pytest --kobs`, have to come out the same (PROJECTS="pluggy ...")
+project-suites: $(VENV)/.dev ## the tests of well-known projects, bare, with the plugin unused and under `pytest --kobs`, have to come out the same (PROJECTS="pluggy ...")
 	$(BIN)/python -m tools.project_suites $(PROJECTS)
 
 crash: $(VENV)/.dev ## kill -9 at 1,000 random moments, with the C core

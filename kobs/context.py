@@ -7,7 +7,8 @@ whose behalf it runs (a test); a receive replaces the cause, never the origin.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import NamedTuple
+
+from kobs.records import NamedTuple
 
 
 class Cause(NamedTuple):

@@ -144,39 +144,42 @@ def _installed(group: str, path: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
         return _read(group, path)
 
 
-def _read(group: str, path: Iterable[str]) -> "tuple[EntryPoint, ...]":
-    if not _may_be_named(group, path):
+def _read(group: str, path: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
+    named = _named(path)
+    if named is not None and f"[{group}]".encode() not in named:
         return ()
     from importlib.metadata import entry_points
 
     return tuple(entry_points(group=group))
 
 
-def _may_be_named(group: str, path: Iterable[str]) -> bool:
-    """A distribution may have entry points of a group. `importlib.metadata` knows for certain; to
-    import it takes as long as to start Python."""
+@cache
+def _named(path: tuple[str, ...]) -> bytes | None:
+    """What the distributions' files of entry points say; None where others may be installed.
+    `importlib.metadata` knows for certain; to import it takes as long as to start Python."""
     if any(hasattr(finder, "find_distributions") for finder in sys.meta_path
            if getattr(finder, "__module__", "") != "_frozen_importlib_external"):  # fmt: skip
-        return True
-    section = f"[{group}]".encode()
+        return None
+    said = []
     for folder in path:
         try:
             names = os.listdir(folder or ".")
         except NotADirectoryError:  # an archive may hold distributions too
-            return True
+            return None
         except OSError:
             continue
         for name in names:
             if name.endswith((".dist-info", ".egg-info", ".egg")):
                 if name.endswith(".egg"):
-                    return True
+                    return None
                 try:
                     with open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
-                        if section in file.read():
-                            return True
+                        text = file.read()
+                    if b"[kobs" in text:
+                        said.append(text)
                 except OSError:
                     pass
-    return False
+    return b"\n".join(said)
 
 
 def _tell(text: str) -> None:

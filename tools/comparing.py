@@ -122,13 +122,12 @@ def plain(text: str) -> str:
     return _NUMBER.sub("N", _ADDRESS.sub("0x", text))
 
 
-def keep_log(logs: Path | None, name: str, recorded: bool, output: str) -> None:
-    """Keep the output of a run, numbered, where a folder was given."""
+def keep_log(logs: Path | None, name: str, way: str, output: str) -> None:
+    """Keep the output of a run (`way`: bare, recorded, ...), numbered, where a folder was given."""
     if logs is not None:
         logs.mkdir(parents=True, exist_ok=True)
-        kind = "recorded" if recorded else "bare"
-        number = len(list(logs.glob(f"{name}-{kind}-*"))) + 1
-        (logs / f"{name}-{kind}-{number}.txt").write_text(output)
+        number = len(list(logs.glob(f"{name}-{way}-*"))) + 1
+        (logs / f"{name}-{way}-{number}.txt").write_text(output)
 
 
 def _skipped(result: Result) -> str:

@@ -88,7 +88,7 @@ def _run_in(
         command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="backslashreplace",
     )  # fmt: skip
-    keep_log(logs, module, recorded is not None, ended.stdout)
+    keep_log(logs, module, "bare" if recorded is None else "recorded", ended.stdout)
     said = _said(ended.stdout)
     last = ended.stdout.strip().rpartition("\n")[2]
     if recorded is None:

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import kobs.payloads  # noqa: F401  (declares the types)
 from kobs.schema import registered_types
-from kobs_instrumentation.registry import SUBSYSTEMS
+from kobs_instrumentation.subsystems import SUBSYSTEMS, WATCHED
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference" / "subsystems"
@@ -139,12 +140,13 @@ def _tests_of(path: Path) -> Iterator[Test]:
     tree = _tree(path)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    helpers = {
+    helpers: dict[str, ast.FunctionDef | ast.ClassDef] = {
         **{name: node for name, node in functions.items() if not name.startswith("test")},
         **{name: node for name, node in classes.items() if not name.startswith("Test")},
     }
-    watch = path.stem.removeprefix("test_watch_")
-    whole = [watch] if watch in SUBSYSTEMS else _marked(_marks_of_module(tree), "shows")
+    helpers |= _imported_helpers(tree)
+    watch = path.stem.removeprefix("test_").removeprefix("watch_").partition("_")[0]
+    whole = [watch] if watch in WATCHED else _marked(_marks_of_module(tree), "shows")
     inside = [
         (f"{owner.name}::{node.name}", node, owner)
         for owner in classes.values()
@@ -159,6 +161,20 @@ def _tests_of(path: Path) -> Iterator[Test]:
         yield Test(
             path.name, name, _shown(node, helpers), tuple(_marked(marks, "says")), subsystems
         )
+
+
+def _imported_helpers(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.ClassDef]:
+    """What a test takes from a module beside it."""
+    found: dict[str, ast.FunctionDef | ast.ClassDef] = {}
+    for taken in tree.body:
+        if not isinstance(taken, ast.ImportFrom):
+            continue
+        beside = TESTS / f"{(taken.module or '').rpartition('.')[2]}.py"
+        names = {alias.name for alias in taken.names}
+        for node in _tree(beside).body if beside.exists() else ():
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
+                found[node.name] = node
+    return found
 
 
 def _shown(
@@ -235,14 +251,16 @@ def _tree(path: Path) -> ast.Module:
 def page() -> str:
     """The whole page."""
     lines = [_HEAD]
-    for subsystem in SUBSYSTEMS:
+    for subsystem in WATCHED:
         lines += [f"## {subsystem}", "", f"[What it watches]({subsystem}.md).", ""]
         lines += ["| event | what makes it | shown by |", "|---|---|---|"]
         for event, makes in documented(subsystem).items():
             shown = "; ".join(test.link for test in showing(subsystem, event)[:_MOST])
             lines.append(f"| [{event}](../events/{event}.md) | {makes} | {shown} |")
-        lines += ["", "| what it says | shown by |", "|---|---|"]
-        for item in PROMISED[subsystem]:
+        promised = PROMISED.get(subsystem, ())
+        if promised:
+            lines += ["", "| what it says | shown by |", "|---|---|"]
+        for item in promised:
             shown = "; ".join(test.link for test in saying(item)[:_MOST])
             lines.append(f"| {item} | {shown} |")
         lines.append("")

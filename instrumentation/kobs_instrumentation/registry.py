@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._core import hooking
@@ -154,6 +153,8 @@ def _says(name: str, module: Any) -> tuple[str, ...]:
 
 
 def _unseen(module: Any) -> tuple[str, ...]:
+    from importlib.util import find_spec
+
     without_hooks = () if hooking.native is not None else ("UNREACHABLE",)
     groups = (*without_hooks, "UNSEEN")
     replaced = getattr(module, "REPLACED_BY", {}).items()

@@ -5,7 +5,9 @@ the `struct` format of each type and gives it numbers.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from kobs.records import NamedTuple
 
 from kobs._core.doorbell import Doorbell
 

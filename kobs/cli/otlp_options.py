@@ -1,11 +1,13 @@
-"""`--otlp [URL]`: sending a session to an OTLP receiver, as several commands do it."""
+"""`--otlp [URL]`: sending a session to an OTLP receiver, as several commands do it.
+
+Every `kobs run` imports this: what only an export needs is imported where there is one.
+"""
 
 import argparse
-import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from kobs.cli import figures
+from kobs.records import NamedTuple
 
 if TYPE_CHECKING:
     from kobs.export.otlp import ExportReport
@@ -54,6 +56,8 @@ class Exported(NamedTuple):
 
     def told(self) -> str:
         """In words."""
+        from kobs.cli import figures
+
         traffic = self.traffic
         text = (
             f"sent {figures.count(traffic.spans, 'span')}, "
@@ -81,6 +85,8 @@ class LiveExport:
     and the rest when `finish` is called."""
 
     def __init__(self, recording: "Recording", endpoint: str) -> None:
+        import threading
+
         from kobs.export.otlp import RecordingExporter
         from kobs.export.otlp_metrics import MetricReport, RecordedMetricsExporter
 

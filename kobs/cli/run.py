@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kobs.cli import otlp_options
+from kobs.cli.main import UNMEASURED
 from kobs.errors import ConfigError, KobsError, SessionError, UnknownSubsystemError
+from kobs.records import NamedTuple
 
 if TYPE_CHECKING:
     from kobs.session import Session
@@ -42,9 +44,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `run` to the subcommands of `kobs`; sets `func(namespace) -> exit code`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "run", help="record a program and its Python children", description=__doc__, usage=USAGE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=UNMEASURED,
     )  # fmt: skip
     _describe(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parse = parser.parse_known_args
 
     def parse_known_args(

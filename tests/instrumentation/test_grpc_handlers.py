@@ -119,6 +119,30 @@ def test_a_coroutine_that_reads_and_writes(collector: kobs.Collector) -> None:
     assert "kobs.rpc.responses" not in server.attributes  # not seen is not none
 
 
+def test_a_slow_call_is_told_where_it_is_not_streaming(collector: kobs.Collector) -> None:
+    async def unary_unary(request: bytes, context: Any) -> bytes:
+        await asyncio.sleep(0.11)
+        return request
+
+    async def unary_stream(request: bytes, context: Any) -> Any:
+        await asyncio.sleep(0.11)
+        yield request
+
+    async def call(channel: Any) -> None:
+        for kind in ("unary_unary", "unary_stream"):
+            assert await answer_in_loop(channel, kind, b"ok") == [b"ok"]
+
+    handlers = {
+        "unary_unary": grpc.unary_unary_rpc_method_handler(unary_unary),
+        "unary_stream": grpc.unary_stream_rpc_method_handler(unary_stream),
+    }
+    run_in_loop(handlers, call)
+    spans(collector, 4)
+    slow = [e.payload for e in collector.snapshot() if isinstance(e.payload, kobs.OperationSlow)]
+    assert [each.operation for each in slow] == ["kobs.test.Service/unary_unary"] * 2
+    assert all(each.duration_ms >= 100 for each in slow)
+
+
 def test_a_handler_that_answers_after_it_returned(
     collector: kobs.Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

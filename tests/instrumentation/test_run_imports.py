@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import queue, sys, threading
+import gc, queue, sys, threading
+
+seen = sum(type(found).__module__.startswith("kobs.") for found in gc.get_objects())
+print(gc.isenabled(), gc.get_freeze_count() > 1000, seen < 50)
 
 def work():
     numbers = queue.Queue()
@@ -29,7 +32,7 @@ print(sorted(name for name in set(sys.modules) - before if name.startswith("kobs
 
 
 @pytest.mark.parametrize("core", ["python", pytest.param("c", marks=pytest.mark.c_core)])
-def test_an_event_imports_nothing(
+def test_an_event_imports_nothing_and_the_collector_goes_through_nothing(
     core: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KOBS_CORE", core)
@@ -38,5 +41,8 @@ def test_an_event_imports_nothing(
         [sys.executable, "-m", "kobs", "run", "-o", "session", "--report", "program.py"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.splitlines()[0] == "[]"
+    collector, imported, *_ = done.stdout.splitlines()
+    assert imported == "[]"
+    # What was there when the program began is none of its garbage collector's.
+    assert collector == "True True True"
     assert "MessageSent" in done.stdout + done.stderr

@@ -36,10 +36,20 @@ def _start():
             _unobserved(os, given, "Python " + version + ": kobs needs 3.11 or later")
             return
         cached = set(sys.path_importer_cache)
-        _import_kobs(os, given)
-        from kobs_instrumentation.inject import bootstrap
+        import gc
 
-        bootstrap.start(given)
+        collects = gc.isenabled()
+        gc.disable()  # nothing that is made here is garbage
+        try:
+            _import_kobs(os, given)
+            from kobs_instrumentation.inject import bootstrap
+
+            bootstrap.start(given)
+        finally:
+            # What is there now stays: neither the program's collections nor its end go through it.
+            gc.freeze()
+            if collects:
+                gc.enable()
         for entry in set(sys.path_importer_cache) - cached:
             del sys.path_importer_cache[entry]
     except Exception as error:

@@ -19,15 +19,17 @@ _KOBS = tuple(
 _BYTE_CODE = re.compile(r"\.pyc(\.\d+)?$")
 """Under the second name it is written."""
 
+_LEFT_OUT = (_LIBRARY, *_KOBS)
+
 
 def is_own_path(path: str, collector: "Collector") -> bool:
     """A file of the interpreter's library, byte code, kobs, or what `collector` records into."""
-    if path.startswith(_LIBRARY) and not path.startswith(_PACKAGES):
+    if path.startswith(_LEFT_OUT) and (path.startswith(_KOBS) or not path.startswith(_PACKAGES)):
         return True
-    if _BYTE_CODE.search(path) or path.startswith(_KOBS):
+    if ".pyc" in path and _BYTE_CODE.search(path):
         return True
     session = collector.session
-    if session is not None and path.startswith(str(session.path)):
+    if session is not None and path.startswith(session.path):
         return True
     return path == collector.path
 

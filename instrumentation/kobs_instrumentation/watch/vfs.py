@@ -9,6 +9,7 @@ import os
 from time import monotonic_ns
 from typing import Any
 
+from kobs import inside
 from kobs.payloads import FileChanged, FileOpened, FileSlow, MountChanged
 from kobs_instrumentation.watch import _arguments, _own
 from kobs_instrumentation.watch._mounts import Mounts
@@ -27,7 +28,7 @@ UNSEEN = ("reads and writes of file objects", "files opened by io.FileIO itself"
 
 def _text(path: Any) -> str:
     """The path as text; empty for what is no path of the program's (descriptors, our own)."""
-    text = _arguments.text(path)
+    text = path if type(path) is str else _arguments.text(path)
     collector = _watch.collector()
     if collector is None or _own.is_own_path(text, collector):
         return ""
@@ -89,7 +90,7 @@ _ALSO = {
 def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if _by_interpreter():
         return None
-    path = _text(_arguments.argument(args, kwargs, 0, "file"))
+    path = _text(args[0] if args else kwargs.get("file"))
     if not path:
         return None
     return path, str(_arguments.argument(args, kwargs, 1, "mode") or "r"), monotonic_ns()
@@ -131,8 +132,14 @@ def _mode_of_flags(flags: int) -> str:
 def _after_open(state: tuple[str, str, int], _: Any) -> None:
     path, mode, started = state
     took = monotonic_ns() - started
-    _watch.tell(FileOpened, {"path": path, "mode": mode, "duration_us": took / 1e3})
-    _slow("open", path, took)
+    if FileOpened in inside.said:
+        _watch.tell(FileOpened, {"path": path, "mode": mode, "duration_us": took / 1e3})
+    else:  # what `tell` does where nothing observed says it: most programs, at every file
+        emit = _watch.emitter(FileOpened)
+        if emit is not None:
+            emit(path, mode, took / 1e3)
+    if took >= SLOW_MS * 1e6:
+        _slow("open", path, took)
     if "w" in mode or "x" in mode:
         _changed(path, "created" if "x" in mode else "written")
 

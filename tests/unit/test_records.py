@@ -1,0 +1,87 @@
+"""`kobs.records.NamedTuple` is `typing.NamedTuple` in all that a user of a tuple can see."""
+
+import copy
+import pickle
+import typing
+from typing import Any
+
+import pytest
+
+from kobs import records
+
+
+class Ours(records.NamedTuple):
+    """A point."""
+
+    x: int
+    y: int = 2
+    name: str = ""
+
+    @property
+    def far(self) -> bool:
+        """A method of it."""
+        return self.x > 10
+
+
+class Theirs(typing.NamedTuple):
+    """A point."""
+
+    x: int
+    y: int = 2
+    name: str = ""
+
+    @property
+    def far(self) -> bool:
+        """A method of it."""
+        return self.x > 10
+
+
+class Further(Ours):
+    """A subclass."""
+
+    __slots__ = ()
+
+
+def made(kind: Any, how: str) -> Any:
+    """A tuple, or the error that making it is, after more of them than are made uncompiled."""
+    try:
+        return eval(how, {"T": kind})
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_is_made_as_typings_is(times: int) -> None:
+    for how in (
+        "T(1)", "T(1, 3)", "T(1, name='n')", "T(y=5, x=4)", "T(1, 2, 'n')", "T()", "T(1, 2, 3, 4)",
+        "T(1, x=2)", "T(1, z=2)", "T(y=2)", "T._make([1, 2, 'z'])", "T._make([1])",
+        "T(11).far", "T(1)._replace(y=9)", "T(1)._replace(z=9)", "T(1)._asdict()",
+        "T._fields", "T._field_defaults", "T.__match_args__", "T.__doc__", "T.__bases__",
+        "T.__annotations__", "type(T)", "T.x.__doc__", "hash(T(1))", "T(1) == (1, 2, '')",
+        "hasattr(T(1), '__dict__')", "T(1).y",
+    ):  # fmt: skip
+        for _ in range(times):
+            ours, theirs = made(Ours, how), made(Theirs, how)
+        assert repr(ours) == repr(theirs).replace("Theirs", "Ours"), how
+
+
+def test_can_be_copied_and_pickled() -> None:
+    point = Ours(1, name="here")
+    for copied in (copy.copy(point), copy.deepcopy(point), pickle.loads(pickle.dumps(point))):
+        assert type(copied) is Ours
+        assert copied == point
+
+
+def test_a_subclass_makes_its_own() -> None:
+    found = [Further(1) for _ in range(100)]
+    assert {type(each) for each in found} == {Further}
+    assert type(Ours(1)) is Ours
+    assert repr(Further(1, name="n")) == "Further(x=1, y=2, name='n')"
+
+
+def test_a_field_without_a_default_behind_one_that_has_one_is_refused() -> None:
+    with pytest.raises(TypeError, match="default"):
+
+        class Wrong(records.NamedTuple):
+            a: int = 1
+            b: int  # type: ignore[misc]
