@@ -56,6 +56,15 @@ for _name in (
 ):
     importlib.import_module(_name)
 
+
+@pytest.fixture(autouse=True)
+def nothing_is_observed_yet(monkeypatch):
+    """Classes that other tests of this process decorated could tell of their types: here none."""
+    from kobs.observe import sites
+
+    monkeypatch.setattr(sites, "_sites", type(sites._sites)())
+
+
 FOREIGN = ("PYTEST_", "OTEL_", "KOBS_", "KERNEL_", "GITHUB_", "GITLAB_")
 ALSO = ("CI", "BUILD_NUMBER", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "RUST_LOG", "FORCE_COLOR")
 

@@ -392,14 +392,14 @@ def readers(collector: Collector, w: Watched) -> dict[str, Call]:
 
 
 def analysed(collector: Collector, w: Watched) -> dict[str, Call]:
-    detector = collector._durations._native
+    detector = collector.durations._native
     assert detector is None
     exit_ = collector.emitter(SyscallExit)
     for number in range(40):
         exit_(w.text, float(number % 3), SyscallResult.SUCCESS, 0)
         collector.emit(Leaking("who", 1, "note", {"a": 1}, SyscallResult.SUCCESS, 1, 1.0, True))
         collector.emit(SyscallEnter(w.text, number), severity=Severity.ERROR)
-    detector = collector._durations._native
+    detector = collector.durations._native
     assert detector is not None
 
     def detector_of_few() -> Any:
