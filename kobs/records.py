@@ -39,18 +39,18 @@ else:
             return type(name, (tuple,), made)
 
     def _first_new(name: str, fields: tuple[str, ...], defaults: dict[str, Any]) -> Any:
-        calls = count()
+        # In its closure: tuples are made until the very end, when modules are emptied.
+        calls, uncompiled, compiled_new = count(), _UNCOMPILED, _compiled_new
 
         def __new__(cls: type, /, *values: Any, **given: Any) -> Any:
             rest = fields[len(values) :]
-            if next(calls) < _UNCOMPILED and given.keys() <= set(rest):
+            if next(calls) < uncompiled and given.keys() <= set(rest):
                 named = defaults | given
                 if len(values) <= len(fields) and named.keys() >= set(rest):
                     return tuple.__new__(cls, (*values, *[named[field] for field in rest]))
-            new = _compiled_new(name, fields, defaults)
+            new = compiled_new(name, fields, defaults)
             owner = next(base for base in cls.__mro__ if "_fields" in vars(base))
-            if vars(owner)["__new__"].__func__ is __new__:
-                owner.__new__ = new
+            owner.__new__ = staticmethod(new)  # other threads may do the same at the same time
             return new(cls, *values, **given)
 
         return __new__

@@ -10,9 +10,10 @@ from typing import Any
 
 import kobs._core._native as _native
 from kobs._core import layout
-from kobs._core.contract import AttachedRing, BeginPublisher, RawSlot, Reader, Writers
+from kobs._core.contract import BeginPublisher, RawSlot, Reader, Writers
 from kobs._core.lanes import Lane, payload_packer
 from kobs._core.layout import Counters, Header
+from kobs._core.native_reader import attach, lane_of
 from kobs._core.python import COUNTED, PythonRing, prepare
 from kobs.errors import CoreUnavailableError
 
@@ -53,13 +54,6 @@ def create(
             keep=keep,
         )
     )
-
-
-def attach(path: str) -> AttachedRing:
-    """Open a recording's file for reading; see `contract.Core.attach`."""
-    from kobs._core import native_reader  # not where a process only records
-
-    return native_reader.attach(path)
 
 
 class NativeLane(Lane):
@@ -115,8 +109,6 @@ class NativeRing(PythonRing):
         return begin
 
     def _make_reader(self, entry: int | None) -> Reader:
-        from kobs._core.native_reader import lane_of
-
         memory, segmented = self._memory, self._segments is not None
         lanes = tuple(
             lane_of(

@@ -13,8 +13,8 @@ from itertools import count, islice
 from typing import Any
 
 from kobs._core import layout, memory, notices, regions
+from kobs._core.attached import attach
 from kobs._core.contract import (
-    AttachedRing,
     BeginPublisher,
     LeftOut,
     LossCounts,
@@ -85,13 +85,6 @@ def create(
             keep=keep,
         )
     )
-
-
-def attach(path: str) -> AttachedRing:
-    """Open a recording's file for reading; see `contract.Core.attach`."""
-    from kobs._core import attached  # not where a process only records
-
-    return attached.attach(path)
 
 
 def prepare(

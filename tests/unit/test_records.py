@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 import typing
 from typing import Any
 
@@ -42,6 +44,13 @@ class Further(Ours):
     __slots__ = ()
 
 
+class Late(records.NamedTuple):
+    """One that only one test makes."""
+
+    x: int
+    y: int = 0
+
+
 def made(kind: Any, how: str) -> Any:
     """A tuple, or the error that making it is, after more of them than are made uncompiled."""
     try:
@@ -77,6 +86,27 @@ def test_a_subclass_makes_its_own() -> None:
     assert {type(each) for each in found} == {Further}
     assert type(Ours(1)) is Ours
     assert repr(Further(1, name="n")) == "Further(x=1, y=2, name='n')"
+
+
+def test_who_has_the_first_constructor_still_makes_it_after_it_was_replaced() -> None:
+    first = Late.__new__
+    assert [Late(each) for each in range(100)][-1] == (99, 0)
+    assert Late.__new__ is not first
+    assert [first(Late, each) for each in range(100)][-1] == (99, 0)
+
+
+def test_it_is_made_when_modules_are_emptied() -> None:
+    program = """
+from kobs import records
+class Last(records.NamedTuple):
+    x: int
+    y: int = 2
+for name in set(vars(records)) - {"__builtins__"}:  # as the interpreter does at its end
+    setattr(records, name, None)
+print(Last(1), [Last(x=each, y=3) for each in range(50)][-1])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "Last(x=1, y=2) Last(x=49, y=3)\n", done.stderr
 
 
 def test_a_field_without_a_default_behind_one_that_has_one_is_refused() -> None:
