@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from math import isfinite
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs._analysis.baselines import METHODS, Baseline, Ewma, Mad, ZScore, distance
 from kobs.config import anomaly_threshold
 from kobs.errors import ConfigError
-from kobs.records import NamedTuple
 
 if TYPE_CHECKING:
     from kobs._core._native import Detector as NativeDetector

@@ -5,7 +5,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic_ns, time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs import config
 from kobs._core import select
@@ -22,7 +22,6 @@ from kobs.gate import DurationWatch, Gate
 from kobs.hiding import Hiding, parse
 from kobs.ids import mint_id
 from kobs.levels import Category
-from kobs.records import NamedTuple
 from kobs.stream import StreamStats, Subscriber, Subscribers
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from kobs._core.layout import DEFAULT_SLOTS, MAX_SLOTS, MIN_SLOTS
 from kobs.errors import ConfigError
 from kobs.hiding import Rule, parse
 from kobs.levels import Category
-from kobs.records import NamedTuple
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")

@@ -7,8 +7,7 @@ whose behalf it runs (a test); a receive replaces the cause, never the origin.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-
-from kobs.records import NamedTuple
+from typing import NamedTuple
 
 
 class Cause(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kobs._core import select
 from kobs._core.contract import Ring
@@ -24,7 +24,6 @@ from kobs.payloads import (
     ResourceReclaimed,
     SyscallExit,
 )
-from kobs.records import NamedTuple
 from kobs.schema import PayloadType
 from kobs.straight import makes, takes_payload
 

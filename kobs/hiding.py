@@ -8,10 +8,10 @@ is not recorded, whatever its severity, and is counted.
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from kobs.errors import ConfigError
 from kobs.levels import Category
-from kobs.records import NamedTuple
 from kobs.schema import Schema, registered_types
 
 _REMEMBERED = 4096

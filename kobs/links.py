@@ -14,10 +14,10 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from kobs.context import Cause
 from kobs.errors import SessionError
-from kobs.records import NamedTuple
 
 MAGIC = b"KOBSLINK"
 ENTRIES = 8192

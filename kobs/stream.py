@@ -4,14 +4,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kobs._core.contract import RawSlot, Reader
 from kobs.decoder import EventDecoder
 from kobs.errors import ClosedError, ConfigError
 from kobs.events import Event
 from kobs.filters import EventFilter, SlotFilter
-from kobs.records import NamedTuple
 from kobs.schema import PayloadType
 
 if TYPE_CHECKING:

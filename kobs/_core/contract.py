@@ -5,9 +5,7 @@ the `struct` format of each type and gives it numbers.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
-
-from kobs.records import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kobs._core.doorbell import Doorbell
 

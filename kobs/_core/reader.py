@@ -7,10 +7,10 @@ from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from kobs._core.contract import RawSlot
 from kobs._core.layout import SLOT_SIZE
-from kobs.records import NamedTuple
 
 STALL_NS = 10_000_000
 """How long an unfinished slot stops its lane."""

@@ -5,9 +5,7 @@ Every `kobs run` imports this: what only an export needs is imported where there
 
 import argparse
 import time
-from typing import TYPE_CHECKING
-
-from kobs.records import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from kobs.export.otlp import ExportReport

@@ -12,12 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kobs.cli import otlp_options
 from kobs.cli.main import UNMEASURED
 from kobs.errors import ConfigError, KobsError, SessionError, UnknownSubsystemError
-from kobs.records import NamedTuple
 
 if TYPE_CHECKING:
     from kobs.session import Session
