@@ -21,10 +21,9 @@ TARGET = 1.0
 LOWEST_RATE = 0.01
 """Adaptation does not go below this: a hundredth of a percent of the chains is always seen."""
 GLANCE_S = 0.05
-FLOOD = 50_000.0
+FLOOD = 100_000.0
 """Where more events than this are recorded per second of CPU time, for `GLANCE_S` of it, the
-sampler does not wait for the second to end: that is five times the target at what an event is taken
-to cost, and would fill a ring."""
+sampler does not wait for the second to end: a ring would be full of them by then."""
 DEFAULT_COST_NS = 1000.0
 """What an event is taken to cost until `calibrate` has measured it."""
 _SPAN = 1 << 64

@@ -167,8 +167,9 @@ def kill_one(folder: Path, number: int, wait: Callable[[memoryview], object]) ->
         state = memoryview(mmap.mmap(file.fileno(), 4096)).cast("q")
     (folder / "program.py").write_text(PROGRAM)
     kobs_run = subprocess.Popen(
-        [sys.executable, "-m", "kobs", "run", "-q", "-o", "session", "program.py", "state", kind,
-         "0", str(NAMES)],
+        # Whatever it does is recorded, also where the machine is fast.
+        [sys.executable, "-m", "kobs", "run", "-q", "--no-adaptive", "-o", "session",
+         "program.py", "state", kind, "0", str(NAMES)],
         cwd=folder, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

@@ -197,13 +197,8 @@ class TestAdaptation:
         load.run(0.3)
         assert load.sampler.rate < lowered
 
-    def test_a_busy_event_loop_is_a_flood(self) -> None:
-        load = Load(per_second=60_000, cost_ns=1000)
-        load.run(0.1)
-        assert load.sampler.rate == pytest.approx(100 / 6)
-
     def test_what_is_no_flood_is_averaged_over_the_second(self) -> None:
-        load = Load(per_second=40_000, cost_ns=1000)
+        load = Load(per_second=90_000, cost_ns=1000)
         load.run(0.9)
         assert load.sampler.rate == 100
         load.run(0.2)
