@@ -6,7 +6,8 @@
 #                                                  where there is no apt its tests say so and skip
 # and a browser, where it is root on Debian and there is none: Chromium shows the pages of test runs;
 # elsewhere their tests say so and skip.
-# Run again it does nothing that is done. KOBS_E2E_COLLECTOR=0 leaves the Collector out.
+# Run again it does nothing that is done. KOBS_E2E_COLLECTOR=0 leaves the Collector out,
+# KOBS_E2E_BROWSER=0 a browser that is not there yet.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +28,9 @@ node_fits() {
 
 ensure_node() {
     if node_fits && command -v npm >/dev/null; then return; fi
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    if [ "${KOBS_E2E_BROWSER:-1}" = 0 ]; then
+        say "no browser was wanted: the tests of pages will be skipped"
+    elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing Debian's nodejs and npm"
         apt-get update -qq >/dev/null
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
@@ -100,10 +103,12 @@ ensure_browser() {
     for name in chromium chromium-browser google-chrome google-chrome-stable; do
         if command -v "$name" >/dev/null; then return; fi
     done
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    if [ "${KOBS_E2E_BROWSER:-1}" = 0 ]; then
+        say "no browser was wanted: the tests of pages will be skipped"
+    elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing Debian's chromium"
-        apt-get update -qq >/dev/null || true
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+        timeout 60 apt-get update -qq >/dev/null || true
+        DEBIAN_FRONTEND=noninteractive timeout 120 apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
             say "Debian's chromium could not be installed: the tests of pages will be skipped"
     else
         say "no browser (chromium, google-chrome): the tests of pages will be skipped"
