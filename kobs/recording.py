@@ -66,6 +66,24 @@ class OpenRecord(NamedTuple):
     recording: int
 
 
+def process_record(attached: AttachedRing, codes: dict[int, int]) -> ProcessRecord:
+    """What an attached ring says of its process; `codes`: exit codes by pid."""
+    running, closed = attached.alive, attached.closed
+    return ProcessRecord(
+        attached.pid,
+        attached.ppid,
+        attached.recording,
+        attached.command,
+        attached.started_wall_ns,
+        attached.started_monotonic_ns,
+        closed,
+        attached.parent_event,
+        "running" if running else "exited" if closed else "killed",
+        None if running else codes.get(attached.pid),
+        attached.path,
+    )
+
+
 def open_recording(path: "str | os.PathLike[str] | Session") -> "Recording":
     """Open a recording's file, or a session folder with all its recordings.
 
@@ -254,7 +272,7 @@ class Recording:
         self._refuse_closed()
         self.look()
         codes = self._codes()
-        return [self._process(part.attached, codes) for part in self.parts.values()]
+        return [process_record(part.attached, codes) for part in self.parts.values()]
 
     @property
     def unobserved(self) -> list[dict[str, Any]]:
@@ -395,23 +413,6 @@ class Recording:
         if not parts or any(part.decoder.native is None for part in parts):
             return None
         return [(part.decoder, part.portions) for part in parts]
-
-    def _process(self, attached: AttachedRing, codes: dict[int, int]) -> ProcessRecord:
-        closed = attached.closed
-        running = attached.alive
-        return ProcessRecord(
-            attached.pid,
-            attached.ppid,
-            attached.recording,
-            attached.command,
-            attached.started_wall_ns,
-            attached.started_monotonic_ns,
-            closed,
-            attached.parent_event,
-            "running" if running else "exited" if closed else "killed",
-            None if running else codes.get(attached.pid),
-            attached.path,
-        )
 
     def _codes(self) -> dict[int, int]:
         """Exit code by pid: what parents saw of their children, and `kobs run` of the program."""

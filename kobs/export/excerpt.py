@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kobs._core import select
-from kobs._core.contract import AttachedRing
 from kobs.errors import RecordingError
 from kobs.events import Event
 from kobs.payloads import ProcessTerminated
-from kobs.recording import OpenRecord, ProcessRecord
+from kobs.recording import OpenRecord, ProcessRecord, process_record
 from kobs.session import Session
 
 
@@ -35,7 +34,7 @@ class Excerpt:
                 attached = select().attach(path)
             except RecordingError:
                 continue
-            self.processes.append(_record(attached, codes))
+            self.processes.append(process_record(attached, codes))
             self._open |= {entry.event for entry in attached.open_events()}
             attached.close()
 
@@ -54,20 +53,3 @@ class Excerpt:
             for event in self._events
             if event.id in self._open
         ]  # fmt: skip
-
-
-def _record(attached: AttachedRing, codes: dict[int, int]) -> ProcessRecord:
-    running, closed = attached.alive, attached.closed
-    return ProcessRecord(
-        attached.pid,
-        attached.ppid,
-        attached.recording,
-        attached.command,
-        attached.started_wall_ns,
-        attached.started_monotonic_ns,
-        closed,
-        attached.parent_event,
-        "running" if running else "exited" if closed else "killed",
-        None if running else codes.get(attached.pid),
-        attached.path,
-    )
