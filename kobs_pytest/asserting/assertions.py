@@ -59,7 +59,10 @@ class Assertions:
     @property
     def anomalies(self) -> Events:
         """The anomalies that were found in it (`AnomalyDetected`)."""
-        return self.events.of(AnomalyDetected)
+        scope = self._scope
+        scope.drain()
+        found = Events(scope, scope.current(), (*scope.incomplete(), *scope.kept_back()))
+        return found.of(AnomalyDetected)
 
     @property
     def chains(self) -> "list[CausalChain]":

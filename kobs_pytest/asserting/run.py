@@ -42,6 +42,7 @@ class WholeRun(Attempt):
 
     def watch_losses(self) -> None:
         self._losses = self.recorder.losses()
+        self._kept_back_before = self.recorder.anomalies_kept_back()
         self._children().begin()
 
     def _taps(self) -> list[Tap]:

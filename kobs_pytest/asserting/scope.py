@@ -53,6 +53,10 @@ class Scope(Protocol):
         """Why something may be missing."""
         ...
 
+    def kept_back(self) -> tuple[str, ...]:
+        """Why there may be anomalies that were not told."""
+        ...
+
     def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
         """Those doubts whose check is not suppressed, in words."""
         ...
@@ -127,6 +131,9 @@ class Part:
 
     def incomplete(self) -> tuple[str, ...]:
         return self._whole.incomplete()
+
+    def kept_back(self) -> tuple[str, ...]:
+        return self._whole.kept_back()
 
     def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
         return self._whole.unsuppressed(doubts)

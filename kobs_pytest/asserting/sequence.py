@@ -25,6 +25,7 @@ from kobs.pattern.chains import Chain
 from kobs.pattern.explain import Narrator, fold
 from kobs.pattern.predicates import AllOf, AnyOf, EventPattern, Like
 from kobs.pattern.sharing import Sharing
+from kobs.payloads import AnomalyDetected
 from kobs.schema import PayloadType
 from kobs_pytest.asserting.failing import FIRST_LINE
 from kobs_pytest.asserting.scope import Scope
@@ -153,6 +154,7 @@ class Events(Sequence[Event]):
         if find(pattern, self._events, self._scope.graph) is not None:
             return True
         self._refuse_doubt(f"whether {pattern!r} happened")
+        self._refuse_kept_back(pattern)
         self._refuse_unrecorded(pattern)
         self._refuse_unattributed(pattern)
         return False
@@ -180,6 +182,7 @@ class Events(Sequence[Event]):
     def _refuse_more(self, pattern: Pattern, number: int) -> None:
         __tracebackhide__ = True
         self._refuse_doubt(f"how often {pattern!r} happened")
+        self._refuse_kept_back(pattern)
         if not number:
             self._refuse_unrecorded(pattern)
         self._refuse_unattributed(pattern)
@@ -252,6 +255,14 @@ class Events(Sequence[Event]):
         __tracebackhide__ = True
         if self._incomplete:
             raise Inconclusive(f"it is not known {question}", self._incomplete)
+
+    def _refuse_kept_back(self, pattern: Pattern) -> None:
+        """An anomaly that was not told is no absent one."""
+        __tracebackhide__ = True
+        if AnomalyDetected in (_types_of(pattern) or ()):
+            reasons = self._scope.kept_back()
+            if reasons:
+                raise Inconclusive("it is not known whether the test caused an anomaly", reasons)
 
     def _refuse_unrecorded(self, pattern: Pattern) -> None:
         """Absence of what nothing records is no evidence."""

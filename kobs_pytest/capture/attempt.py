@@ -84,6 +84,7 @@ class Attempt:
     begun = 0
     """Id of its `TestBegan`; 0 if that was not recorded."""
     _losses: LossCounts | None = None
+    _kept_back_before = 0
     _begin_read = False
     _undecoded = 0
     _graph: CausalGraph | None = None
@@ -122,6 +123,7 @@ class Attempt:
         """Count losses from here on: only who asserts on events needs to know them."""
         if self._losses is None:
             self._losses = self.recorder.losses()
+            self._kept_back_before = self.recorder.anomalies_kept_back()
             self.recorder.children.begin()
 
     def enter(self, phase: str) -> str:
@@ -286,6 +288,16 @@ class Attempt:
         with recorder.muted():
             found += self._children().doubts(created)
         return self.unsuppressed(found)
+
+    def kept_back(self) -> tuple[str, ...]:
+        """Why there may be anomalies that were not told: an earlier test's stands for one of this
+        test. Empty if there are none, or the check is suppressed."""
+        number = self.recorder.anomalies_kept_back() - self._kept_back_before
+        if number <= 0:
+            return ()
+        which = "1 anomaly was" if number == 1 else f"{number} anomalies were"
+        what = f"{which} not told: of a metric one a second is, whoever caused it"
+        return self.unsuppressed((Doubt(Check.anomaly_kept_back, what),))
 
     def unsuppressed(self, doubts: Iterable[Doubt]) -> tuple[str, ...]:
         """Those doubts whose check is not suppressed, in words; the others are remembered, for

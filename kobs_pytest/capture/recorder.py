@@ -150,6 +150,10 @@ class Recorder:
         each = [collector.ring.losses() for collector in self._collectors]
         return each[0] if len(each) == 1 else LossCounts(*map(sum, zip(*each, strict=True)))
 
+    def anomalies_kept_back(self) -> int:
+        """Anomalies that none of the collectors has told, so far."""
+        return sum(collector.durations.kept_back for collector in self._collectors)
+
     def on(self) -> None:
         """Make the collector the process-wide one and watch the standard library."""
         collector = self.collector

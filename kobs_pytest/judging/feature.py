@@ -14,7 +14,6 @@ from kobs.pattern import EventPattern, Inconclusive
 from kobs.payloads import AnomalyDetected
 from kobs_pytest.asserting.fixture import Kobs
 from kobs_pytest.capture.attempt import Attempt
-from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.settings import refuse_marker
 from kobs_pytest.features import Feature
 from kobs_pytest.judging import leaks, spending
@@ -67,7 +66,6 @@ class Judging(Feature):
         if wrong:
             refuse_marker(wrong)
         item.stash[PLAN] = plan
-        plan.kept_back = attempt.recorder.collector.durations.kept_back
         if plan.judges_events or plan.leaks:
             attempt.watch_losses()
         asks_for_leaks = item.stash.get(MARKED, False)
@@ -165,7 +163,6 @@ def _judge_anomalies(plan: Plan, attempt: Attempt, item: pytest.Item, verdicts: 
     else:
         try:
             events.holds(pattern)
-            _refuse_kept_back(plan, attempt)
         except Inconclusive as error:
             verdicts.unknown.append(error)
 
@@ -175,16 +172,6 @@ def _told(headline: str, found: list[str]) -> str:
     for line in found:
         lines += wrap(line, 76, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
-
-
-def _refuse_kept_back(plan: Plan, attempt: Attempt) -> None:
-    """An earlier test's anomaly may stand for one of this test."""
-    number = attempt.recorder.collector.durations.kept_back - plan.kept_back
-    if number > 0:
-        what = f"{number} anomalies were not told: of a metric one a second is, whoever caused it"
-        reasons = attempt.unsuppressed((Doubt(Check.anomaly_kept_back, what),))
-        if reasons:
-            raise Inconclusive("it is not known whether the test caused an anomaly", reasons)
 
 
 def _anomaly(event: Event) -> str:

@@ -29,8 +29,6 @@ class Plan:
         self.leaks: tuple[str, ...] = ()
         """Kinds that must not be left."""
         self.anomalies = "allow"
-        self.kept_back = 0
-        """Anomalies that were kept back before the test."""
         self.warned: list[str] = []
         """Anomalies that were warned of."""
         self.left: list[Leak] | None = None

@@ -459,6 +459,24 @@ def test_none():
         assert "Inconclusive: it is not known whether the test caused an anomaly" in text
         assert "[anomaly_kept_back]" in text
 
+    @pytest.mark.parametrize(
+        "claim",
+        ["kobs.no_anomalies()", "kobs.never(k.AnomalyDetected.like())", "assert not kobs.anomalies",
+         "assert kobs.count(k.AnomalyDetected.like()) == 0"],
+    )  # fmt: skip
+    def test_are_not_known_to_the_fixture_either(self, inner, claim):
+        head, _, _ = self.SOURCE.partition("@pytest.mark.kobs_anomalies")
+        result = inner(
+            f"""{head}
+def test_after(kobs):
+    strange("one")
+    {claim}
+""",
+            passed=1,
+            failed=1,
+        )
+        assert "[anomaly_kept_back]" in " ".join(inner.told(result).split())
+
     def test_refuse_another_word(self, inner):
         result = inner(self.SOURCE, "--kobs-anomalies=no")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
