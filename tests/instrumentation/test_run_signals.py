@@ -478,7 +478,8 @@ def test_ctrl_c_reaches_the_program_once_and_the_shell_sees_its_death(
     shell.type("end\n")
     shell.see("@")
     shutil.rmtree(pair[1].folder / "session-1")
-    waits = "print('u' + 'p', flush=True); import time; time.sleep(60)"
+    # Many short sleeps: before a long one Python may have seen no signal that has come already.
+    waits = "print('u' + 'p', flush=True); import time; [time.sleep(0.05) for _ in range(1200)]"
     shell.type(f'for i in 1 2; do $K {sys.executable} -c "{waits}"; done; echo "n"ot reached\n')
     shell.see("up\r\n")
     shell.type("\x03")

@@ -189,12 +189,12 @@ class Recorded:
 
 
 COUNTS = """
-    import os, signal, sys
+    import os, select, signal, sys
     seen = []
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH"):
         signal.signal(getattr(signal, name), lambda number, frame: os.write(1, b"%d\\n" % number))
     os.write(1, b"%d\\n" % os.getpid())  # print is not reentrant, a handler may come at any time
-    while sys.stdin.readline(): pass
+    while not select.select([0], [], [], 0.05)[0]: pass  # a read might begin after the signal came
     os.write(1, b"end\\n")
     sys.exit(7)
     """
@@ -276,7 +276,7 @@ class TestSignals:
             seen = []
             signal.signal(signal.SIGINT, lambda *_: seen.append(1))
             print("up", flush=True)
-            while not seen: signal.pause()
+            while not seen: signal.sigtimedwait([signal.SIGUSR2], 0.05)  # no pause: it is a race
             signal.sigtimedwait([signal.SIGUSR2], 0.3)
             print("seen", len(seen), flush=True)
             """)
