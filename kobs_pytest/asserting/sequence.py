@@ -259,7 +259,8 @@ class Events(Sequence[Event]):
     def _refuse_kept_back(self, pattern: Pattern) -> None:
         """An anomaly that was not told is no absent one."""
         __tracebackhide__ = True
-        if AnomalyDetected in (_types_of(pattern) or ()):
+        types = _types_of(pattern)
+        if types is None or AnomalyDetected in types:
             reasons = self._scope.kept_back()
             if reasons:
                 raise Inconclusive("it is not known whether the test caused an anomaly", reasons)

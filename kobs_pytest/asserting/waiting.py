@@ -10,7 +10,7 @@ from contextvars import copy_context
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from kobs._core.doorbell import Doorbell
+from kobs._core.doorbell import MOST_S, Doorbell
 from kobs.errors import PatternError
 from kobs.muted import muted
 
@@ -125,8 +125,10 @@ class _AsyncWait:
                     self._loop.call_soon_threadsafe(self._look_once, context=self._context)
                 except RuntimeError:  # the loop was closed
                     return
-                with self._looked:  # `_look_once` gives it back
-                    pass
+                while not self._looked.acquire(timeout=MOST_S):  # `_look_once` gives it back
+                    if self._loop.is_closed():
+                        return
+                self._looked.release()
                 now = monotonic()
                 if self.over:
                     return

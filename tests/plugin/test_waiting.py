@@ -165,6 +165,36 @@ async def test_waiting_is_not_what_the_test_does(kobs):
     )
 
 
+def test_a_loop_that_is_closed_meanwhile_leaves_no_thread(inner):
+    inner(
+        """
+import asyncio
+import os
+import time
+import pytest
+from kobs import MessageSent
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+@pytest.mark.filterwarnings("ignore")  # the task is destroyed while pending
+def test_it(kobs):
+    before = threads()
+    loop = asyncio.new_event_loop()
+    loop.create_task(kobs.await_for(MessageSent.like(queue_id="jobs"), timeout=60))
+    loop.run_until_complete(asyncio.sleep(0))
+    while not loop._ready:  # the look that is asked of it now never comes
+        time.sleep(0.001)
+    loop.close()
+    end = time.monotonic() + 10
+    while threads() > before:
+        assert time.monotonic() < end, "it still waits for the loop"
+        time.sleep(0.01)
+""",
+        passed=1,
+    )
+
+
 def test_in_vain(inner):
     inner(
         HEAD
