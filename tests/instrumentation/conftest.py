@@ -36,6 +36,8 @@ class Runner:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sessions = 0
+        self.adaptive = False
+        """Where the machine is slow, a busy program's events are no longer all recorded."""
 
     def write(self, source: str, name: str = "program.py") -> Path:
         """Write a script."""
@@ -69,7 +71,8 @@ class Runner:
         session = self.folder / f"session-{self.sessions}"
         ran = self.bare(
             sys.executable, *(["-I"] if isolated else []), "-m", "kobs", "run", "-q",
-            "-o", str(session), *command, stdin=stdin, env=env,
+            *([] if self.adaptive else ["--no-adaptive"]), "-o", str(session), *command,
+            stdin=stdin, env=env,
         )  # fmt: skip
         return ran._replace(session=session)
 
