@@ -23,6 +23,7 @@ from kobs.pattern.narrate import (
     clip,
     events_in_words,
     fold,
+    squeeze,
     tally,
     tree,
 )
@@ -267,22 +268,29 @@ def check_lines(checks: Sequence[Check], most: int, indent: str = "  ") -> list[
         if check.met:
             lines.append(clip(f"{indent}  ok  {check.name} = {check.actual}"))
         else:
-            expected = f"{check.name} = {check.actual}, expected {check.wanted}"
-            lines.append(clip(f"{indent}  NO  {expected}"))
+            lines.append(_unmet(check, f"{indent}  NO  "))
     if hidden and most > 1:
         lines.append(f"{indent}  ... and {hidden} more")
     return lines
+
+
+def _unmet(check: Check, indent: str) -> str:
+    """What there is and what was expected, on one line: of long ones as much of each as fits."""
+    room = WIDTH - len(f"{indent}{check.name} = , expected ")
+    wanted = squeeze(check.wanted, max(room - len(check.actual), room // 2, 4))
+    actual = squeeze(check.actual, max(room - len(wanted), 4))
+    return clip(f"{indent}{check.name} = {actual}, expected {wanted}")
 
 
 def _all_fields(event: Event, checks: Sequence[Check]) -> list[str]:
     """The conditions, then the fields that none was set on."""
     asked = {check.name for check in checks}
     rest = [
-        f"        {name} = {brief(getattr(event.payload, name))}"
+        squeeze(f"        {name} = {brief(getattr(event.payload, name))}", DETAIL_WIDTH - 2)
         for name in event.type.__kobs_schema__.field_names
         if name not in asked
     ]
-    return check_lines(checks, len(checks) + 1) + [clip(line) for line in rest]
+    return check_lines(checks, len(checks) + 1) + rest
 
 
 def _list(found: Sequence[Event], teller: Narrator) -> list[str]:

@@ -61,6 +61,14 @@ def clip(text: str, width: int = WIDTH) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def squeeze(text: str, width: int) -> str:
+    """`text` in at most `width` characters, without its middle: of a path the end tells most."""
+    if len(text) <= width:
+        return text
+    end = (width - 3) * 2 // 3
+    return f"{text[: width - 3 - end]}...{text[-end:]}"
+
+
 def fold(text: str, first: int = WIDTH, most: int = 3) -> list[str]:
     """`text` over at most `most` lines: the first of `first` characters, the others indented."""
     if len(text) <= first:

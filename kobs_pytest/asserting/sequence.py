@@ -77,8 +77,17 @@ class Events(Sequence[Event]):
         names = {cls.__kobs_schema__.name for cls in types}
         return self._only(lambda event: event.type_name in names)
 
-    def where(self, condition: Callable[[Event], bool]) -> "Events":
-        """Only events for which `condition(event)` is true."""
+    def where(self, condition: Callable[[Event], bool] | EventPattern) -> "Events":
+        """Only events for which `condition(event)` is true, or that a pattern of one event
+        matches."""
+        __tracebackhide__ = True
+        if isinstance(condition, EventPattern):
+            return self._only(condition.matches)
+        if not callable(condition) or isinstance(condition, type):
+            raise PatternError(
+                f"events.where({shown(condition)}): expected a function of an event, or a pattern "
+                "of one event such as FileOpened.like()"
+            )
         return self._only(condition)
 
     def since(self, mark: Mark) -> "Events":
@@ -90,9 +99,10 @@ class Events(Sequence[Event]):
         return {pid: self.where(_about(pid)) for pid in sorted({e.pid for e in self._read()})}
 
     def _only(self, condition: Callable[[Event], bool]) -> "Events":
+        __tracebackhide__ = True
         return Events(
             self._scope,
-            [event for event in self._events if condition(event)],
+            list(filter(condition, self._events)),
             self._incomplete,
             (*self._conditions, condition),
         )

@@ -9,13 +9,17 @@ import os
 from types import TracebackType
 
 import kobs.pattern
+import kobs.payload_type
 import kobs_pytest
 from kobs.errors import FieldError, PatternError
 from kobs.pattern import Inconclusive
 
-_OURS = tuple(
-    os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep
-    for module in (kobs_pytest, kobs.pattern)
+_OURS = (
+    *(
+        os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep
+        for module in (kobs_pytest, kobs.pattern)
+    ),
+    os.path.abspath(str(kobs.payload_type.__file__)),
 )
 _TOLD = (AssertionError, PatternError, FieldError, Inconclusive)
 """What the plugin and patterns raise to be read by who wrote the test."""

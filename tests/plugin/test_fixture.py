@@ -45,6 +45,10 @@ def test_it(kobs):
     assert len(kobs.events.of(MessageSent)) == 2
     assert len(kobs.events.of(MessageSent, ProcessCreated)) == 3
     assert len(kobs.events.where(lambda e: e.severity >= k.Severity.INFO)) == 1
+    assert len(kobs.events.where(MessageSent.like() & ~MessageSent.like(queue_id=2))) == 1
+    for other in (MessageSent, "MessageSent", MessageSent.like() >> ProcessCreated.like()):
+        with pytest.raises(k.KobsError, match="expected a function of an event"):
+            kobs.events.where(other)
     assert [e.payload.queue_id for e in kobs.events.since(mark)] == [2]
     assert MessageSent.like(queue_id=1) not in kobs.events.since(mark)
     assert MessageSent.like(queue_id=2) in kobs.events.of(MessageSent).since(mark)

@@ -149,6 +149,26 @@ def test_a_part_of_the_events_is_named_as_such(failure):
     ]
 
 
+def test_of_long_values_both_are_shown(failure):
+    """What was expected is never cut away by what there is."""
+    trace, section = failure(
+        "deep = '/home/someone/' + 12 * 'deep/'",
+        "kobs.collector.emit(FileOpened(deep + 'a.txt', 'w', 1.0))",
+        "def ends(path): return path.endswith('b.txt')",
+        "assert FileOpened.like(path=ends) in kobs.events.of(FileOpened)",
+    )
+    wanted = "          NO  path = '/home/someon...ep/deep/deep/deep/a.txt', expected ends"
+    assert trace[-1] == wanted
+    assert wanted[4:] in section
+    trace, _ = failure(
+        "deep = '/home/someone/' + 12 * 'deep/'",
+        "kobs.collector.emit(FileOpened(deep + 'a.txt', 'w', 1.0))",
+        "assert FileOpened.like(path=deep + 'b.txt') in kobs.events.of(FileOpened)",
+    )
+    (line,) = (one.strip() for one in trace if "NO" in one)
+    assert line == "NO  path = '/home/.../deep/a.txt', expected '/home/.../deep/b.txt'"
+
+
 def test_any_failure_shows_the_events(failure):
     _, section = failure("1 / 0")
     assert section.startswith("6 events of this test, 0 lost\n  #1 ")
