@@ -14,6 +14,7 @@ from kobs_pytest.options import flag, given
 if TYPE_CHECKING:
     from kobs_pytest.capture.attempt import Attempt
     from kobs_pytest.runtime import Runtime
+    from kobs_pytest.workers.crash import CrashedTest
 
 
 class Feature:
@@ -38,6 +39,10 @@ class Feature:
     def reported(self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport) -> None:
         """A phase (`report.when`) was reported. After that of the teardown no events of the test
         are read any more."""
+
+    def crashed(self, test: "CrashedTest", report: pytest.TestReport) -> None:
+        """In pytest-xdist's controller: the worker that ran a test died. `report` is what is
+        reported in its place."""
 
 
 Wanted = Callable[[pytest.Config], bool]

@@ -15,8 +15,10 @@ from kobs_pytest.reporting.facts import facts_of
 from kobs_pytest.reporting.outcomes import Result, outcomes_of
 
 if TYPE_CHECKING:
+    from kobs_pytest.artifacts.case import Case
     from kobs_pytest.capture.attempt import Attempt
     from kobs_pytest.runtime import Runtime
+    from kobs_pytest.workers.crash import CrashedTest
 
 
 class Failure(NamedTuple):
@@ -24,7 +26,7 @@ class Failure(NamedTuple):
 
     when: str
     verdict: str
-    """failed, inconclusive, or error."""
+    """failed, inconclusive, error, or crashed."""
     text: str
     sections: tuple[tuple[str, str], ...]
     """What was captured: titles and texts."""
@@ -70,30 +72,48 @@ class Artifacts(Feature):
         if report.when == "teardown":
             failed = self._failed.pop(id(attempt), None)
             if failed:
+                from kobs_pytest.artifacts.case import case_of
+
                 with self.runtime.recorder.muted():
-                    self._write(attempt, item, report, [_failure(one) for one in failed])
+                    failures = [_failure(one) for one in failed]
+                    item.user_properties += self._write(
+                        case_of(attempt), self._worker, failures, report
+                    )
+
+    def crashed(self, test: "CrashedTest", report: pytest.TestReport) -> None:
+        """Write what the test did whose worker died."""
+        from kobs_pytest.artifacts.case import case_of_crash
+
+        worker = test.worker if self._each(self.runtime.config) else ""
+        with self.runtime.recorder.muted():
+            failure = _failure(report)._replace(when=test.phase, verdict="crashed")
+            properties = self._write(case_of_crash(test), worker, [failure], report)
+        for plugin in self.runtime.config.pluginmanager.get_plugins():
+            if hasattr(plugin, "node_reporter"):  # JUnit's: it takes a report's after a teardown
+                for name, value in properties:
+                    plugin.node_reporter(report).add_property(name, value)
 
     def _write(
-        self, attempt: "Attempt", item: pytest.Item, report: pytest.TestReport,
-        failures: list[Failure],
-    ) -> None:  # fmt: skip
+        self, case: "Case", worker: str, failures: list[Failure], report: pytest.TestReport
+    ) -> list[tuple[str, object]]:
+        """Write a test's folder; the properties that tell of it, which the report has then."""
         from kobs_pytest.artifacts.failure_folder import write
 
         config = self.runtime.config
         facts = facts_of(report)
-        folder = self.folder / folder_name(attempt.nodeid, attempt.tried, self._worker)
+        folder = self.folder / folder_name(case.nodeid, case.attempt, worker)
         try:
-            written = write(folder, attempt, failures, report)
+            written = write(folder, case, failures, report)
         except OSError as error:
             facts["artifacts"] = {"error": f"{error.filename or folder}: {error.strerror}"}
-            return
-        paths = {name: shown_path(config, path) for name, path in written.paths.items()}
+            return []
+        paths = {name: shown_path(config, path) for name, path in written.items()}
         facts["artifacts"] = paths
-        facts["trace_id"] = written.trace_id
-        properties = [("kobs.trace_id", written.trace_id)]
+        facts["trace_id"] = case.trace_id
+        properties: list[tuple[str, object]] = [("kobs.trace_id", case.trace_id)]
         properties += [(f"kobs.artifacts.{name}", path) for name, path in paths.items()]
-        item.user_properties += properties
         report.user_properties += properties
+        return properties
 
     # -- where the run is told of -------------------------------------------------------------
 
@@ -101,7 +121,12 @@ class Artifacts(Feature):
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of pytest-xdist where its controller wants the artifacts."""
         node.workerinput["kobs_artifacts"] = str(self.folder)
-        node.workerinput["kobs_each"] = node.config.getoption("dist") == "each"
+        node.workerinput["kobs_each"] = self._each(node.config)
+
+    @staticmethod
+    def _each(config: pytest.Config) -> bool:
+        """Every worker runs every test: folders are told apart by worker."""
+        return bool(config.getoption("dist") == "each")
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:

@@ -3,7 +3,6 @@
 PYTEST_DONT_REWRITE
 """
 
-import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,7 @@ from kobs.cli.figures import count, duration
 from kobs.events import Event
 from kobs.export.excerpt import Excerpt
 from kobs.export.jsonl import wall_clock
-from kobs_pytest.capture.attempt import Attempt
+from kobs_pytest.artifacts.case import Case
 
 if TYPE_CHECKING:
     from kobs_pytest.artifacts.failing_tests import Failure
@@ -37,32 +36,31 @@ class Body(NamedTuple):
 
 
 def body(
-    attempt: Attempt,
+    case: Case,
     excerpt: Excerpt,
     events: Sequence[Event],
     failures: Sequence["Failure"],
     report: pytest.TestReport,
-    trace_id: str,
 ) -> Body:
     """The page of a test with its `events`, by time, some of which may not be its own."""
-    about = {event.id for note in attempt.notes for event in note.about}
+    about = {event.id for note in case.notes for event in note.about}
     shown = chosen(events, about)
-    numbers = {event.id: number for number, event in enumerate(attempt.events, 1)}
-    base = len(attempt.base)
+    numbers = {event.id: number for number, event in enumerate(case.own, 1)}
+    base = len(case.base)
     phases = [
         _PHASES.get(event.origin[base:], "") if event.id in numbers else "?" for event in shown
     ]
     data = layout(
-        excerpt, shown, start_ns=attempt.start_ns, numbers=numbers, about=about, phases=phases
+        excerpt, shown, start_ns=case.start_ns, numbers=numbers, about=about, phases=phases
     )
     for lane in data["lanes"]:
-        if lane["pid"] == os.getpid():
-            lane["command"] = f"pytest {os.environ.get('PYTEST_XDIST_WORKER', '')}".strip()
+        if lane["pid"] == case.pid:
+            lane["command"] = f"pytest {case.worker}".strip()
     content = [
-        _header(attempt, excerpt, events, failures, report, trace_id),
-        _doubts(attempt, failures),
+        _header(case, excerpt, events, failures, report),
+        _doubts(case, failures),
         _failures(failures),
-        _misses(attempt),
+        _misses(case),
         *_told(failures, captured=False),
         _cut(len(events) - len(shown)),
         fragment("trace.html"),
@@ -74,26 +72,26 @@ def body(
 
 
 def _header(
-    attempt: Attempt, excerpt: Excerpt, events: Sequence[Event], failures: Sequence["Failure"],
-    report: pytest.TestReport, trace_id: str,
+    case: Case, excerpt: Excerpt, events: Sequence[Event], failures: Sequence["Failure"],
+    report: pytest.TestReport,
 ) -> Markup:  # fmt: skip
-    verdict = attempt.outcome
+    verdict = case.verdict
     if all(failure.verdict == "error" for failure in failures):
         verdict = "error"
     clock = wall_clock(excerpt)
-    end = max([event.timestamp_ns for event in events], default=attempt.start_ns)
+    end = max([event.timestamp_ns for event in events], default=case.start_ns)
     processes = len({record.pid for record in excerpt.processes})
     facts: list[tuple[str, object, bool]] = [
-        ("began", clock(attempt.start_ns)[:19].replace("T", " ") + " UTC" if clock else "", False),
+        ("began", clock(case.start_ns)[:19].replace("T", " ") + " UTC" if clock else "", False),
         ("failed in", ", ".join(dict.fromkeys(failure.when for failure in failures)), False),
-        ("to its last event", duration(max(0, end - attempt.start_ns) / 1000), False),
-        ("attempt", str(attempt.tried) if attempt.tried > 1 else "", False),
-        ("events", count(len(attempt.events)), False),
+        ("to its last event", duration(max(0, end - case.start_ns) / 1000), False),
+        ("attempt", str(case.attempt) if case.attempt > 1 else "", False),
+        ("events", count(len(case.own)), False),
         ("processes", count(processes) if processes else "", False),
-        ("unattributed", count(attempt.unattributed_count), False),
-        ("elsewhere", count(attempt.elsewhere), False),
-        ("lost", count(attempt.lost()), False),
-        ("trace id", element("code", trace_id), True),
+        ("unattributed", count(case.unattributed_count), False),
+        ("elsewhere", count(case.elsewhere), False),
+        ("lost", count(case.lost) if case.lost is not None else "", False),
+        ("trace id", element("code", case.trace_id), True),
         ("file", element("code", _where(report)), True),
         ("also", Markup('<a href="trace.pftrace" download>trace.pftrace</a> (for ui.perfetto.dev), '
                         '<a href="events.jsonl" download>events.jsonl</a>'), True),
@@ -108,7 +106,7 @@ def _header(
         element("p", "kobs · what this test caused", class_="eyebrow"),
         element(
             "h1", element("span", verdict, class_=f"verdict {verdict}"),
-            element("code", attempt.nodeid),
+            element("code", case.nodeid),
         ),
         element("dl", *rows, class_="facts"),
     )  # fmt: skip
@@ -119,11 +117,9 @@ def _where(report: pytest.TestReport) -> str:
     return path if line is None else f"{path}:{line + 1}"
 
 
-def _doubts(attempt: Attempt, failures: Sequence["Failure"]) -> Markup:
+def _doubts(case: Case, failures: Sequence["Failure"]) -> Markup:
     reasons = list(
-        dict.fromkeys(
-            [*attempt.incomplete(), *(r for failure in failures for r in failure.reasons)]
-        )
+        dict.fromkeys([*case.incomplete, *(r for failure in failures for r in failure.reasons)])
     )
     if not reasons:
         return Markup()
@@ -144,8 +140,8 @@ def _failures(failures: Sequence["Failure"]) -> Markup:
     return section("failure", "Failure", *parts)
 
 
-def _misses(attempt: Attempt) -> Markup:
-    notes = [note for note in attempt.notes if note.details]
+def _misses(case: Case) -> Markup:
+    notes = [note for note in case.notes if note.details]
     if not notes:
         return Markup()
     blocks = [

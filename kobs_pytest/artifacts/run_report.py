@@ -18,6 +18,7 @@ from kobs_pytest.reporting.outcomes import outcomes_of
 if TYPE_CHECKING:
     from kobs_pytest.capture.attempt import Attempt
     from kobs_pytest.runtime import Runtime
+    from kobs_pytest.workers.crash import CrashedTest
 
 
 class RunReport(Feature):
@@ -76,6 +77,22 @@ class RunReport(Feature):
                 operations=counted.operations,
                 anomalies=counted.anomalies,
             )
+
+    def crashed(self, test: "CrashedTest", report: pytest.TestReport) -> None:
+        """Count what the test did whose worker died."""
+        from kobs_pytest.artifacts.tally import tally
+
+        counted = tally(test.own)
+        facts_of(report).update(
+            attempt=test.began.payload.attempt,
+            events=test.count,
+            unattributed=len(test.unattributed),
+            elsewhere=test.elsewhere,
+            lost=0,
+            incomplete=list(test.incomplete),
+            operations=counted.operations,
+            anomalies=counted.anomalies,
+        )
 
     # -- where the page is written ------------------------------------------------------------
 

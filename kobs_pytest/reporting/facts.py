@@ -1,7 +1,8 @@
 """What is known of a test beside its outcome, on its teardown's report: plain built-ins, so that
 it survives pytest-xdist, and the controller can make one report of all.
 
-Whoever knows something adds it in `Feature.reported`, when `report.when` is "teardown":
+Whoever knows something adds it in `Feature.reported`, when `report.when` is "teardown", or in
+`Feature.crashed`:
 
     verdict, attempt, trace_id       str, int, 32 hex digits
     events, unattributed, elsewhere, lost    int: how many there were while it ran

@@ -86,7 +86,7 @@ class Outcomes:
             result.verdict = verdict
             if verdict in NOT_PASSED:
                 _locate(result, report)
-        if report.when == "teardown":
+        if report.when not in ("setup", "call"):
             result.facts = getattr(report, "kobs_facts", {})
         if report.when not in ("setup", "call"):
             del self._running[key]

@@ -37,7 +37,8 @@ class Workers:
     def __init__(self, config: pytest.Config) -> None:
         self._root = ""
         """A temporary folder, which is made by the first worker that has something to record."""
-        runtime = config.pluginmanager.get_plugin("kobs-runtime")
+        runtime = self._runtime = config.pluginmanager.get_plugin("kobs-runtime")
+        """None where nothing asks for every test."""
         folder = config.getoption("kobs_session")
         self._session = ""
         if runtime is not None:
@@ -71,16 +72,22 @@ class Workers:
         """Add what the worker recorded last to the report of the test that it ran."""
         if not self.session:
             return
-        from kobs_pytest.workers.crash import last_words
+        from kobs_pytest.workers.crash import read
 
         node: Any = getattr(report, "node", None)
         worker = node.gateway.id if node is not None else ""
+        features = self._runtime.features if self._runtime is not None else []
         try:
-            text = last_words(self.session, worker, crashitem, how_it_ended(node))
+            crashed = read(self.session, worker, crashitem, whole=bool(features))
         except Exception as error:  # the crash itself is reported all the same
             text = f"the recording of worker {worker} cannot be read: {error!r}"
-        if text:
             report.sections.append((f"kobs: the last events of {worker}", text))
+            return
+        if crashed is not None:
+            text = crashed.told(how_it_ended(node))
+            report.sections.append((f"kobs: the last events of {worker}", text))
+            for feature in features:
+                feature.crashed(crashed, report)
 
     def pytest_unconfigure(self) -> None:
         """Remove what nobody asked to keep."""

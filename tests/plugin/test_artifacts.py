@@ -2,6 +2,7 @@
 
 import json
 import re
+import xml.etree.ElementTree as xml
 
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
 
@@ -257,3 +258,57 @@ class TestServices:
         result = inner("def test_it(): assert False", "--kobs-artifacts=left", failed=1)
         assert "::error" not in inner.told(result)
         assert not list((inner.pytester.path / "left").glob("gl-*"))
+
+
+class TestAWorkerThatDies:
+    def test_its_test_has_artifacts_too(self, inner):
+        """The controller writes them, from what the worker recorded."""
+        inner(
+            """
+            import os, subprocess, sys
+            import kobs, pytest
+            @pytest.fixture(scope="module")
+            def wide(): kobs.global_collector().emit(kobs.MessageSent("wide", 1))
+            def test_before(): open("before", "w").close()
+            def test_dies(wide):
+                open("mine", "w").close()
+                subprocess.run([sys.executable, "-c", "open('childs', 'w').close()"])
+                with kobs.span_operation("doomed"): os._exit(3)
+            def test_ok(): pass
+            """,
+            "-n1", "--kobs-report=run.html", "--kobs-artifacts=left", "--junitxml=junit.xml",
+            passed=2, failed=1,
+        )  # fmt: skip
+        left = folders(inner.pytester.path / "left")
+        (folder,) = left.values()
+        properties = {
+            one.get("name"): one.get("value")
+            for one in xml.parse(inner.pytester.path / "junit.xml").iter("property")
+        }
+        assert properties["kobs.artifacts.page"] == f"left/{folder.name}/index.html"
+        assert re.fullmatch(r"[0-9a-f]{32}", properties["kobs.trace_id"])
+        shown = page(folder / "index.html")
+        assert "crashedtest_its_test" in shown.text.replace(" ", "")
+        assert "failed incall" in shown.text
+        assert "exit code 3, in call" in shown.text
+        assert "in flight when it ended" in shown.text
+        assert {lane["command"][:10] for lane in shown.data["lanes"]} > {"pytest gw0"}
+        columns, texts = shown.data["columns"], shown.data["texts"]
+        names = [texts[index] for index in columns["name"]]
+        assert {"mine", "childs", "doomed"} <= {name.rpartition("/")[2] for name in names}
+        assert "before" not in names
+        assert columns["number"][names.index("wide")] == 0  # nobody's: it has no number
+        assert texts[columns["phase"][names.index("wide")]] == "?"
+        assert texts[columns["phase"][names.index("doomed")]] == "call"
+        events = list(read_jsonl((folder / "events.jsonl").read_text().splitlines()))
+        assert len(events) == len(names)
+        trace = schema.Trace()
+        trace.ParseFromString((folder / "trace.pftrace").read_bytes())
+        assert any(packet.HasField("track_event") for packet in trace.packet)
+
+        shown = page(inner.pytester.path / "run.html")
+        assert "1 of 3 tests did not pass" in shown.text
+        assert "crashed" in rows(shown, "Not passed", "Slowest operations")
+        assert any(link.startswith("left/") for link in shown.links)
+        assert "nothing is known but the outcome" not in shown.text
+        assert "test_dies" in rows(shown, "Busiest tests", "Anomalies")

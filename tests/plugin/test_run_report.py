@@ -127,16 +127,6 @@ class TestReport:
         assert "FileOpened" in rows(shown, "Slowest operations", "Busiest tests")
         assert re.search(r"gw[01]", rows(shown, "All tests", "this page"))
 
-    def test_a_worker_that_dies_is_told_of(self, inner):
-        inner(
-            "import os\ndef test_it(): os._exit(3)\ndef test_ok(): pass\n",
-            "-n1", "--kobs-report=run.html", "--kobs-artifacts=left",
-        )  # fmt: skip
-        shown = page(inner.pytester.path / "run.html")
-        assert "1 of 2 tests did not pass" in shown.text
-        assert "crashed" in rows(shown, "Not passed", "Slowest operations")
-        assert "Of 1 test nothing is known but the outcome" in shown.text
-
 
 def test_a_module_that_cannot_be_collected_is_an_error(inner):
     inner("import no_such_module", "--kobs-report=run.html", errors=1)
