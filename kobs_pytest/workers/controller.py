@@ -37,6 +37,7 @@ class Workers:
     def __init__(self, config: pytest.Config) -> None:
         self._root = ""
         """A temporary folder, which is made by the first worker that has something to record."""
+        self._out_of_memory = out_of_memory()
         runtime = self._runtime = config.pluginmanager.get_plugin("kobs-runtime")
         """None where nothing asks for every test."""
         folder = config.getoption("kobs_session")
@@ -84,7 +85,7 @@ class Workers:
             report.sections.append((f"kobs: the last events of {worker}", text))
             return
         if crashed is not None:
-            text = crashed.told(how_it_ended(node))
+            text = crashed.told(how_it_ended(node, out_of_memory() - self._out_of_memory))
             report.sections.append((f"kobs: the last events of {worker}", text))
             for feature in features:
                 feature.crashed(crashed, report)
@@ -95,9 +96,10 @@ class Workers:
             shutil.rmtree(self._root, ignore_errors=True)
 
 
-def how_it_ended(node: Any) -> str:
+def how_it_ended(node: Any, out_of_memory: int) -> str:
     """What became of a worker's process, in words; empty where that is not known (execnet does
-    not say it of processes elsewhere)."""
+    not say it of processes elsewhere). `out_of_memory`: processes that the kernel has ended
+    meanwhile, this one or others, because there was no memory left."""
     import signal
 
     process = getattr(getattr(getattr(node, "gateway", None), "_io", None), "popen", None)
@@ -110,6 +112,21 @@ def how_it_ended(node: Any) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:
-        return f"killed by {signal.Signals(-code).name}"
+        how = f"killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"killed by signal {-code}"
+        how = f"killed by signal {-code}"
+    if code == -signal.SIGKILL and out_of_memory > 0:
+        one = "a process" if out_of_memory == 1 else f"{out_of_memory} processes"
+        how += f" (out of memory? the kernel ended {one} for that since the run began)"
+    return how
+
+
+def out_of_memory() -> int:
+    """How many processes the kernel has ended since it started because there was no memory left,
+    in a control group or at all; 0 where that is not told."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as file:
+            lines = dict(line.split(None, 1) for line in file)
+        return int(lines["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,12 +10,36 @@ import kobs
 from kobs.cli import origins
 from kobs.cli.main import main
 from tests.otlp_receivers import HttpReceiver
+from tests.thorough import thorough
 
 pytest_plugins = ["pytester"]
 
 
 def sessions(folder):
     return sorted(path for path in folder.iterdir() if (path / "session.json").exists())
+
+
+@pytest.fixture
+def memory_group():
+    """A control group below our own for who is to run out of memory."""
+    lines = [line.split(":") for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = {names: path.lstrip("/") for _, names, path in lines}
+    root = Path("/sys/fs/cgroup")
+    if "memory" in own:  # version 1
+        made, limit = root / "memory" / own["memory"] / "kobs-test", "memory.limit_in_bytes"
+    else:
+        made, limit = root / own.get("", "") / "kobs-test", "memory.max"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"a control group cannot be made: {error}")
+    try:
+        (made / limit).write_text(str(200_000_000))
+        yield made
+    except OSError as error:
+        pytest.skip(f"the memory of a control group cannot be limited: {error}")
+    finally:
+        made.rmdir()
 
 
 class TestAWorkerThatDies:
@@ -98,6 +123,23 @@ nothing was in flight
         assert len(list(inner.pytester.path.glob("*.session"))) == 3
         assert len(paths) == 1
         assert list(tmp_path.glob("kobs-pytest-*")) == []
+
+    @thorough
+    def test_for_lack_of_memory_is_told_so(self, inner, memory_group):
+        result = inner(
+            "import os\n"
+            "def test_it(kobs):\n"
+            f"    with open({str(memory_group / 'cgroup.procs')!r}, 'w') as group:\n"
+            "        group.write(str(os.getpid()))\n"
+            "    kept = [b'x' * 1_000_000 for _ in range(2_000)]\n",
+            "-n1", "-pno:asyncio",
+            subprocess=True, failed=1,
+        )  # fmt: skip
+        told = " ".join(inner.told(result).split())
+        assert (
+            "killed by SIGKILL (out of memory? the kernel ended a process for that since the run "
+            "began), in call"
+        ) in told
 
     def test_has_its_open_spans_sent(self, inner):
         receiver = HttpReceiver()
