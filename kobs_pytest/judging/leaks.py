@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from kobs.errors import ConfigError
@@ -16,6 +17,7 @@ from kobs.pattern import Inconclusive
 from kobs.payloads import (
     ContextSwitch,
     FileOpened,
+    MessageSent,
     ProcessCreated,
     ProcessTerminated,
     SchedulerLatency,
@@ -26,7 +28,14 @@ from kobs.schema import PayloadType
 from kobs_pytest.capture.attempt import Attempt
 from kobs_pytest.capture.checks import Check, Doubt
 from kobs_pytest.capture.recordable import unrecorded
-from kobs_pytest.judging.tracker import Made, Tracker, descriptors, feeders
+from kobs_pytest.judging.tracker import (
+    RAW_THREAD,
+    Made,
+    Tracker,
+    descriptors,
+    feeders,
+    native_threads,
+)
 
 KINDS = ("process", "thread", "task", "fd", "shm", "queue")
 
@@ -48,7 +57,8 @@ class Leak(NamedTuple):
     where: str
     """The line that made it, empty if it is not known."""
     event: Event | None
-    """The event that tells of its making, if there is one."""
+    """The event that tells of its making, of a queue that of putting the first item that is left;
+    None if there is none."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.what}"
@@ -212,6 +222,18 @@ class _Search:
                 daemon = ", a daemon" if thread.daemon else ""
                 what = f"{thread.name!r}{daemon} still runs"
                 yield Leak("thread", what, made.where, started.get(thread.native_id or 0))
+        of_threading = {made.key for made in self._tracker.made if made.kind == "thread"}
+        raw = {
+            made.key: made
+            for made in reversed(self._made(RAW_THREAD))
+            if made.key not in of_threading
+        }
+        until = monotonic() + _GRACE_S
+        while (left := raw.keys() & native_threads()) and monotonic() < until:
+            sleep(0.001)
+        for number in left:
+            what = "one without a threading.Thread still runs"
+            yield Leak("thread", what, raw[number].where, None)
 
     def _task(self) -> Iterator[Leak]:
         switches = self._events(ContextSwitch)
@@ -275,17 +297,24 @@ class _Search:
 
     def _queue(self) -> Iterator[Leak]:
         feeding = {id(made): thread for thread, made in self._feeders.items()}
+        for thread in self._feeders:
+            thread.join(_GRACE_S)
+        if self._feeders:  # they tell what they have sent after it can be received
+            self._attempt.drain()
+        put = self._events(MessageSent)
         for made in reversed(self._made("queue")):
+            label, in_order = made.key
+            name = repr(label) if label else "it"
+            sent = [event for event in put if event.payload.queue_id == label]
             number = made.about.now() if made.about is not None else 0
             if number:
                 items = "1 item" if number == 1 else f"{number} items"
-                yield Leak("queue", f"it was left with {items}", made.where, None)
+                first = sent[-number] if in_order and len(sent) >= number else None
+                yield Leak("queue", f"{name} was left with {items}", made.where, first)
             thread = feeding.get(id(made))
-            if thread is not None:
-                thread.join(_GRACE_S)
-                if thread.is_alive():
-                    what = "its feeder thread still runs: close() and join_thread() end it"
-                    yield Leak("queue", what, made.where, None)
+            if thread is not None and thread.is_alive():
+                what = f"{name}: its feeder thread runs: close(), join_thread() end it"
+                yield Leak("queue", what, made.where, sent[0] if sent else None)
 
 
 def _kept_by_multiprocessing() -> set[int]:

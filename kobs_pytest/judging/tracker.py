@@ -4,7 +4,9 @@ PYTEST_DONT_REWRITE
 """
 
 import os
+import re
 import socket
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -18,14 +20,18 @@ from kobs_instrumentation.watch._patch import STAND_IN, Patcher, caller_of_hook
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _NOT_THE_PROGRAM = ("kobs", "kobs_instrumentation", "kobs_pytest")
 
+RAW_THREAD = "raw thread"
+"""A thread without a `threading.Thread`, or the one that a `Thread` runs in."""
+
 
 class Made(NamedTuple):
     """Something that was made while the tracker was on."""
 
     kind: str
-    """As the marker `kobs_no_leaks` names it."""
+    """As the marker `kobs_no_leaks` names it, or `RAW_THREAD`."""
     key: Any
-    """Pid, descriptor or name; of an object nothing."""
+    """Pid, descriptor, name or native thread id; of a queue what events call it, and whether what
+    was put first is taken first; of other objects nothing."""
     thing: Callable[[], Any]
     """The object while it lives, else None."""
     where: str
@@ -83,6 +89,15 @@ def descriptors() -> dict[int, str] | None:
     return {number: target for number, target in found.items() if target}
 
 
+def native_threads() -> set[int]:
+    """The threads of this process, as the kernel numbers them; empty where it does not list
+    them. Python lists those that have run Python code alone."""
+    try:
+        return set(map(int, os.listdir("/proc/self/task")))
+    except OSError:
+        return set()
+
+
 def target_of(descriptor: int) -> str:
     """What a descriptor leads to; empty for one that is closed."""
     try:
@@ -136,6 +151,10 @@ _STARTS: list[_Names] = [
     (("_posixsubprocess", "fork_exec"), ("subprocess", "_fork_exec")),
     *_of_os("fork", "posix_spawn", "posix_spawnp"),
 ]
+_THREADS: list[_Names] = [
+    (("_thread", "start_new_thread"), ("threading", "_start_new_thread")),
+    (("_thread", "start_new"),),
+]
 _OPENS: list[_Names] = [
     (("_io", "open"), ("io", "open"), ("builtins", "open")),
     *_of_os("open", "dup", "dup2", "pipe", "pipe2", "openpty", "memfd_create", "eventfd"),
@@ -151,7 +170,15 @@ def _patch(patcher: Patcher, tracker: Tracker) -> None:
             add("process", pid)
 
     def thread(made: Any, _: Any) -> None:
-        add("thread", None, made)
+        add("thread", made.native_id, made)
+
+    def before_raw_thread(_: Any, __: Any) -> Any:
+        return native_threads()
+
+    def raw_thread(before: set[int], _: Any) -> None:
+        new = native_threads() - before
+        if len(new) == 1:  # it has not ended yet, and nobody else began one meanwhile
+            add(RAW_THREAD, new.pop())
 
     def task(_: Any, made: Any) -> None:
         add("task", None, made)
@@ -180,13 +207,15 @@ def _patch(patcher: Patcher, tracker: Tracker) -> None:
             socket_made(made, _)
 
     def queue(made: Any, _: Any) -> None:
-        add("queue", None, made, _level_of(made))
+        add("queue", _called(made), made, _level_of(made))
 
     for names in _STARTS:
         patcher.builtin(names, _always, process)
     for names in _OPENS:
         patcher.builtin(names, _always, descriptor)
     patcher.method(threading.Thread, "start", _itself, thread)
+    for names in _THREADS:
+        patcher.builtin(names, before_raw_thread, raw_thread)
     patcher.method(socket.socket, "__init__", _itself, socket_made)
     patcher.when_imported(
         "selectors",
@@ -230,6 +259,16 @@ class Level:
             return self._ask()
         except (NotImplementedError, OSError, ValueError):
             return 0
+
+
+def _called(queue: Any) -> tuple[str | int, bool]:
+    """What events call a queue (empty where that is not known), and whether it keeps the order."""
+    writer = getattr(queue, "_writer", None)
+    if writer is None:
+        watch = sys.modules.get("kobs_instrumentation.watch.queue")
+        return ("", False) if watch is None else watch.called(queue)
+    pipe = re.fullmatch(r"(\w+):\[(\d+)\]", target_of(writer.fileno()))
+    return f"{pipe[1]}-{pipe[2]}" if pipe else "", True
 
 
 def _level_of(queue: Any) -> Level | None:

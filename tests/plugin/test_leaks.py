@@ -6,7 +6,8 @@ import threading
 pytest_plugins = ["pytester"]
 
 HEAD = """
-import asyncio, multiprocessing, os, queue, select, socket, subprocess, sys, threading, time
+import asyncio, multiprocessing, os, queue, select, socket, subprocess, sys, time
+import _thread, threading
 from multiprocessing.shared_memory import SharedMemory
 import pytest
 
@@ -29,6 +30,7 @@ def failure(inner, result, test, until="- Captured kobs"):
     text = "\n".join(lines[start:end])
     for name, number in (("pid", r"pid \d+"), ("psm", r"psm_\w+"), ("fd", r"fd: \d+")):
         text = re.sub(number, f"<{name}>", text)
+    text = re.sub(r"'(Queue|pipe)-\d+'", r"'\1-N'", text)
     text = re.sub(r"(duration|wake_to_run)_us=.*", r"\1_us=...", text)
     return re.sub(r"\[\d+\]", "[N]", text).splitlines()
 
@@ -50,6 +52,16 @@ def test_thread():
     thread = threading.Thread(target=work, name="worker")
     thread.start()
     kept.append(lambda: (done.set(), thread.join()))
+
+@pytest.mark.kobs_no_leaks("thread")
+def test_raw_thread():
+    done, ended = _thread.allocate_lock(), _thread.allocate_lock()
+    done.acquire(), ended.acquire()
+    def work():
+        done.acquire()
+        ended.release()
+    _thread.start_new_thread(work, ())
+    kept.append(lambda: (done.release(), ended.acquire()))
 
 @pytest.mark.kobs_no_leaks("fd")
 def test_descriptor():
@@ -90,8 +102,8 @@ def test_queue():
     jobs.put(2)
     jobs.get()
 """,
-        passed=7,
-        errors=7,
+        passed=8,
+        errors=8,
     )
     file = "test_each_kind_is_named.py:N"
     one = "kobs_no_leaks: 1 leak"
@@ -106,6 +118,11 @@ def test_queue():
         "  thread: 'worker' still runs",
         f"    made at {file} in test_thread",
         "    event #1 SchedulerLatency(wake_to_run_us=...",
+    ]
+    assert failure(inner, result, "test_raw_thread") == [
+        one,
+        "  thread: one without a threading.Thread still runs",
+        f"    made at {file} in test_raw_thread",
     ]
     assert failure(inner, result, "test_descriptor") == [
         one,
@@ -130,8 +147,9 @@ def test_queue():
     assert task[3].startswith("    event #1 ContextSwitch(from_pid=0, to_pid=")
     assert failure(inner, result, "test_queue") == [
         one,
-        "  queue: it was left with 1 item",
+        "  queue: 'Queue-N' was left with 1 item",
         f"    made at {file} in test_queue",
+        "    event #2 MessageSent(queue_id='Queue-N', size=0)",
     ]
 
 
@@ -183,6 +201,19 @@ def test_processes_of_multiprocessing():
     jobs.close()
     jobs.join_thread()
 
+@pytest.mark.kobs_no_leaks("thread")
+def test_raw_threads_that_end_and_those_that_wait_for_events(kobs):
+    sent = kobs.collector.emit
+    async def main():
+        message = sys.modules["kobs"].MessageSent
+        asyncio.get_running_loop().call_soon(sent, message("jobs", 1))
+        await kobs.await_for(message.like())
+    asyncio.run(main())
+    ended = _thread.allocate_lock()
+    ended.acquire()
+    _thread.start_new_thread(ended.release, ())
+    ended.acquire()
+
 class Cycle:
     pass
 
@@ -192,7 +223,7 @@ def test_what_the_collector_still_ends():
     one.me, one.file = one, open("/dev/null")
 """,
         "-W", "ignore",
-        passed=3,
+        passed=4,
     )  # fmt: skip
 
 
@@ -221,9 +252,9 @@ def test_last(): "what ends with the session is put away after the test before t
     assert failure(inner, result, "test_zombie")[1] == (
         "  process: <pid> (true) ended, and nobody waited for it"
     )
-    assert failure(inner, result, "test_feeder")[1] == (
-        "  queue: its feeder thread still runs: close() and join_thread() end it"
-    )
+    feeder = failure(inner, result, "test_feeder")
+    assert feeder[1] == "  queue: 'pipe-N': its feeder thread runs: close(), join_thread() end it"
+    assert feeder[3] == "    event #1 MessageSent(queue_id='pipe-N', size=5)"
 
 
 def test_the_fixture_asserts(inner):

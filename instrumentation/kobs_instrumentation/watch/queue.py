@@ -133,6 +133,11 @@ def _pending(queue: Any) -> Any:
     return found
 
 
+def called(queue: Any) -> tuple[str | int, bool]:
+    """What events call a queue of this process, and whether it gives first what was put first."""
+    return _pending(queue).label, _order_of(queue) == "first"
+
+
 def _letters(queue: Any, number: int) -> Any:
     """`Pending` in the C core."""
     return hooking.native.Letters(
