@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import pytest
 
 from kobs import config as configuration
-from kobs.errors import ConfigError, KobsError
+from kobs.errors import ConfigError, KobsError, UnknownSubsystemError
 from kobs_pytest.capture.checks import Check, checks_named
 from kobs_pytest.options import flag, given
 
@@ -131,7 +131,7 @@ def _subsystems(value: object, where: str, default: Chosen) -> Chosen:
             f"{where}: {value!r} mixes names with + or - and without: 'vfs,process' means these "
             "alone, '+syscall,-network' changes what is watched anyhow"
         )
-    _check_names([word.strip("+-") for word in words if word != "all"])
+    _check_names([word.strip("+-") for word in words if word != "all"], where)
     if "all" in plain:
         return None, ()
     if plain:
@@ -145,9 +145,12 @@ def _subsystems(value: object, where: str, default: Chosen) -> Chosen:
     return None, tuple(sorted((set(exclude) - more) | less))
 
 
-def _check_names(names: list[str]) -> None:
+def _check_names(names: list[str], where: str) -> None:
     try:
         from kobs_instrumentation.subsystems import choose
     except ImportError:  # nothing is watched, and that is told
         return
-    choose(names, None)
+    try:
+        choose(names, None)
+    except UnknownSubsystemError as error:
+        raise UnknownSubsystemError(f"{where}: {error}") from None

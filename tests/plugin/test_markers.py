@@ -196,7 +196,10 @@ def test_other(): pass
             ("kobs_anomalies", "expected one of fail, warn, allow"),
             ("kobs('vfs')", "expected subsystems, sampling, size, suppress by keyword"),
             ("kobs(subsystem='vfs')", "takes no 'subsystem' (did you mean 'subsystems'?)"),
-            ("kobs(subsystems='fs')", "there is no subsystem 'fs' to watch; there are process"),
+            (
+                "kobs(subsystems='fs')",
+                "@pytest.mark.kobs(subsystems=...): there is no subsystem 'fs' to watch; there",
+            ),
             ("kobs(subsystems='vfs,-shm')", "mixes names with + or - and without"),
             ("kobs(subsystems=3)", "expected names of subsystems, such as 'vfs,process'"),
             ("kobs(sampling=101)", "expected a number from 0 to 100"),
