@@ -256,7 +256,7 @@ def _explain_count(
 
 def check_lines(checks: Sequence[Check], most: int, indent: str = "  ") -> list[str]:
     """Conditions as lines, at most `most`: where there are more, those not met."""
-    shown = [check for check in checks if check.name != "type" or not check.met]
+    shown = _told(checks)
     unmet = [check for check in shown if not check.met]
     hidden = 0
     if len(shown) > most:
@@ -274,6 +274,10 @@ def check_lines(checks: Sequence[Check], most: int, indent: str = "  ") -> list[
     return lines
 
 
+def _told(checks: Sequence[Check]) -> list[Check]:
+    return [check for check in checks if check.name != "type" or not check.met]
+
+
 def _unmet(check: Check, indent: str) -> str:
     """What there is and what was expected, on one line: of long ones as much of each as fits."""
     room = WIDTH - len(f"{indent}{check.name} = , expected ")
@@ -283,14 +287,23 @@ def _unmet(check: Check, indent: str) -> str:
 
 
 def _all_fields(event: Event, checks: Sequence[Check]) -> list[str]:
-    """The conditions, then the fields that none was set on."""
+    """The conditions, each on two lines where it needs them, then the fields that none was set
+    on."""
+    lines = []
+    for line, check in zip(check_lines(checks, len(checks) + 1), _told(checks), strict=True):
+        whole = f"    NO  {check.name} = {check.actual}, expected {check.wanted}"
+        if check.met or len(whole) <= WIDTH:
+            lines.append(line)
+        else:
+            lines.append(squeeze(f"    NO  {check.name} = {check.actual}", DETAIL_WIDTH - 3) + ",")
+            lines.append(squeeze(f"        expected {check.wanted}", DETAIL_WIDTH - 2))
     asked = {check.name for check in checks}
     rest = [
         squeeze(f"        {name} = {brief(getattr(event.payload, name))}", DETAIL_WIDTH - 2)
         for name in event.type.__kobs_schema__.field_names
         if name not in asked
     ]
-    return check_lines(checks, len(checks) + 1) + rest
+    return lines + rest
 
 
 def _list(found: Sequence[Event], teller: Narrator) -> list[str]:

@@ -3,6 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
+import atexit
 import os
 import shutil
 import sys
@@ -52,6 +53,8 @@ class Recorder:
         """By size of the ring: the collector, and how many tests have recorded into it."""
         self._previous: Collector | None = None
         self._temporary = ""
+        self._pid = os.getpid()
+        atexit.register(self._at_exit)
         self._registry: Any = None
         self._muting: Any = None
         self.told_by_watches: set[str] = set()
@@ -194,6 +197,7 @@ class Recorder:
 
     def close(self) -> None:
         """Release everything; remove what is not kept."""
+        atexit.unregister(self._at_exit)
         self.off()
         if self._collectors:
             self.children.close()
@@ -201,6 +205,12 @@ class Recorder:
             collector.close()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _at_exit(self) -> None:
+        """Where pytest did not come to its end, close the recordings all the same: pytest-xdist
+        interrupts a worker that takes more than 5 seconds for it."""
+        if os.getpid() == self._pid:  # a child process may have been forked
+            self.close()
 
     def _make_collector(self) -> Collector:
         if self.session is None:

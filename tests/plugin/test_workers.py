@@ -205,6 +205,15 @@ def test_after(): pass
         ids=["worksteal", "loadfile"],
     )
     def test_is_one_workers_one_tests_and_one_phases(self, inner, tmp_path, options, capsys):
+        inner.pytester.makeconftest(
+            """
+            import pytest
+            @pytest.hookimpl(tryfirst=True)
+            def pytest_unconfigure(config):
+                if hasattr(config, "workerinput"):  # as pytest-xdist interrupts one that is slow
+                    raise KeyboardInterrupt
+            """
+        )
         inner(
             self.SOURCE, *options, "--kobs", f"--kobs-session={tmp_path}", subprocess=True,
         )  # fmt: skip
@@ -217,6 +226,7 @@ def test_after(): pass
                 for number in {event.recording for event in events}
                 if any(e.recording == number and e.type_name == "TestBegan" for e in events)
             }
+            assert [process.state for process in recording.processes if not process.closed] == []
         assert len(workers) == int(options[0][2:])
         sent = [event for event in events if event.type_name == "MessageSent"]
         found = {}
