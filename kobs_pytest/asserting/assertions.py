@@ -172,12 +172,12 @@ class Assertions:
     # -- waiting ------------------------------------------------------------------------------
 
     def wait_for(
-        self, pattern: Pattern, *, timeout: float = 5.0, within: Within = None
+        self, pattern: Pattern, *, timeout: float | str | timedelta = 5.0, within: Within = None
     ) -> tuple[Event, ...]:
         """Wait until the pattern is there; its events, one a step (of a count, all).
 
         Woken by the event itself, of whatever thread or process. Raises `AssertionError` with
-        the nearest miss after `timeout` seconds, or `Inconclusive`.
+        the nearest miss after `timeout` (seconds, "5ms", a timedelta), or `Inconclusive`.
         """
         __tracebackhide__ = True
         require("wait_for", pattern)
@@ -188,7 +188,7 @@ class Assertions:
         return found if found is not None else self._in_vain(asked, limit, blocking=True)
 
     async def await_for(
-        self, pattern: Pattern, *, timeout: float = 5.0, within: Within = None
+        self, pattern: Pattern, *, timeout: float | str | timedelta = 5.0, within: Within = None
     ) -> tuple[Event, ...]:
         """As `wait_for`, for tests that asyncio runs: its loop goes on meanwhile."""
         __tracebackhide__ = True

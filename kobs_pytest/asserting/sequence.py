@@ -333,6 +333,7 @@ class Events(Sequence[Event]):
     @overload
     def __getitem__(self, index: slice) -> "Events": ...
     def __getitem__(self, index: SupportsIndex | slice) -> "Event | Events":
+        __tracebackhide__ = True
         events = self._read()
         if isinstance(index, slice):
             return Events(self._scope, events[index], self._incomplete, self._conditions)

@@ -32,7 +32,7 @@ def stats(events: Sequence[Event], field: str) -> Stats:
     if events and field not in fields:
         near = get_close_matches(field, fields, n=1)
         raise FieldError(
-            f"none of {len(events)} events has a field {field!r}; "
+            f"none of the events has a field {field!r}; "
             + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(fields))}")
         )
     values = [value for value in payload_field(field).of(events) if value is not None]

@@ -7,12 +7,14 @@ import _thread
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
+from datetime import timedelta
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from kobs._core.doorbell import MOST_S, Doorbell
 from kobs.errors import PatternError
 from kobs.muted import muted
+from kobs.pattern.durations import nanoseconds_of
 
 Found = TypeVar("Found")
 Look = Callable[[], Found | None]
@@ -25,11 +27,15 @@ must have come for the next one to be looked at without a pause."""
 
 
 def seconds(timeout: object, method: str) -> float:
-    """A timeout in seconds. Raises `PatternError` for what is none."""
+    """A timeout in seconds: a number of them, or a length of time as `within` takes it. Raises
+    `PatternError` for what is none."""
+    if isinstance(timeout, str | timedelta):
+        return nanoseconds_of(timeout, f"kobs.{method}(): timeout") / 1e9
     if isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout >= 0:
         return float(timeout)
     raise PatternError(
-        f"kobs.{method}(timeout={timeout!r}): expected how many seconds to wait, a number from 0"
+        f"kobs.{method}(timeout={timeout!r}): expected how many seconds to wait, a number "
+        "from 0, or a length of time such as '5ms'"
     )
 
 

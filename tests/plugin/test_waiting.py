@@ -124,6 +124,8 @@ async def test_thread(kobs):
 async def test_what_is_there_is_found_at_once(kobs):
     kobs.collector.emit(MessageSent("jobs", 1))
     assert len(await kobs.await_for(SENT, timeout=0)) == 1
+    with pytest.raises(AssertionError, match="waited 0.01 s"):
+        await kobs.await_for(SENT * 9, timeout="10ms")
 
 @pytest.mark.asyncio
 async def test_several_at_once(kobs):
