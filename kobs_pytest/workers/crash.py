@@ -72,9 +72,9 @@ def read(session: str, worker: str, nodeid: str, *, whole: bool) -> CrashedTest 
         if whole:
             test.unattributed = list(_decoded(slots.unattributed))
         test.elsewhere = slots.elsewhere
-        phases = [one.origin[-1] for one in test.in_flight if one.origin[-1] in _PHASES]
-        letter = phases[0] if phases else test.own[-1].origin[-1] if test.own else ""
-        test.phase = _PHASES.get(letter, "")
+        origins = [one.origin for one in test.in_flight if _owned(one.origin, base)]
+        origins += [event.origin for event in test.own[-1:]]
+        test.phase = _PHASES.get(origins[0][len(base) :][:1], "") if origins else ""
         test.pid = slots.part.attached.pid
         test.incomplete = tuple(_incomplete(slots, test.began))
     return test

@@ -266,14 +266,15 @@ class TestAWorkerThatDies:
         inner(
             """
             import os, subprocess, sys
-            import kobs, pytest
+            import kobs as k, pytest
             @pytest.fixture(scope="module")
-            def wide(): kobs.global_collector().emit(kobs.MessageSent("wide", 1))
+            def wide(): k.global_collector().emit(k.MessageSent("wide", 1))
             def test_before(): open("before", "w").close()
-            def test_dies(wide):
-                open("mine", "w").close()
+            def test_dies(wide, kobs):
+                with kobs.capture():
+                    open("mine", "w").close()
                 subprocess.run([sys.executable, "-c", "open('childs', 'w').close()"])
-                with kobs.span_operation("doomed"): os._exit(3)
+                with k.span_operation("doomed"): os._exit(3)
             def test_ok(): pass
             """,
             "-n1", "--kobs-report=run.html", "--kobs-artifacts=left", "--junitxml=junit.xml",

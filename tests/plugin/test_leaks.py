@@ -1,5 +1,6 @@
 """Leaks: what a test made and left, named with the line that made it."""
 
+import os
 import re
 import threading
 
@@ -30,6 +31,7 @@ def failure(inner, result, test, until="- Captured kobs"):
     text = "\n".join(lines[start:end])
     for name, number in (("pid", r"pid \d+"), ("psm", r"psm_\w+"), ("fd", r"fd: \d+")):
         text = re.sub(number, f"<{name}>", text)
+    text = text.replace(f"priority={20 + os.nice(0)}", "priority=20")
     text = re.sub(r"'(Queue|pipe)-\d+'", r"'\1-N'", text)
     text = re.sub(r"(duration|wake_to_run)_us=.*", r"\1_us=...", text)
     return re.sub(r"\[\d+\]", "[N]", text).splitlines()
