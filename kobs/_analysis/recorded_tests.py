@@ -1,8 +1,9 @@
 """The tests of a session that pytest recorded: which there were, and whose event is whose.
 
 A test's `TestBegan` and `TestEnded` have its origin; all that it causes has that origin and the
-first letter of the phase (setup, call, teardown). What has no such origin may still be led to by
-what has: events of the same process, or of nobody, that happened meanwhile.
+first letter of the phase (setup, call, teardown); a part of it that is captured by itself has `/`
+and a number behind. What has no such origin may still be led to by what has: events of the same
+process, or of nobody, that happened meanwhile.
 """
 
 from collections import defaultdict
@@ -83,8 +84,9 @@ def events_by_test(events: Iterable[Event], runs: Sequence[RecordedTest]) -> dic
         while waiting and waiting[-1].began_ns <= at:
             active.append(waiting.pop())
             active = [run for run in active if run.ended_ns >= at]
-        base = origin[:-1] if origin.endswith(_PHASES) else origin
-        if base in own and base != origin:
+        phase = origin.partition("/")[0]
+        base = phase[:-1] if phase.endswith(_PHASES) else phase
+        if base in own and base != phase:
             found[base].append(event)
         if not (event.parent or event.link):
             continue

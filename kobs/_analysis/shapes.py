@@ -32,9 +32,10 @@ class Median(NamedTuple):
 
 
 def of_phase(graph: CausalGraph, origin: str, phase: str) -> list[Event]:
-    """What a phase of a test (setup, call, teardown) did and what that led to, whoever did it."""
+    """What a phase of a test (setup, call, teardown) did, in parts that were captured by themselves
+    too, and what that led to, whoever did it."""
     key = origin + phase[0]
-    return graph.spread(lambda event: event.origin == key)
+    return graph.spread(lambda event: event.origin.partition("/")[0] == key)
 
 
 def shapes(events: Iterable[Event], graph: CausalGraph, normalizer: Normalizer) -> Counter[str]:

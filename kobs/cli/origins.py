@@ -1,7 +1,8 @@
 """On whose behalf events happened: the tests of a recorded pytest run, by the origins of events.
 
 The plugin's origins are `TAG.NUMBER.ATTEMPT` for a test, with `s`, `c` or `t` behind for what its
-setup, call and teardown caused, and `TAG.fNUMBER` for a fixture of wider scope; `TAG` is six hex
+setup, call and teardown caused (and `/NUMBER` for a part that was captured by itself), and
+`TAG.fNUMBER` for a fixture of wider scope; `TAG` is six hex
 digits and the worker of pytest-xdist, if there is one. The test's name is in its `TestBegan`.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PHASES = {"s": "setup", "c": "call", "t": "teardown", "f": "fixture"}
 """What follows a test's origin; `fixture` for one of wider scope."""
 
-_ORIGIN = re.compile(r"([0-9a-f]{6})(\w*)\.(?:(\d+\.\d+)([sct]?)|f\d+)")
+_ORIGIN = re.compile(r"([0-9a-f]{6})(\w*)\.(?:(\d+\.\d+)([sct]?)|f\d+)(?:/\d+)*")
 
 
 class Origin(NamedTuple):
@@ -133,7 +134,8 @@ class Tests:
         for key, number in self._counts.items():
             origin = read(key)
             if origin is not None and origin.base:
-                counts.setdefault(origin.base, {})[origin.phase] = number
+                by_phase = counts.setdefault(origin.base, {})
+                by_phase[origin.phase] = by_phase.get(origin.phase, 0) + number
         for key, row in self._rows.items():
             by_phase = counts.get(key, {})
             row["events"] = sum(by_phase.values())

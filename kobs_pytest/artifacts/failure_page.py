@@ -48,7 +48,8 @@ def body(
     numbers = {event.id: number for number, event in enumerate(case.own, 1)}
     base = len(case.base)
     phases = [
-        _PHASES.get(event.origin[base:], "") if event.id in numbers else "?" for event in shown
+        _PHASES.get(event.origin[base : base + 1], "") if event.id in numbers else "?"
+        for event in shown
     ]
     data = layout(
         excerpt, shown, start_ns=case.start_ns, numbers=numbers, about=about, phases=phases

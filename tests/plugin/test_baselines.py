@@ -233,6 +233,17 @@ If it is meant to, take it into the baseline; run this twice:
 + 2 MessageSent > MessageReceived > FileOpened(path='<tmp>/letter', mode='w')
 """ in "\n".join(result.outlines)
 
+    def test_knows_what_parts_that_were_captured_by_themselves_did(self, baseline):
+        source = SHOP + (
+            "def test_it(kobs):\n"
+            "    with kobs.capture():\n"
+            "        with kobs.capture(): emit(FileOpened('x', NOW or 'r'))\n"
+        )
+        baseline.know(test_it=["1 FileOpened(path='x', mode='r')"])
+        baseline.run(source, FILE, passed=1)
+        result = baseline.run(source, FILE, now="w", failed=1)
+        assert "- 1 FileOpened(path='x', mode='r')" in result.outlines
+
     def test_says_nothing_of_what_fixtures_set_up(self, baseline):
         source = (
             SHOP

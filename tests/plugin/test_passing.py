@@ -104,9 +104,12 @@ class TestAFailingTest:
             assert numbered == re.sub(r"#\d+", "#N", PARTS).split("\n")
 
     def test_that_did_the_same_is_told_so(self, runs):
-        source = SHOP + "def test_it():\n    emit(ProcessCreated('sh'))\n    assert not NOW"
+        source = SHOP + (
+            "def test_it(kobs):\n    emit(ProcessCreated('sh'))\n"
+            "    with kobs.capture(): emit(ProcessCreated('in a part'))\n    assert not NOW"
+        )
         runs(source, "--kobs", passed=1)
-        assert runs.told(runs(source, "--kobs", now="x", failed=1)) == ["it did the same: 1 events"]
+        assert runs.told(runs(source, "--kobs", now="x", failed=1)) == ["it did the same: 2 events"]
 
     def test_in_its_setup_is_compared_by_its_setup(self, runs):
         source = SHOP + (

@@ -188,8 +188,9 @@ def own(n):
     told(n + 200)
 
 @pytest.mark.parametrize("n", range(4))
-def test_it(own, n):
-    told(n + 100)
+def test_it(own, n, kobs):
+    with kobs.capture():
+        told(n + 100)
 
 def test_wide(wide): pass
 def test_child():
