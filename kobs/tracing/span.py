@@ -20,6 +20,7 @@ from kobs.schema import PayloadType
 from kobs.tracing.adopting import adopt, tell
 from kobs.tracing.exceptions import describe_exception, is_failure
 from kobs.tracing.records import (
+    INCOMPLETE,
     NAME,
     SpanAttributes,
     SpanLinked,
@@ -45,6 +46,7 @@ _LEFT_OUT = -2
 _NONE_HERE: tuple[str, ...] = ()
 """Its attributes lie in what is derived from it, in Python or C."""
 _NOTHING: Mapping[str, object] = {}
+_INCOMPLETE: Mapping[str, object] = {INCOMPLETE: True}
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
@@ -270,8 +272,8 @@ class Span:
                     )
                 if kept:
                     begin = collector.begin_emitters.get(SpanBegan)
-                    if begin is None and collector is collectors._global:
-                        _wire(collector)
+                    if begin is None:
+                        _prepare(collector)
                     event, self._entry = (begin or collector.begin_emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
                         pid=self._pid, category=self._category, causality_id=causality_id,
@@ -316,8 +318,8 @@ class Span:
                 _cause_reset(token)
             except (RuntimeError, ValueError, TypeError):  # in another context than it began in
                 _cause_set(self._previous)
-        self._previous = self._token = None
-        self._leave(own)
+        self._previous = self._token = self._view = None
+        open_spans.pop(own[2], None)
 
     def _finish(self, error: BaseException | None) -> None:
         """End it, and leave the ambient cause alone."""
@@ -326,24 +328,32 @@ class Span:
             return
         now = monotonic_ns()
         duration_us = self.duration_us = (now - self._began_ns) / 1000.0
-        if error is not None and is_failure(error):
-            self.record_error(error)
         view = self._view
-        if view is not None:
-            view._ending(now)
         collector = self._collector
-        if collector is not None:
-            try:
+        attributes: Any = None
+        left: BaseException | None = None
+        try:
+            if error is not None and is_failure(error):
+                self.record_error(error)
+            if view is not None:
+                view._ending(now)
+            if collector is not None and self._entry != _LEFT_OUT:
+                attributes = self._attributes
+                if attributes is not None and not certainly_fits(
+                    attributes := attributes.copy()  # others may add
+                ):
+                    attributes = self._overflow(collector, own, now, attributes)
+        except BaseException as mistake:  # such as a RecursionError: it ends all the same
+            left, attributes = mistake, _INCOMPLETE
+            if error is not None:
+                self.status = "error"
+        try:
+            if collector is not None:
                 if self._entry >= 0:
                     collector.ring.close_entry(self._entry)
                 if self._entry != _LEFT_OUT:
-                    attributes: Any = self._attributes
-                    if attributes is None:
-                        attributes = _NOTHING
-                    elif not certainly_fits(attributes := attributes.copy()):  # others may add
-                        attributes = self._overflow(collector, own, now, attributes)
                     (collector.emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
-                        self.name, duration_us, self.status, attributes,
+                        self.name, duration_us, self.status, attributes or _NOTHING,
                         pid=self._pid, category=self._category, causality_id=own[0],
                         parent=self._event, span_id=own[2], timestamp_ns=now, flags=FLAG_END,
                     )  # fmt: skip
@@ -352,11 +362,15 @@ class Span:
                 slow_ms = _slow_ms[self._category] if self._slow_ms is None else self._slow_ms
                 if duration_us >= slow_ms * 1000.0:
                     self._tell_slow(collector, own, now, duration_us / 1000.0, slow_ms)
-            except Exception as mistake:
-                _count_error(collector, mistake)
-        self._began_ns = 0
-        if self._token is None:
-            self._leave(own)
+        except Exception as mistake:
+            left = left or mistake
+        finally:
+            self._began_ns = 0
+            if self._token is None:
+                open_spans.pop(own[2], None)  # no call of ours: it would take another frame
+                self._view = None
+        if left is not None:
+            _let_go(collector, left)
         if view is not None:
             view._ended()
 
@@ -519,6 +533,17 @@ def look_elsewhere(variable: Any = None, nothing: object = None) -> None:
         _native.look_elsewhere(variable, nothing, max(0, bridge.sampler.bound - 1))
 
 
+def _prepare(collector: Collector) -> None:
+    """Before the first span of a collector: what an end needs is there, where the stack has no room
+    left to make it."""
+    for status in ("unset", "ok", "error"):
+        collector.ring.intern(status)
+    collector.emitter(SpanEnded)
+    collector.emitter(SpanAttributes)
+    if collector is collectors._global:
+        _wire(collector)
+
+
 def _wire(collector: Collector | None) -> None:
     """Have the spans of the process-wide collector recorded without Python, where they can be."""
     bridge.sampler = bridge.RootSampler.from_environment()
@@ -538,6 +563,14 @@ def _wire(collector: Collector | None) -> None:
 
 
 collectors.watch_global_collector(lambda _: _wire(None))
+
+
+def _let_go(collector: Collector | None, error: BaseException) -> None:
+    """What went wrong while a span ended is the program's only where it is no `Exception`."""
+    if not isinstance(error, Exception):
+        raise error
+    if collector is not None:
+        _count_error(collector, error)
 
 
 def _count_error(collector: Collector, error: Exception) -> None:

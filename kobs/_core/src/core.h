@@ -423,7 +423,7 @@ enum { KOBS_FREE_SPANS = 16 };
 typedef struct {
     PyObject *cause_var, *cause_type, *modules;
     Py_buffer slow_ms; /* doubles, by category */
-    PyObject *zero, *nothing, *unset, *opentelemetry, *enter, *exit, *record;
+    PyObject *zero, *nothing, *unset, *error, *incomplete, *opentelemetry, *enter, *exit, *record;
     PyTypeObject *span_type;
     span_object **open; /* buckets of those that began in C and have not ended, by span id */
     size_t open_buckets, open_count;

@@ -551,14 +551,22 @@ restore_cause(span_object *self, span_state *state)
     return own < 0 ? -1 : 0;
 }
 
-/* As `end`, of a span of this name and status. */
+/* As `end`, of a span of this name and status; `anyway`: with what fits of its attributes. */
 static int
-end_wired(span_object *self, const span_wires *wires, PyObject *name, PyObject *status)
+end_wired(span_object *self, const span_wires *wires, PyObject *name, PyObject *status,
+          bool anyway)
 {
     uint8_t attributes[INLINE_ATTRIBUTES + 1];
 
-    if (name == NULL || status == NULL || !kobs_span_write_attributes(self, attributes)) {
+    if (name == NULL || status == NULL) {
         return 0;
+    }
+    if (!kobs_span_write_attributes(self, attributes)) {
+        if (!anyway) {
+            return 0;
+        }
+        PyObject *keys[] = {self->state->incomplete}, *values[] = {Py_True};
+        kobs_json_write_pairs(keys, values, 1, INLINE_ATTRIBUTES, attributes);
     }
     uint64_t ended_ns = kobs_now();
     self->ended_after_us = (double)(int64_t)(ended_ns - self->began_ns) / 1000.0;
@@ -580,22 +588,61 @@ end_wired(span_object *self, const span_wires *wires, PyObject *name, PyObject *
     return 1;
 }
 
+/* It began in C, and has not ended. */
+static inline bool
+is_ours(const span_object *self, const span_wires *wires)
+{
+    return self->began_ns != 0 && self->cause != NULL && self->collector != NULL
+        && self->collector == wires->collector && self->entry != LEFT_OUT && self->span_id != 0
+        && PyTuple_Check(self->cause) && PyTuple_GET_SIZE(self->cause) == 6;
+}
+
 /* 1 if the span has ended, 0 where Python is to end it, -1 with an exception set. */
 static int
 end(span_object *self, const span_wires *wires, PyObject *error)
 {
-    if (self->began_ns == 0 || self->cause == NULL || error != Py_None || self->collector == NULL
-        || self->collector != wires->collector || self->entry == LEFT_OUT || self->span_id == 0
-        || !PyTuple_Check(self->cause) || PyTuple_GET_SIZE(self->cause) != 6
-        || kobs_is_up(wires->gate) || (kobs_span_viewed(self) && !self->plain)) {
+    if (error != Py_None || !is_ours(self, wires) || kobs_is_up(wires->gate)
+        || (kobs_span_viewed(self) && !self->plain)) {
         return 0;
     }
     PyObject *name = kobs_span_hold(self, &self->name);
     PyObject *status = kobs_span_hold(self, &self->status);
-    int done = end_wired(self, wires, name, status);
+    int done = end_wired(self, wires, name, status, false);
     kobs_span_let_go(name);
     kobs_span_let_go(status);
     return done;
+}
+
+/* Python could not end it, for instance because the stack has no room for another frame: end it with
+ * what is known. None; NULL where what went wrong is the program's, as a KeyboardInterrupt is. */
+static PyObject *
+end_anyway(span_object *self, const span_wires *wires, PyObject *error)
+{
+    PyObject *type, *mistake, *traceback;
+    PyObject *collector = Py_NewRef(self->collector == NULL ? Py_None : self->collector);
+    int done = 0;
+
+    PyErr_Fetch(&type, &mistake, &traceback);
+    if (is_ours(self, wires)) {
+        PyObject *name = kobs_span_hold(self, &self->name);
+        if (error != Py_None) {
+            kobs_span_set(self, &self->status, Py_NewRef(self->state->error));
+        }
+        done = end_wired(self, wires, name, error != Py_None ? self->state->error : self->status,
+                         true);
+        kobs_span_let_go(name);
+    }
+    if (done == 0) {
+        kobs_span_set_began(self, 0);
+        done = self->token == NULL ? 0 : restore_cause(self, self->state);
+    }
+    if (done < 0) {
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, mistake, traceback);
+    done = tell_mistake(self, collector);
+    Py_DECREF(collector);
+    return done < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* __exit__(kind, error, traceback) */
@@ -609,15 +656,21 @@ kobs_span_exit(span_object *self, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     span_wires held;
-    int done = end(self, hold_wires(self->state, &held), args[1]);
-    let_go_of_wires(&held);
+    const span_wires *wires = hold_wires(self->state, &held);
+    int done = end(self, wires, args[1]);
     if (done > 0) {
         answer = Py_NewRef(Py_None);
     }
     else if (done == 0) {
         PyObject *with_self[] = {(PyObject *)self, args[0], args[1], args[2]};
         answer = PyObject_VectorcallMethod(self->state->exit, with_self, 4, NULL);
+        if (answer == NULL
+            && (self->began_ns != 0 || self->token != NULL
+                || (args[1] != Py_None && PyErr_ExceptionMatches(PyExc_RecursionError)))) {
+            answer = end_anyway(self, wires, args[1]);
+        }
     }
+    let_go_of_wires(&held);
     if (self->began_ns == 0) {
         kobs_span_close(self);
     }
