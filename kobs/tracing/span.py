@@ -319,7 +319,8 @@ class Span:
             except (RuntimeError, ValueError, TypeError):  # in another context than it began in
                 _cause_set(self._previous)
         self._previous = self._token = self._view = None
-        open_spans.pop(own[2], None)
+        open_spans.pop(own[2], None)  # as `_leave`, whose frame the stack may have no room for
+        _close_native(self)
 
     def _finish(self, error: BaseException | None) -> None:
         """End it, and leave the ambient cause alone."""
@@ -367,7 +368,8 @@ class Span:
         finally:
             self._began_ns = 0
             if self._token is None:
-                open_spans.pop(own[2], None)  # no call of ours: it would take another frame
+                open_spans.pop(own[2], None)  # as `_leave`
+                _close_native(self)
                 self._view = None
         if left is not None:
             _let_go(collector, left)
@@ -377,6 +379,7 @@ class Span:
     def _leave(self, own: Cause) -> None:
         """It has ended, and is the current span no more."""
         open_spans.pop(own[2], None)
+        _close_native(self)
         self._view = None
 
     async def __aenter__(self) -> "Span":
@@ -496,16 +499,18 @@ def _native_type() -> type[Span] | None:
 make_span: Callable[..., Span] = _native_type() or WrittenSpan
 
 
-def _native_open() -> tuple[Callable[[int], Span | None], Callable[[], list[Span]]]:
-    """Where the spans are that began in C."""
+def _native_open() -> tuple[
+    Callable[[int], Span | None], Callable[[], list[Span]], Callable[[Span], object]
+]:
+    """Where the spans are that began in C, and how one is taken out."""
     if make_span is WrittenSpan:
-        return lambda _: None, list
+        return lambda _: None, list, bool
     from kobs._core import _native
 
-    return _native.open_span, _native.open_spans
+    return _native.open_span, _native.open_spans, _native.close_span
 
 
-_native_open_span, _native_open_spans = _native_open()
+_native_open_span, _native_open_spans, _close_native = _native_open()
 
 
 def open_span(span_id: int) -> Span | None:

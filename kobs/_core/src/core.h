@@ -444,6 +444,7 @@ PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
 PyObject *kobs_look_elsewhere(PyObject *module, PyObject *args);
 PyObject *kobs_find_open_span(PyObject *module, PyObject *span_id);
 PyObject *kobs_list_open_spans(PyObject *module, PyObject *none);
+PyObject *kobs_close_open_span(PyObject *module, PyObject *span);
 int kobs_add_span_maker(PyObject *module);
 int kobs_visit_spans(span_state *, visitproc visit, void *arg);
 void kobs_clear_spans(span_state *);
