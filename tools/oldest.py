@@ -17,9 +17,8 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "": (
         "tests/unit/test_bridge.py", "tests/unit/test_logs.py", "tests/unit/test_log_records.py",
-        "tests/unit/test_tracing_spans.py", "tests/unit/test_tracing_span_objects.py",
-        "tests/unit/test_tracing_assembler.py", "tests/contract/test_opentelemetry_context.py",
-        "tests/contract/test_tracer_provider.py",
+        "tests/unit/tracing", "tests/contract/test_opentelemetry_context.py",
+        "tests/contract/test_tracer_provider.py", "tests/contract/test_tracer_provider_edges.py",
     ),
     "otlp": (
         "tests/unit/test_export_otlp.py", "tests/unit/export/test_log_records.py",
