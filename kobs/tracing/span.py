@@ -19,6 +19,7 @@ from kobs.payloads import OperationSlow, SpanBegan, SpanEnded, SyscallSlow
 from kobs.schema import PayloadType
 from kobs.tracing.adopting import adopt, tell
 from kobs.tracing.exceptions import describe_exception, is_failure
+from kobs.tracing.open_spans import all_open_spans, close_native, open_spans
 from kobs.tracing.records import (
     INCOMPLETE,
     NAME,
@@ -30,13 +31,11 @@ from kobs.tracing.records import (
     text_of,
 )
 from kobs.tracing.slow import slow_ms as _slow_ms, warn_slow
+from kobs.tracing.wiring import prepare
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SYSCALL = int(Category.SYSCALL)
-
-open_spans: dict[int, "Span"] = {}
-"""The spans of this process that are open, by span id; not those that began in C."""
 
 _cause_get, _cause_set, _cause_reset = cause.get, cause.set, cause.reset
 _make_cause = tuple.__new__
@@ -273,7 +272,7 @@ class Span:
                 if kept:
                     begin = collector.begin_emitters.get(SpanBegan)
                     if begin is None:
-                        _prepare(collector)
+                        prepare(collector)
                     event, self._entry = (begin or collector.begin_emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
                         pid=self._pid, category=self._category, causality_id=causality_id,
@@ -320,7 +319,7 @@ class Span:
                 _cause_set(self._previous)
         self._previous = self._token = self._view = None
         open_spans.pop(own[2], None)  # as `_leave`, whose frame the stack may have no room for
-        _close_native(self)
+        close_native(self)
 
     def _finish(self, error: BaseException | None) -> None:
         """End it, and leave the ambient cause alone."""
@@ -369,7 +368,7 @@ class Span:
             self._began_ns = 0
             if self._token is None:
                 open_spans.pop(own[2], None)  # as `_leave`
-                _close_native(self)
+                close_native(self)
                 self._view = None
         if left is not None:
             _let_go(collector, left)
@@ -379,7 +378,7 @@ class Span:
     def _leave(self, own: Cause) -> None:
         """It has ended, and is the current span no more."""
         open_spans.pop(own[2], None)
-        _close_native(self)
+        close_native(self)
         self._view = None
 
     async def __aenter__(self) -> "Span":
@@ -499,77 +498,6 @@ def _native_type() -> type[Span] | None:
 make_span: Callable[..., Span] = _native_type() or WrittenSpan
 
 
-def _native_open() -> tuple[
-    Callable[[int], Span | None], Callable[[], list[Span]], Callable[[Span], object]
-]:
-    """Where the spans are that began in C, and how one is taken out."""
-    if make_span is WrittenSpan:
-        return lambda _: None, list, bool
-    from kobs._core import _native
-
-    return _native.open_span, _native.open_spans, _native.close_span
-
-
-_native_open_span, _native_open_spans, _close_native = _native_open()
-
-
-def open_span(span_id: int) -> Span | None:
-    """The span of this process that is open and has this id; None where there is none."""
-    return open_spans.get(span_id) or _native_open_span(span_id)
-
-
-def open_views() -> list[Any]:
-    """What OpenTelemetry sees of the spans of this process that are open."""
-    every = (*list(open_spans.values()), *_native_open_spans())
-    return [span._view for span in every if span._view is not None]
-
-
-def is_any_open() -> bool:
-    """A span of this process is open."""
-    return bool(open_spans) or bool(_native_open_spans())
-
-
-def look_elsewhere(variable: Any = None, nothing: object = None) -> None:
-    """Tell the C core where another tracer keeps its context, and what is there where it has
-    none; and what the sampler says now."""
-    if make_span is not WrittenSpan:
-        from kobs._core import _native
-
-        _native.look_elsewhere(variable, nothing, max(0, bridge.sampler.bound - 1))
-
-
-def _prepare(collector: Collector) -> None:
-    """Before the first span of a collector: what an end needs is there, where the stack has no room
-    left to make it."""
-    for status in ("unset", "ok", "error"):
-        collector.ring.intern(status)
-    collector.emitter(SpanEnded)
-    collector.emitter(SpanAttributes)
-    if collector is collectors._global:
-        _wire(collector)
-
-
-def _wire(collector: Collector | None) -> None:
-    """Have the spans of the process-wide collector recorded without Python, where they can be."""
-    bridge.sampler = bridge.RootSampler.from_environment()
-    look_elsewhere()
-    if make_span is WrittenSpan:
-        return
-    from kobs._core import _native
-
-    began = ended = None
-    if collector is not None:
-        began, ended = collector.begin_emitter(SpanBegan), collector.emitter(SpanEnded)
-    if isinstance(began, _native.Emitter) and isinstance(ended, _native.Emitter):
-        high = collector.ring.trace_high
-        _native.wire_spans(collector, began, ended, collector.gate.up, high)
-    else:
-        _native.wire_spans(None)
-
-
-collectors.watch_global_collector(lambda _: _wire(None))
-
-
 def _let_go(collector: Collector | None, error: BaseException) -> None:
     """What went wrong while a span ended is the program's only where it is no `Exception`."""
     if not isinstance(error, Exception):
@@ -597,7 +525,7 @@ _told = False
 
 def _after_fork_in_child() -> None:
     """The spans that are open are the parent process's to end: here they write nothing more."""
-    for span in (*open_spans.values(), *_native_open_spans()):
+    for span in all_open_spans():
         span._collector = None
 
 

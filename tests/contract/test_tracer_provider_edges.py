@@ -14,11 +14,16 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from kobs._core import select
 from kobs.context import cause
 from kobs.tracing import SpanError, TracerProvider, runtime_context, tracer as tracers
-from kobs.tracing.span import WrittenSpan, is_any_open, make_span
+from kobs.tracing.open_spans import is_any_open
+from kobs.tracing.span import WrittenSpan, make_span
 
 PROCESSORS = {"simple": SimpleSpanProcessor, "batch": BatchSpanProcessor}
+
+NO_ROOM = 1 if select().name == "c" else 5
+"""How many of the deepest spans may find no room on the stack to be recorded."""
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +98,7 @@ class TestErrors:
         finally:
             sys.setrecursionlimit(before)
         spans = told.spans()
-        assert len(spans) >= begun - 1 > 10  # the deepest may find no room to be recorded
+        assert len(spans) >= begun - NO_ROOM > 10
         assert {span.status.status_code for span in spans[-10:]} == {StatusCode.ERROR}
 
     def test_a_context_manager_that_is_open_is_not_entered_again(self, told: Told) -> None:

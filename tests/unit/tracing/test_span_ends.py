@@ -12,8 +12,9 @@ from kobs import Collector, collector as collectors
 from kobs._core import select
 from kobs.context import cause
 from kobs.tracing import Span, current_span, span_operation
+from kobs.tracing.open_spans import is_any_open
 from kobs.tracing.records import INCOMPLETE
-from kobs.tracing.span import WrittenSpan, is_any_open, make_span
+from kobs.tracing.span import WrittenSpan, make_span
 
 
 @pytest.fixture(autouse=True)

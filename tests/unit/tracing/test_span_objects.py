@@ -11,7 +11,8 @@ import pytest
 from kobs import Collector, collector as collectors
 from kobs.context import cause
 from kobs.tracing import Span, current_span, span_operation
-from kobs.tracing.span import WrittenSpan, open_span
+from kobs.tracing.open_spans import open_span
+from kobs.tracing.span import WrittenSpan
 
 
 @pytest.fixture(autouse=True)
