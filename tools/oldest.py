@@ -39,7 +39,7 @@ def oldest(extra: str) -> list[str]:
         asked += project["optional-dependencies"][extra]
     least: dict[str, tuple[tuple[int, ...], str]] = {}
     for requirement in asked:
-        if found := re.fullmatch(r"(opentelemetry-[\w-]+)>=([\w.]+)", requirement):
+        if found := re.fullmatch(r"(opentelemetry-[\w-]+)>=([\w.]+)(?:,<2)?", requirement):
             version = tuple(map(int, re.findall(r"\d+", found[2])))
             least[found[1]] = max(least.get(found[1], ((), "")), (version, found[2]))
     exporters = [text for name, (_, text) in least.items() if "exporter" in name]
