@@ -196,7 +196,7 @@ class Tracer(sdk.Tracer):
             return None
         # Members of an enumeration are hashed in Python.
         known = "internal" if kind is _INTERNAL else _KINDS.get(kind)
-        if known is None or name.__class__ is not str:
+        if name.__class__ is not str or known is None:
             return None
         span = make_span(name, known, _PERFORMANCE, None, _NEVER_SLOW, provider._collector)
         span.__enter__()
@@ -330,12 +330,12 @@ class CurrentSpan:
         traceback: TracebackType | None,
     ) -> None:
         view = self._view
-        span: Span | None = view._span if self._own else getattr(view, "_span", None)
+        if error is None and self._own and self._arguments[8]:
+            view._span.__exit__(None, None, None)
+            return
+        span: Span | None = getattr(view, "_span", None)
         if span is None:  # the tracer is switched off
             otel_context.detach(self._token)
-            return
-        if self._own and error is None and self._arguments[8]:
-            span.__exit__(None, None, None)
             return
         *_, record, status, end = self._arguments
         try:
