@@ -12,7 +12,7 @@ from kobs import Collector, collector as collectors
 from kobs._core import select
 from kobs.context import cause
 from kobs.tracing import Span, current_span, span_operation
-from kobs.tracing.open_spans import is_any_open
+from kobs.tracing.open_spans import all_open_spans
 from kobs.tracing.records import INCOMPLETE
 from kobs.tracing.span import WrittenSpan, make_span
 
@@ -55,7 +55,7 @@ def assert_all_ended(collector: Collector) -> None:
 def assert_nothing_is_left(collector: Collector) -> None:
     assert cause.get() is None
     assert collector.open_events() == []
-    assert not is_any_open()
+    assert [span for span in all_open_spans() if span._collector is collector] == []
 
 
 class TestWhereTheStackEnds:
