@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 core=kobs/_core/src
 out=$PWD/build/sanitize
 seconds=${STRESS_S:-2}
-tests=(tests/contract tests/stress tests/unit/test_tracing_spans.py tests/unit/test_observe_emits.py
+tests=(tests/contract tests/stress tests/unit/tracing tests/unit/test_observe_emits.py
     tests/unit/test_fuzz.py tests/instrumentation/test_hooks.py tests/instrumentation/test_watch_*.py
     tests/instrumentation/test_cause_boundaries.py)
 of_queries=(tests/contract/test_allocators.py tests/contract/test_twin_scan.py tests/unit/test_query*.py)

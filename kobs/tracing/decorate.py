@@ -35,7 +35,10 @@ def _wrapper(function: Callable[..., Any], make_span: "Callable[[], Span]") -> C
     innermost: Any = function
     while isinstance(innermost, functools.partial):
         innermost = innermost.func
-    flags = getattr(getattr(innermost, "__code__", None), "co_flags", 0)
+    code = getattr(innermost, "__code__", None)
+    if code is None:  # an object that is called
+        code = getattr(type(innermost).__call__, "__code__", None)
+    flags = getattr(code, "co_flags", 0)
 
     if flags & _COROUTINE:
 

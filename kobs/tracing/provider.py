@@ -30,11 +30,11 @@ from kobs.collector import Collector
 from kobs.tracing.finished import FinishedSpan
 from kobs.tracing.finished_limits import within
 from kobs.tracing.limits import Limits
+from kobs.tracing.open_spans import open_views
 from kobs.tracing.pump import Pump
 from kobs.tracing.readable import to_span
 from kobs.tracing.records import SpanDetailed
 from kobs.tracing.sampling import plain_sampler
-from kobs.tracing.span import open_views
 from kobs.tracing.tracer import Tracer
 from kobs.tracing.tracer_span import RecordingSpan
 from kobs.tracing.view import room, wall_offset_ns

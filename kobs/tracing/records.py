@@ -264,14 +264,15 @@ def encode(attributes: object) -> str:
 _encode: Callable[[object], str] | None = None
 
 
-def plain(value: object, depth: int = 0) -> object:
+def plain(value: object, depth: int = 0, *, members_by_value: bool = False) -> object:
     """A copy of a value that JSON can say and that no one else can change.
 
-    Bytes come back as bytes; an enumeration's member becomes its name; what JSON has no word
-    for, or what is nested deeper than 8 levels, becomes text.
+    Bytes come back as bytes; an enumeration's member becomes its name, with `members_by_value` the
+    text or number that it is; what JSON has no word for, or what is nested deeper than 8 levels,
+    becomes text.
     """
     if isinstance(value, Enum):
-        return value.name
+        return _member_value(value) if members_by_value else value.name
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
@@ -280,10 +281,21 @@ def plain(value: object, depth: int = 0) -> object:
         return {"$bytes": b64encode(bytes(value)).decode("ascii")}
     if depth < 8:
         if isinstance(value, list | tuple | set | frozenset):
-            return [plain(one, depth + 1) for one in value]
+            return [plain(one, depth + 1, members_by_value=members_by_value) for one in value]
         if isinstance(value, Mapping):
-            return {text_of(key): plain(one, depth + 1) for key, one in value.items()}
+            return {
+                text_of(key): plain(one, depth + 1, members_by_value=members_by_value)
+                for key, one in value.items()
+            }
     return text_of(value)
+
+
+def _member_value(member: Enum) -> object:
+    if isinstance(member, str):
+        return str.__str__(member)
+    if isinstance(member, int):
+        return int(member)
+    return float(member) if isinstance(member, float) else text_of(member)
 
 
 def text_of(value: object) -> str:

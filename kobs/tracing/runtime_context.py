@@ -17,7 +17,8 @@ from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from kobs import bridge, collector as collectors
 from kobs.context import Cause, OtherCause, cause
 from kobs.tracing.adopting import adopt
-from kobs.tracing.span import look_elsewhere, open_span
+from kobs.tracing.open_spans import open_span
+from kobs.tracing.wiring import look_elsewhere
 
 if TYPE_CHECKING:
     from kobs.tracing.view import SpanView

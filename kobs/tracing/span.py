@@ -19,7 +19,9 @@ from kobs.payloads import OperationSlow, SpanBegan, SpanEnded, SyscallSlow
 from kobs.schema import PayloadType
 from kobs.tracing.adopting import adopt, tell
 from kobs.tracing.exceptions import describe_exception, is_failure
+from kobs.tracing.open_spans import all_open_spans, close_native, open_spans
 from kobs.tracing.records import (
+    INCOMPLETE,
     NAME,
     SpanAttributes,
     SpanLinked,
@@ -29,13 +31,11 @@ from kobs.tracing.records import (
     text_of,
 )
 from kobs.tracing.slow import slow_ms as _slow_ms, warn_slow
+from kobs.tracing.wiring import prepare
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SYSCALL = int(Category.SYSCALL)
-
-open_spans: dict[int, "Span"] = {}
-"""The spans of this process that are open, by span id; not those that began in C."""
 
 _cause_get, _cause_set, _cause_reset = cause.get, cause.set, cause.reset
 _make_cause = tuple.__new__
@@ -45,6 +45,7 @@ _LEFT_OUT = -2
 _NONE_HERE: tuple[str, ...] = ()
 """Its attributes lie in what is derived from it, in Python or C."""
 _NOTHING: Mapping[str, object] = {}
+_INCOMPLETE: Mapping[str, object] = {INCOMPLETE: True}
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
@@ -270,8 +271,8 @@ class Span:
                     )
                 if kept:
                     begin = collector.begin_emitters.get(SpanBegan)
-                    if begin is None and collector is collectors._global:
-                        _wire(collector)
+                    if begin is None:
+                        prepare(collector)
                     event, self._entry = (begin or collector.begin_emitter(SpanBegan))(
                         self.name, self.kind, parent_span,
                         pid=self._pid, category=self._category, causality_id=causality_id,
@@ -316,8 +317,9 @@ class Span:
                 _cause_reset(token)
             except (RuntimeError, ValueError, TypeError):  # in another context than it began in
                 _cause_set(self._previous)
-        self._previous = self._token = None
-        self._leave(own)
+        self._previous = self._token = self._view = None
+        open_spans.pop(own[2], None)  # as `_leave`, whose frame the stack may have no room for
+        close_native(self)
 
     def _finish(self, error: BaseException | None) -> None:
         """End it, and leave the ambient cause alone."""
@@ -326,24 +328,32 @@ class Span:
             return
         now = monotonic_ns()
         duration_us = self.duration_us = (now - self._began_ns) / 1000.0
-        if error is not None and is_failure(error):
-            self.record_error(error)
         view = self._view
-        if view is not None:
-            view._ending(now)
         collector = self._collector
-        if collector is not None:
-            try:
+        attributes: Any = None
+        left: BaseException | None = None
+        try:
+            if error is not None and is_failure(error):
+                self.record_error(error)
+            if view is not None:
+                view._ending(now)
+            if collector is not None and self._entry != _LEFT_OUT:
+                attributes = self._attributes
+                if attributes is not None and not certainly_fits(
+                    attributes := attributes.copy()  # others may add
+                ):
+                    attributes = self._overflow(collector, own, now, attributes)
+        except BaseException as mistake:  # such as a RecursionError: it ends all the same
+            left, attributes = mistake, _INCOMPLETE
+            if error is not None:
+                self.status = "error"
+        try:
+            if collector is not None:
                 if self._entry >= 0:
                     collector.ring.close_entry(self._entry)
                 if self._entry != _LEFT_OUT:
-                    attributes: Any = self._attributes
-                    if attributes is None:
-                        attributes = _NOTHING
-                    elif not certainly_fits(attributes := attributes.copy()):  # others may add
-                        attributes = self._overflow(collector, own, now, attributes)
                     (collector.emitters.get(SpanEnded) or collector.emitter(SpanEnded))(
-                        self.name, duration_us, self.status, attributes,
+                        self.name, duration_us, self.status, attributes or _NOTHING,
                         pid=self._pid, category=self._category, causality_id=own[0],
                         parent=self._event, span_id=own[2], timestamp_ns=now, flags=FLAG_END,
                     )  # fmt: skip
@@ -352,17 +362,23 @@ class Span:
                 slow_ms = _slow_ms[self._category] if self._slow_ms is None else self._slow_ms
                 if duration_us >= slow_ms * 1000.0:
                     self._tell_slow(collector, own, now, duration_us / 1000.0, slow_ms)
-            except Exception as mistake:
-                _count_error(collector, mistake)
-        self._began_ns = 0
-        if self._token is None:
-            self._leave(own)
+        except Exception as mistake:
+            left = left or mistake
+        finally:
+            self._began_ns = 0
+            if self._token is None:
+                open_spans.pop(own[2], None)  # as `_leave`
+                close_native(self)
+                self._view = None
+        if left is not None:
+            _let_go(collector, left)
         if view is not None:
             view._ended()
 
     def _leave(self, own: Cause) -> None:
         """It has ended, and is the current span no more."""
         open_spans.pop(own[2], None)
+        close_native(self)
         self._view = None
 
     async def __aenter__(self) -> "Span":
@@ -482,62 +498,12 @@ def _native_type() -> type[Span] | None:
 make_span: Callable[..., Span] = _native_type() or WrittenSpan
 
 
-def _native_open() -> tuple[Callable[[int], Span | None], Callable[[], list[Span]]]:
-    """Where the spans are that began in C."""
-    if make_span is WrittenSpan:
-        return lambda _: None, list
-    from kobs._core import _native
-
-    return _native.open_span, _native.open_spans
-
-
-_native_open_span, _native_open_spans = _native_open()
-
-
-def open_span(span_id: int) -> Span | None:
-    """The span of this process that is open and has this id; None where there is none."""
-    return open_spans.get(span_id) or _native_open_span(span_id)
-
-
-def open_views() -> list[Any]:
-    """What OpenTelemetry sees of the spans of this process that are open."""
-    every = (*list(open_spans.values()), *_native_open_spans())
-    return [span._view for span in every if span._view is not None]
-
-
-def is_any_open() -> bool:
-    """A span of this process is open."""
-    return bool(open_spans) or bool(_native_open_spans())
-
-
-def look_elsewhere(variable: Any = None, nothing: object = None) -> None:
-    """Tell the C core where another tracer keeps its context, and what is there where it has
-    none; and what the sampler says now."""
-    if make_span is not WrittenSpan:
-        from kobs._core import _native
-
-        _native.look_elsewhere(variable, nothing, max(0, bridge.sampler.bound - 1))
-
-
-def _wire(collector: Collector | None) -> None:
-    """Have the spans of the process-wide collector recorded without Python, where they can be."""
-    bridge.sampler = bridge.RootSampler.from_environment()
-    look_elsewhere()
-    if make_span is WrittenSpan:
-        return
-    from kobs._core import _native
-
-    began = ended = None
+def _let_go(collector: Collector | None, error: BaseException) -> None:
+    """What went wrong while a span ended is the program's only where it is no `Exception`."""
+    if not isinstance(error, Exception):
+        raise error
     if collector is not None:
-        began, ended = collector.begin_emitter(SpanBegan), collector.emitter(SpanEnded)
-    if isinstance(began, _native.Emitter) and isinstance(ended, _native.Emitter):
-        high = collector.ring.trace_high
-        _native.wire_spans(collector, began, ended, collector.gate.up, high)
-    else:
-        _native.wire_spans(None)
-
-
-collectors.watch_global_collector(lambda _: _wire(None))
+        _count_error(collector, error)
 
 
 def _count_error(collector: Collector, error: Exception) -> None:
@@ -559,7 +525,7 @@ _told = False
 
 def _after_fork_in_child() -> None:
     """The spans that are open are the parent process's to end: here they write nothing more."""
-    for span in (*open_spans.values(), *_native_open_spans()):
+    for span in all_open_spans():
         span._collector = None
 
 

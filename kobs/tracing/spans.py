@@ -12,7 +12,8 @@ from kobs.ids import mint_id
 from kobs.levels import Category
 from kobs.schema import PayloadType
 from kobs.tracing.adopting import adopt
-from kobs.tracing.span import Span, WrittenSpan, make_span, open_span
+from kobs.tracing.open_spans import open_span
+from kobs.tracing.span import Span, WrittenSpan, make_span
 
 F = TypeVar("F", bound=Callable[..., Span])
 

@@ -2,12 +2,12 @@
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from opentelemetry import trace as api
+from opentelemetry import context as otel_context, trace as api
 from opentelemetry.context.context import Context
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace.sampling import Decision
@@ -18,15 +18,17 @@ from kobs import bridge
 from kobs.context import Cause, cause
 from kobs.ids import mint_id
 from kobs.levels import Category
-from kobs.tracing.records import scope_text
-from kobs.tracing.span import Span, make_span
+from kobs.tracing.records import scope_text, text_of
+from kobs.tracing.span import Span, SpanError, make_span
 from kobs.tracing.tracer_span import USUAL, DroppedSpan, RecordingSpan, TracerSpan
-from kobs.tracing.view import SpanView, room, wall_offset_ns
+from kobs.tracing.view import SpanView, nanoseconds, room, wall_offset_ns
 
 if TYPE_CHECKING:
     from kobs.tracing.provider import TracerProvider
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_logger = logging.getLogger("kobs")
 
 NOBODY = (1 << 32) - 1
 """In place of a provider's number in what its sampler left out: no processor gets it."""
@@ -87,6 +89,7 @@ class Tracer(sdk.Tracer):
         """A context manager and decorator, sync and async: a span that is current inside."""
         made: CurrentSpan = _new(CurrentSpan)  # a constructor would cost a call more
         made._tracer = self
+        made._view = None
         made._arguments = (
             name, context, kind, attributes, links, start_time, record_exception,
             set_status_on_exception, end_on_exit,
@@ -116,13 +119,19 @@ class Tracer(sdk.Tracer):
         if above is not None and not above.is_valid:
             above = None
         links = links or ()
+        name, usual_kind = text_of(name), _KINDS.get(kind)
+        if usual_kind is None:
+            _logger.warning("kind=%r of the span %r is no SpanKind: it is internal", kind, name)
+            kind, usual_kind = _INTERNAL, _KINDS[_INTERNAL]
+        if start_time is not None:
+            start_time = nanoseconds("start_time", start_time)
         outer = _outer(context, parent, above)
         trace_id = self._trace_id(outer)
         decision, flags, attributes, state = self._decide(
             above, context, trace_id, name, kind, attributes, links
         )
         made: type[TracerSpan] = DroppedSpan if decision is Decision.DROP else RecordingSpan
-        span = make_span(name, _KINDS[kind], _PERFORMANCE, None, _NEVER_SLOW, provider._collector)
+        span = make_span(name, usual_kind, _PERFORMANCE, None, _NEVER_SLOW, provider._collector)
         fresh = outer is None or not outer.causality_id
         if fresh:
             high = bridge.split_trace_id(trace_id)
@@ -186,7 +195,9 @@ class Tracer(sdk.Tracer):
         ):  # fmt: skip
             return None
         # Members of an enumeration are hashed in Python.
-        known = "internal" if kind is _INTERNAL else _KINDS[kind]
+        known = "internal" if kind is _INTERNAL else _KINDS.get(kind)
+        if name.__class__ is not str or known is None:
+            return None
         span = make_span(name, known, _PERFORMANCE, None, _NEVER_SLOW, provider._collector)
         span.__enter__()
         view: RecordingSpan = _new(RecordingSpan)
@@ -288,10 +299,17 @@ class CurrentSpan:
     _own: bool
     """It is C that makes it current."""
     _view: Any
-    _token: "AbstractContextManager[api.Span]"
+    _token: Any
+    """Where it is not: takes its context away again."""
 
     def __enter__(self) -> api.Span:
-        name, context, kind, attributes, links, start_time, record, status, end = self._arguments
+        name, context, kind, attributes, links, start_time, record, status, _ = self._arguments
+        opened = self._view
+        if opened is not None and getattr(getattr(opened, "_span", None), "_began_ns", False):
+            raise SpanError(
+                f"span {name!r} is open already; call start_as_current_span(...) again for a span "
+                "inside it"
+            )
         tracer = self._tracer
         if context is None and attributes is None and not links and start_time is None:
             view = tracer._current(name, kind)
@@ -299,33 +317,43 @@ class CurrentSpan:
                 self._view, self._own = view, True
                 return view
         self._own = False
-        self._view = tracer.start_span(
+        started = self._view = tracer.start_span(
             name, context, kind, attributes, links, start_time, record, status
         )
-        self._token = api.use_span(self._view, end, record, status)
-        return self._token.__enter__()
+        self._token = otel_context.attach(api.set_span_in_context(started))
+        return started
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
-        if not self._own:
-            return self._token.__exit__(kind, error, traceback)
+    ) -> None:
         view = self._view
-        span: Span = view._span
-        if error is None and self._arguments[8]:
-            span.__exit__(None, None, None)
-            return None
+        if error is None and self._own and self._arguments[8]:
+            view._span.__exit__(None, None, None)
+            return
+        span: Span | None = getattr(view, "_span", None)
+        if span is None:  # the tracer is switched off
+            otel_context.detach(self._token)
+            return
         *_, record, status, end = self._arguments
-        _leave(span)
-        if isinstance(error, Exception) and view.is_recording():
-            view._record_exception, view._set_status_on_exception = record, status
-            view._failed(error)
-        if end:
-            view.end()
-        return None
+        try:
+            if self._own:
+                _leave(span)
+            else:
+                otel_context.detach(self._token)
+            if isinstance(error, Exception) and view.is_recording():
+                view._record_exception, view._set_status_on_exception = record, status
+                view._failed(error)
+        except Exception as mistake:  # such as a RecursionError: it ends all the same
+            if status and error is not None and span.status == "unset":
+                span.status = "error"
+            if span._collector is not None:
+                span._mistake(span._collector, mistake)
+        finally:
+            if end and span._began_ns:
+                span._finish(None)
 
     def __call__(self, function: F) -> F:
         """Decorate a function or coroutine function: every call is a span."""

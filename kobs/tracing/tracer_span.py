@@ -8,7 +8,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.util import BoundedList
 
 from kobs import bridge
-from kobs.tracing.records import SpanDetailed
+from kobs.tracing.records import SpanDetailed, text_of
 from kobs.tracing.view import SpanView, span_context, wall_offset_ns
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TracerSpan(SpanView):
         if self._record_exception:
             self.record_exception(error, escaped=escaped)
         if self._set_status_on_exception:
-            said = f"{type(error).__name__}: {error}"
+            said = f"{type(error).__name__}: {text_of(error)}"
             self.set_status(api.Status(api.StatusCode.ERROR, said))
 
     def _introduce(self, details: dict[str, Any], provider: int) -> None:

@@ -32,6 +32,7 @@ from kobs.tracing.records import (
     restore,
     room_of,
     split_attributes,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,14 @@ def span_context(
         trace_flags=api.TraceFlags(flags),
         trace_state=state,
     )
+
+
+def nanoseconds(what: str, time: Any) -> int:
+    """A time that a program gives, as a whole number. Raises `TypeError` for what is none."""
+    try:
+        return int(time)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{what}={time!r}: expected wall time in nanoseconds") from None
 
 
 def ended_span(cause: Cause) -> api.Span:
@@ -148,7 +157,8 @@ class SpanView(api.Span):
         cleaned = checked(attributes, None, limits.span_attribute_length)
         lost = cleaned.dropped
         for key, value in cleaned.items():
-            lost += self._put(key, value, limits.span_attributes)
+            said = plain(value, members_by_value=True)
+            lost += self._put(key, said, limits.span_attributes)
         if lost:
             self._dropped += lost
             span._plain = False
@@ -165,6 +175,8 @@ class SpanView(api.Span):
             self._refuse("add_event")
             return
         known = checked(attributes, limits.event_attributes, limits.attribute_length)
+        if timestamp is not None:
+            timestamp = nanoseconds("timestamp", timestamp)
         when = time.monotonic_ns() if timestamp is None else timestamp - wall_offset_ns()
         if self._noted is None:
             self._noted = Latest(limits.events)
@@ -206,7 +218,7 @@ class SpanView(api.Span):
         if not self._span._began_ns:
             self._refuse("update_name")
             return
-        self._span.name = name
+        self._span.name = text_of(name)
 
     def set_status(
         self, status: api.Status | api.StatusCode, description: str | None = None
@@ -245,7 +257,7 @@ class SpanView(api.Span):
             "exception",
             {
                 "exception.type": name if module in ("", "builtins") else f"{module}.{name}",
-                "exception.message": str(exception),
+                "exception.message": text_of(exception),
                 "exception.stacktrace": "".join(traceback.format_exception(exception)),
                 "exception.escaped": str(escaped),
                 **(attributes or {}),
@@ -260,7 +272,8 @@ class SpanView(api.Span):
         if not span._began_ns:
             self._refuse("end")
             return
-        self._given_end = end_time
+        if end_time is not None:
+            self._given_end = nanoseconds("end_time", end_time)
         span._finish(None)
 
     # -- what can be read of it -------------------------------------------------------------
@@ -441,7 +454,7 @@ def room(limits: Limits) -> int:
 
 
 def _plainly(attributes: Mapping[str, Any], dropped: int = 0) -> dict[str, Any]:
-    made = {key: plain(value) for key, value in attributes.items()}
+    made = {key: plain(value, members_by_value=True) for key, value in attributes.items()}
     if dropped:
         made[DROPPED] = dropped
     return made

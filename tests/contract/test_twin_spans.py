@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 from kobs import Category, Collector, collector as collectors
 from kobs.context import causal_context, cause
 from kobs.tracing import set_slow_thresholds
-from kobs.tracing.span import Span, WrittenSpan, make_span, open_span
+from kobs.tracing.open_spans import open_span
+from kobs.tracing.span import Span, WrittenSpan, make_span
 from tests.thorough import many
 
 pytestmark = [

@@ -15,7 +15,7 @@ from kobs.collector import global_collector
 from kobs.context import Cause, cause, origin
 from kobs.muted import busy
 from kobs.tracing.exceptions import exception_type
-from kobs.tracing.span import open_span
+from kobs.tracing.open_spans import open_span
 from kobs.tracing.spans import span_grpc
 from kobs_instrumentation.watch import _grpc_metadata as carried, _watch
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from kobs import bridge
-from kobs.tracing.span import is_any_open
+from kobs.tracing.open_spans import is_any_open
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import Undo
 

@@ -423,7 +423,7 @@ enum { KOBS_FREE_SPANS = 16 };
 typedef struct {
     PyObject *cause_var, *cause_type, *modules;
     Py_buffer slow_ms; /* doubles, by category */
-    PyObject *zero, *nothing, *unset, *opentelemetry, *enter, *exit, *record;
+    PyObject *zero, *nothing, *unset, *error, *incomplete, *opentelemetry, *enter, *exit, *record;
     PyTypeObject *span_type;
     span_object **open; /* buckets of those that began in C and have not ended, by span id */
     size_t open_buckets, open_count;
@@ -444,6 +444,7 @@ PyObject *kobs_wire_spans(PyObject *module, PyObject *args);
 PyObject *kobs_look_elsewhere(PyObject *module, PyObject *args);
 PyObject *kobs_find_open_span(PyObject *module, PyObject *span_id);
 PyObject *kobs_list_open_spans(PyObject *module, PyObject *none);
+PyObject *kobs_close_open_span(PyObject *module, PyObject *span);
 int kobs_add_span_maker(PyObject *module);
 int kobs_visit_spans(span_state *, visitproc visit, void *arg);
 void kobs_clear_spans(span_state *);

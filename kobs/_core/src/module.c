@@ -40,6 +40,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("open_span(span_id) -> span | None\n\nThe open span of that id, if it began here.")},
     {"open_spans", kobs_list_open_spans, METH_NOARGS,
      PyDoc_STR("open_spans() -> [span, ...]\n\nThe open ones that began here.")},
+    {"close_span", kobs_close_open_span, METH_O,
+     PyDoc_STR("close_span(span)\n\nIt is none of the open ones any more, if it was one.")},
     {"pick_slots", kobs_pick_slots, METH_VARARGS,
      PyDoc_STR("pick_slots(slots, severity, before, always) -> [RawSlot]\n\n"
                "Those of the types `always`, and those from a severity up whose ticket is not below "

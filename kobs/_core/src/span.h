@@ -88,6 +88,100 @@ kobs_span_set_began(span_object *self, uint64_t to)
 PyObject *kobs_span_enter(span_object *, PyObject *none);
 PyObject *kobs_span_exit(span_object *, PyObject *const *args, Py_ssize_t count);
 
+/* The subject of a span, and its category. 0, or -1 with an exception set. */
+static inline int
+kobs_span_take_pid(span_object *self, kobs_given *header)
+{
+    PyObject *pid = kobs_span_hold(self, &self->pid);
+    uint64_t number;
+    int done = 0;
+
+    header->category = self->category_number;
+    if (pid != Py_None && pid != NULL) {
+        done = kobs_unsigned(pid, UINT32_MAX, &number);
+        if (done == 0) {
+            header->pid = (uint32_t)number;
+            header->given |= GIVEN_PID;
+        }
+    }
+    kobs_span_let_go(pid);
+    return done;
+}
+
+static inline int
+kobs_span_set_cause(span_state *state, PyObject *cause)
+{
+    PyObject *token = PyContextVar_Set(state->cause_var, cause);
+
+    Py_XDECREF(token);
+    return token == NULL ? -1 : 0;
+}
+
+/* What is wired, until it is let go of: as it is now where others may exchange it meanwhile. */
+static inline const span_wires *
+kobs_span_hold_wires(span_state *state, span_wires *held)
+{
+#if KOBS_FREE_THREADED
+    KOBS_LOCK((PyObject *)state->span_type)
+    *held = state->wired;
+    Py_XINCREF(held->collector);
+    Py_XINCREF(held->began);
+    Py_XINCREF(held->ended);
+    Py_XINCREF(held->gate);
+    Py_XINCREF(held->trace_high);
+    KOBS_UNLOCK()
+    return held;
+#else
+    (void)held;
+    return &state->wired;
+#endif
+}
+
+/* Keeps the exception that is set. */
+static inline void
+kobs_span_let_go_of_wires(span_wires *held)
+{
+#if KOBS_FREE_THREADED
+    PyObject *error = PyErr_GetRaisedException();
+    Py_XDECREF(held->began);
+    Py_XDECREF(held->ended);
+    Py_XDECREF(held->gate);
+    Py_XDECREF(held->trace_high);
+    Py_XDECREF(held->collector);
+    PyErr_SetRaisedException(error);
+#else
+    (void)held;
+#endif
+}
+
+/* It began in C, and has not ended. */
+static inline bool
+kobs_span_is_ours(const span_object *self, const span_wires *wires)
+{
+    return self->began_ns != 0 && self->cause != NULL && self->collector != NULL
+        && self->collector == wires->collector && self->entry != LEFT_OUT && self->span_id != 0
+        && PyTuple_Check(self->cause) && PyTuple_GET_SIZE(self->cause) == 6;
+}
+
+/* 1 if the span has begun, 0 where Python is to begin it, -1 with an exception set. */
+int kobs_span_begin(span_object *, const span_wires *);
+
+/* 1 if the span has ended, 0 where Python is to end it, -1 with an exception set. */
+int kobs_span_end(span_object *, const span_wires *, PyObject *error);
+
+/* As `kobs_span_end`, of a span of this name and status; `anyway`: with what fits of its
+ * attributes. */
+int kobs_span_end_wired(span_object *, const span_wires *, PyObject *name, PyObject *status,
+                        bool anyway);
+
+/* The cause is what it was outside, unless something else has become the cause since. 0, or -1 with
+ * an exception set. */
+int kobs_span_restore_cause(span_object *, span_state *);
+
+/* A mistake inside kobs: counted, logged once, never the program's. 0; -1 where the exception that
+ * is set is no `Exception`, such as a KeyboardInterrupt: it stays set. */
+int kobs_span_tell_mistake(span_object *, PyObject *collector);
+
 /* An attribute is set. 0, or -1 with an exception set. */
 int kobs_span_put(span_object *, PyObject *key, PyObject *value);
 

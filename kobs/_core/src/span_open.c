@@ -127,6 +127,18 @@ kobs_list_open_spans(PyObject *module, PyObject *Py_UNUSED(none))
     return found;
 }
 
+/* close_span(span) */
+PyObject *
+kobs_close_open_span(PyObject *module, PyObject *span)
+{
+    span_state *state = &((core_state *)PyModule_GetState(module))->span;
+
+    if (state->span_type != NULL && PyObject_TypeCheck(span, state->span_type)) {
+        kobs_span_close((span_object *)span);
+    }
+    Py_RETURN_NONE;
+}
+
 void
 kobs_span_close_all(span_state *state)
 {

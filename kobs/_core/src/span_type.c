@@ -464,13 +464,21 @@ kobs_span_type(PyObject *module, PyObject *args)
     Py_XSETREF(state->modules, Py_NewRef(modules));
     Py_XSETREF(state->zero, PyLong_FromLong(0));
     Py_XSETREF(state->nothing, PyDict_New());
-    Py_XSETREF(state->unset, PyUnicode_InternFromString("unset"));
-    Py_XSETREF(state->opentelemetry, PyUnicode_InternFromString("opentelemetry.context"));
-    Py_XSETREF(state->enter, PyUnicode_InternFromString("_enter"));
-    Py_XSETREF(state->exit, PyUnicode_InternFromString("_exit"));
-    Py_XSETREF(state->record, PyUnicode_InternFromString("_record"));
-    if (!state->zero || !state->nothing || !state->unset || !state->opentelemetry || !state->enter || !state->exit
-        || !state->record) {
+    const struct {
+        PyObject **at;
+        const char *text;
+    } texts[] = {
+        {&state->unset, "unset"}, {&state->error, "error"},
+        {&state->incomplete, "kobs.attributes.incomplete"}, /* kobs/tracing/records.py */
+        {&state->opentelemetry, "opentelemetry.context"}, {&state->enter, "_enter"},
+        {&state->exit, "_exit"}, {&state->record, "_record"},
+    };
+    bool made = state->zero != NULL && state->nothing != NULL;
+    for (size_t index = 0; index < sizeof(texts) / sizeof(texts[0]); index++) {
+        Py_XSETREF(*texts[index].at, PyUnicode_InternFromString(texts[index].text));
+        made = made && *texts[index].at != NULL;
+    }
+    if (!made) {
         Py_CLEAR(type);
     }
     return type;
@@ -584,6 +592,8 @@ kobs_clear_spans(span_state *state)
     Py_CLEAR(state->zero);
     Py_CLEAR(state->nothing);
     Py_CLEAR(state->unset);
+    Py_CLEAR(state->error);
+    Py_CLEAR(state->incomplete);
     Py_CLEAR(state->opentelemetry);
     Py_CLEAR(state->enter);
     Py_CLEAR(state->exit);

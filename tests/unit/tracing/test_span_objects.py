@@ -10,21 +10,18 @@ import pytest
 
 from kobs import Collector, collector as collectors
 from kobs.context import cause
-from kobs.tracing import Span, current_span, set_slow_thresholds, span_operation
-from kobs.tracing.span import WrittenSpan, open_span
+from kobs.tracing import Span, current_span, span_operation
+from kobs.tracing.open_spans import open_span
+from kobs.tracing.span import WrittenSpan
 
 
 @pytest.fixture(autouse=True)
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    before = set_slow_thresholds(syscall_ms=1e9, operation_ms=1e9)
-    token = cause.set(None)
     with Collector(size=1024, sampling=100) as made:
         monkeypatch.setattr(collectors, "_global", made)
         with span_operation("the first one has the others recorded in C"):
             pass
         yield made
-    cause.reset(token)
-    set_slow_thresholds(syscall_ms=before[0], operation_ms=before[1])
 
 
 def many(number: int = 40) -> None:
