@@ -105,7 +105,7 @@ class Session:
             "kobs": __version__,
             "trace_high": f"{int.from_bytes(os.urandom(8), 'big') | 1:016x}",
         }
-        from kobs._core import doorbell
+        from kobs._core import doorbell_file
 
         try:
             os.makedirs(root, mode=0o700, exist_ok=True)
@@ -114,7 +114,7 @@ class Session:
             _write(os.path.join(path, "numbers"), b"")
             _write(os.path.join(path, "unobserved.jsonl"), b"")
             links.make_file(os.path.join(path, "links"))
-            doorbell.make_file(os.path.join(path, doorbell.FILE))
+            doorbell_file.make(os.path.join(path, doorbell_file.FILE))
             # Last, so that what has a session.json is whole.
             _write_json(os.path.join(path, "session.json"), info)
         except OSError as error:
