@@ -178,6 +178,16 @@ class Session:
             raise SessionError(f"{self.path}: all {MAX_RECORDING:,} recording numbers are used up")
         return number
 
+    def recordings_begun(self) -> int:
+        """How many recording numbers were given out; also where a recording found no room.
+
+        Raises `SessionError` where the folder cannot be read.
+        """
+        try:
+            return os.stat(os.path.join(self.path, "numbers")).st_size
+        except OSError as error:
+            raise SessionError(f"{self.path}: cannot be read: {error.strerror}") from None
+
     def recording_path(self, number: int, pid: int) -> str:
         """The file of a recording."""
         return os.path.join(self.path, f"{number:05}-{pid}.kobs")
