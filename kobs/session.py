@@ -105,7 +105,7 @@ class Session:
             "kobs": __version__,
             "trace_high": f"{int.from_bytes(os.urandom(8), 'big') | 1:016x}",
         }
-        from kobs._core import doorbell
+        from kobs._core import doorbell_file
 
         try:
             os.makedirs(root, mode=0o700, exist_ok=True)
@@ -114,7 +114,7 @@ class Session:
             _write(os.path.join(path, "numbers"), b"")
             _write(os.path.join(path, "unobserved.jsonl"), b"")
             links.make_file(os.path.join(path, "links"))
-            doorbell.make_file(os.path.join(path, doorbell.FILE))
+            doorbell_file.make(os.path.join(path, doorbell_file.FILE))
             # Last, so that what has a session.json is whole.
             _write_json(os.path.join(path, "session.json"), info)
         except OSError as error:
@@ -177,6 +177,16 @@ class Session:
         if number > MAX_RECORDING:
             raise SessionError(f"{self.path}: all {MAX_RECORDING:,} recording numbers are used up")
         return number
+
+    def recordings_begun(self) -> int:
+        """How many recording numbers were given out; also where a recording found no room.
+
+        Raises `SessionError` where the folder cannot be read.
+        """
+        try:
+            return os.stat(os.path.join(self.path, "numbers")).st_size
+        except OSError as error:
+            raise SessionError(f"{self.path}: cannot be read: {error.strerror}") from None
 
     def recording_path(self, number: int, pid: int) -> str:
         """The file of a recording."""

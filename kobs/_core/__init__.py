@@ -2,15 +2,18 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from kobs._core.contract import Core
 from kobs.errors import ConfigError, CoreUnavailableError
+
+if TYPE_CHECKING:
+    from kobs._core.contract import Core
 
 CORES = ("c", "python")
 """The best first."""
 
 
-def select(wanted: str | None = None) -> Core:
+def select(wanted: str | None = None) -> "Core":
     """The core to use: `wanted`, else what `KOBS_CORE` names, else the best there is.
 
     Raises `ConfigError` for a name that no core has, and `CoreUnavailableError` where the core

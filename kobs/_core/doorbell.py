@@ -15,9 +15,8 @@ import os
 import time
 
 from kobs._core import memory
+from kobs._core.doorbell_file import FILE, SIZE
 
-FILE = "doorbell"
-SIZE = 4096
 MOST_S = 0.1
 """Longest sleep without a look, seconds."""
 _POLL_S = 0.001
@@ -70,15 +69,6 @@ class Doorbell:
         self.words[1] = self.words[1] + 1 & 0xFFFF_FFFF
         if _FUTEX is not None:
             _syscall(_FUTEX, self._rung, _WAKE, _ALL, None, None, 0)
-
-
-def make_file(path: str) -> None:
-    """Make a session's doorbell (mode 0600). Raises `OSError`."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, SIZE)
-    finally:
-        os.close(descriptor)
 
 
 def doorbell_of(recording: str | None) -> Doorbell:

@@ -15,6 +15,7 @@ import gc, queue, sys, threading
 
 seen = sum(type(found).__module__.startswith("kobs.") for found in gc.get_objects())
 print(gc.isenabled(), gc.get_freeze_count() > 1000, seen < 50)
+print([name for name in ("kobs.tracing", "kobs.bridge", "kobs.query") if name in sys.modules])
 
 def work():
     numbers = queue.Queue()
@@ -41,8 +42,20 @@ def test_an_event_imports_nothing_and_the_collector_goes_through_nothing(
         [sys.executable, "-m", "kobs", "run", "-o", "session", "--report", "program.py"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    collector, imported, *_ = done.stdout.splitlines()
+    collector, too_early, imported, *_ = done.stdout.splitlines()
+    assert too_early == "[]"  # nobody asked for it
     assert imported == "[]"
     # What was there when the program began is none of its garbage collector's.
     assert collector == "True True True"
     assert "MessageSent" in done.stdout + done.stderr
+
+
+def test_who_supervises_imports_what_that_takes(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "kobs", "run", "-o", "session", "-q", "--",
+         "true"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "kobs.session" in imported
+    assert not imported & {"ctypes", "kobs._core.contract", "kobs.payloads", "kobs.collector"}

@@ -1,5 +1,6 @@
 """The pipe watch."""
 
+import fcntl
 import io
 import os
 import subprocess
@@ -214,8 +215,12 @@ def test_errors_are_the_program_s(collector: kobs.Collector, ends: tuple[int, in
     assert of(collector, PipeRead, PipeWritten) == []
 
 
-def test_a_pipe_from_before_the_watch_is_told_and_not_linked() -> None:
-    reader, writer = os.pipe()
+@pytest.mark.parametrize("lowest", [3, 300])
+def test_a_pipe_from_before_the_watch_is_told_and_not_linked(lowest: int) -> None:
+    first = os.pipe()
+    reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, lowest) for end in first)
+    for end in first:
+        os.close(end)
     os.write(writer, b"before")
     with kobs.Collector(size=64) as collector:
         undo = watch.install(lambda: collector)

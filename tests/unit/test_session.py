@@ -119,6 +119,14 @@ def test_a_folder_that_cannot_be_written_is_told(session):
     assert "cannot add a recording: Is a directory" in refused(session.next_recording)
 
 
+def test_it_knows_how_many_recordings_were_begun(session):
+    assert session.recordings_begun() == 0
+    session.next_recording(), session.next_recording()
+    assert session.recordings_begun() == 2
+    os.unlink(os.path.join(session.path, "numbers"))
+    assert "cannot be read: No such file" in refused(session.recordings_begun)
+
+
 def test_numbers_are_unique_between_processes(session):
     first = session.next_recording()
     children = []

@@ -6,8 +6,6 @@ Without this it does from the next span of kobs on: nothing else hooks imports.
 import sys
 from typing import Any
 
-from kobs import bridge
-from kobs.tracing.open_spans import is_any_open
 from kobs_instrumentation.watch._patch import Patcher
 from kobs_instrumentation.watch._watch import Undo
 
@@ -23,5 +21,8 @@ def install() -> Undo:
 
 
 def _imported(_: Any) -> None:
-    if is_any_open():  # else the next span of kobs sees to it
+    spans = sys.modules.get("kobs.tracing.open_spans")  # imported with the first span
+    if spans is not None and spans.is_any_open():  # else the next span of kobs sees to it
+        from kobs import bridge
+
         bridge.place_context()

@@ -9,6 +9,7 @@ writes and one reads. Where that is not known a pipe is not linked, rather than 
 import ctypes
 import os
 from collections import deque
+from collections.abc import Iterable
 from stat import S_ISFIFO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ _REMEMBERED = 4096
 _NAMED = 1000
 """Pipes that get a name; later ones are told by number, so that names do not fill a recording."""
 _SEARCHED = 256
-"""Descriptors below this are looked at for pipes that were there before the watch."""
+"""Without `/proc`, descriptors below this are looked at for pipes from before the watch."""
 _PREFIX = 8
 """Bytes that a reader compares with what was written, before it believes it got them."""
 _SECOND = 1_000_000_000
@@ -266,7 +267,7 @@ def find_those_there_are() -> None:
     """Pipes that this process has made before the watch: it has both ends. Their bytes were not
     all seen. Of those that it was given, what others do with them is theirs."""
     ends: dict[int, list[int]] = {}
-    for descriptor in range(3, _SEARCHED):
+    for descriptor in _descriptors():
         try:
             found = _fstat(descriptor)
         except OSError:
@@ -280,6 +281,15 @@ def find_those_there_are() -> None:
             pipe.readers |= readers
             pipe.writers.update(set(descriptors) - readers)
             pipes.update(dict.fromkeys(descriptors, pipe))
+
+
+def _descriptors() -> Iterable[int]:
+    """Those that are open, without the standard ones; without `/proc` those that may be."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return range(3, _SEARCHED)
+    return [number for number in map(int, names) if number > 2]
 
 
 def take_standard_input(*, linked: bool) -> None:

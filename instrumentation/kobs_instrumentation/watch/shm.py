@@ -306,8 +306,8 @@ def _look_for_leaks() -> None:
 def _left_by_others(collector: "Collector") -> list[tuple[str, str, int, int]]:
     found: list[tuple[str, str, int, int]] = []
     session = collector.session
-    if session is None:
-        return found
+    if session is None or session.recordings_begun() < 2:
+        return found  # there are no others
     for number in range(_LEFT_KEYS):
         while (record := session.take_link(b"shm left %d" % number)) is not None:
             name, _, where = record.origin.partition("\n")
