@@ -469,6 +469,7 @@ class Decider:
         measure: Callable[[], object],
         refuse: Callable[[], None],
         check_every: int,
+        check_ms: float,
         remembered: int,
         limit: int,
         generation: int,
