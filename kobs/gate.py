@@ -25,6 +25,9 @@ CHAIN_LIMIT = 10_000
 """Events of one chain that are kept whatever their severity; see `sampling.ChainThinner`."""
 CHECK_EVERY = 64
 """After this many decisions an adaptive sampler looks whether it is time to measure."""
+CHECK_MS = 5.0
+"""With the C core: not before this long after it last did. Looking costs as much as the events of
+many decisions, and a flood makes so many in a tenth of a millisecond."""
 
 DROP = -1
 THINNED = -2
@@ -190,6 +193,7 @@ class Gate:
                 measure=lambda: self.sampler.measure(),
                 refuse=self.refuse_closed,
                 check_every=CHECK_EVERY,
+                check_ms=CHECK_MS,
                 remembered=CHAINS_REMEMBERED,
                 limit=CHAIN_LIMIT,
                 generation=CHAINS_REMEMBERED // 2,

@@ -335,6 +335,8 @@ class StepHook:
         live: list[bool],
         where: str,
         tell: Callable[[str, BaseException], None],
+        handles: type,
+        c_tasks: type | None,
     ) -> None: ...
     def aim(self, latency: Any, switched: Any, some: bool, /) -> None: ...
     def __call__(self, handle: Any, /) -> Any: ...
@@ -468,6 +470,7 @@ class Decider:
         measure: Callable[[], object],
         refuse: Callable[[], None],
         check_every: int,
+        check_ms: float,
         remembered: int,
         limit: int,
         generation: int,

@@ -97,6 +97,7 @@ def test_any_sequence_is_decided_alike(
         mock.patch.object(kobs.gate, "CHAINS_REMEMBERED", remembered),
         mock.patch.object(kobs.gate, "CHAIN_LIMIT", limit),
         mock.patch.object(kobs.gate, "CHECK_EVERY", 64),
+        mock.patch.object(kobs.gate, "CHECK_MS", 0.0),
     ):
         python, c = (gate_of(core, rate, adaptive, limit, remembered) for core in ("python", "c"))
         for times, step in run:
@@ -110,6 +111,17 @@ def test_any_sequence_is_decided_alike(
         assert c.measured == python.measured  # type: ignore[attr-defined]
         for ring in rings:
             ring.close()
+
+
+@pytest.mark.parametrize(("check_ms", "often"), [(0.0, 10), (1e6, 1)])
+def test_an_overhead_that_was_looked_at_is_not_looked_at_again_soon(
+    check_ms: float, often: int
+) -> None:
+    with mock.patch.object(kobs.gate, "CHECK_MS", check_ms):
+        gate = gate_of("c", 50.0, True, 3, 16)
+        for _ in range(10 * kobs.gate.CHECK_EVERY):
+            gate.sampled(0, 1)
+    assert gate.measured == often  # type: ignore[attr-defined]
 
 
 @settings(max_examples=many(80), deadline=None)

@@ -2,6 +2,7 @@
 
 import _thread
 import asyncio
+import contextvars
 import copy
 import hashlib
 import inspect
@@ -436,6 +437,29 @@ class TestAStepLooksAsItDid:
             handle._run()
         loop.close()
         assert [entry.name for entry in traceback.extract_tb(caught.tb)][1:] == ["_run", "step"]
+
+    @pytest.mark.skipif(hooking.native is None, reason="the Python core's stand-in asks it")
+    def test_a_handle_of_the_program_s_own_kind_is_asked_nothing(self) -> None:
+        class Mine(asyncio.Handle):
+            def __getattribute__(self, name: str) -> Any:
+                asked.append(name)
+                return super().__getattribute__(name)
+
+        def asked_by_a_step() -> list[str]:
+            loop = asyncio.new_event_loop()
+            handle = Mine(print, (), loop, contextvars.copy_context())
+            loop.close()
+            asked.clear()
+            handle._run()
+            return list(asked)
+
+        asked: list[str] = []
+        bare = asked_by_a_step()
+        with kobs.Collector(size=16) as collector:
+            undo = scheduler.install(lambda: collector)
+            watched = asked_by_a_step()
+            undo()
+        assert watched == bare
 
     def test_it_takes_what_the_function_takes(self, collector: kobs.Collector) -> None:
         with pytest.raises(TypeError, match="_run"):

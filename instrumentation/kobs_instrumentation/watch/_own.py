@@ -29,9 +29,7 @@ def is_own_path(path: str, collector: "Collector") -> bool:
     if ".pyc" in path and _BYTE_CODE.search(path):
         return True
     session = collector.session
-    if session is not None and path.startswith(session.path):
-        return True
-    return path == collector.path
+    return path == collector.path if session is None else path.startswith(session.path)
 
 
 def is_interpreter(frame: FrameType | None) -> bool:

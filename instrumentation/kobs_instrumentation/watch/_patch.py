@@ -502,12 +502,13 @@ class Patcher:
         after: After,
         *,
         tasks: dict[int, int],
+        c_tasks: type | None,
         stall_ms: float,
         tell: Callable[[str, BaseException], bool],
     ) -> Any:
         """Patch the method of a class that runs a step of an event loop. With the C core `after`
-        is called only where a step took that long or ended one of `tasks`; what is told besides
-        has to be aimed: the `StepHook`, else None."""
+        is called only where a step took that long or ended one of `tasks` (most are of the type
+        `c_tasks`); what is told besides has to be aimed: the `StepHook`, else None."""
         original = vars(owner).get(name)
         if hooking.native is None or not isinstance(original, FunctionType):
             self.method(owner, name, before, after)
@@ -515,7 +516,7 @@ class Patcher:
         live = [True]
         stand_in = hooking.native.StepHook(
             original=original, after=after, tasks=tasks, stall_ms=stall_ms, live=live,
-            where=f"{self.where}.{name}", tell=tell,
+            where=f"{self.where}.{name}", tell=tell, handles=owner, c_tasks=c_tasks,
         )  # fmt: skip
         self._put(Site(original, stand_in, live), owner, name)
         return stand_in

@@ -50,6 +50,7 @@ class Watch:
         self._patcher: Patcher | None = None
         self._installs: list[tuple[GetCollector, bool]] = []
         self._get: GetCollector | None = None
+        self._always: Collector | None = None
         self._leaving: GetCollector | None = None
 
     def install(self, get_collector: GetCollector, *, events: bool = True) -> Undo:
@@ -97,6 +98,8 @@ class Watch:
 
     def collector(self) -> "Collector | None":
         """Where events go now; None where nobody wants any."""
+        if self._always is not None:
+            return self._always
         return None if self._get is None else self._get()
 
     def any_collector(self) -> "Collector | None":
@@ -110,10 +113,10 @@ class Watch:
 
     def emitter(self, cls: "type[PayloadType]") -> Callable[..., int] | None:
         """What records such events now; None where nobody wants any."""
-        collector = None if self._get is None else self._get()
+        collector = self.collector()
         if collector is None or collector.closed:
             return None
-        return collector.emitter(cls)
+        return collector.emitters.get(cls) or collector.emitter(cls)
 
     def tell(
         self,
@@ -195,10 +198,11 @@ class Watch:
         return self.emit(cls, *fields.values(), **header)
 
     def _choose(self) -> None:
-        self._get = None
+        self._get = self._always = None
         for get, events in reversed(self._installs):
             if events:
                 self._get = get
+                self._always = get.collector if isinstance(get, Always) else None
                 break
 
 

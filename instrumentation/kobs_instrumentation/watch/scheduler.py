@@ -417,7 +417,8 @@ def _patch(patcher: Patcher) -> None:
 
     def handle(module: Any) -> None:
         _watch.step = patcher.step(
-            module.Handle, "_run", _before_step, _after_step, tasks=_tasks, stall_ms=STALL_MS,
+            module.Handle, "_run", _before_step, _after_step, tasks=_tasks,
+            c_tasks=getattr(sys.modules.get("_asyncio"), "Task", None), stall_ms=STALL_MS,
             tell=_watch.aim_failed,
         )  # fmt: skip
         _watch.aim()

@@ -65,6 +65,9 @@ def _tell_mounts() -> None:
 
 
 def _changed(path: str, change: str) -> None:
+    if FileChanged not in inside.said:
+        _watch.emit(FileChanged, path, change)
+        return
     also = _ALSO.get(change, ())
 
     def fits(words: dict[str, Any]) -> bool:
@@ -93,7 +96,8 @@ def _before_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     path = _text(args[0] if args else kwargs.get("file"))
     if not path:
         return None
-    return path, str(_arguments.argument(args, kwargs, 1, "mode") or "r"), monotonic_ns()
+    mode = args[1] if len(args) > 1 else kwargs.get("mode", "r")
+    return path, mode if type(mode) is str else str(mode or "r"), monotonic_ns()
 
 
 def _by_interpreter() -> bool:

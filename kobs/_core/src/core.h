@@ -467,6 +467,9 @@ PyObject *kobs_unwatch_gc(PyObject *module, PyObject *none);
 PyObject *kobs_watch_type(PyObject *module, PyObject *args);
 PyObject *kobs_unwatch_type(PyObject *module, PyObject *none);
 
+/* When steps of event loops became ready to run (hook_wake.c). */
+typedef struct kobs_wakes kobs_wakes;
+
 /* -- the module's state --------------------------------------------------------------------- */
 
 typedef struct {
@@ -477,6 +480,7 @@ typedef struct {
     span_state span;
     observed_state observed;
     gc_watch gc;
+    kobs_wakes *wakes; /* or NULL */
 } core_state;
 
 /* -- observed callables (observed*.c) --------------------------------------------------------- */
@@ -493,6 +497,9 @@ PyObject *kobs_stand_for(PyObject *self, PyObject *function, PyObject *name);
 /* -- the layout, for the check at import (layout_table.c) ------------------------------------ */
 
 PyObject *kobs_layout_table(void);
+
+/* The code of the innermost Python frame, a new reference; NULL for none (running_code.c). */
+PyObject *kobs_running_code(void);
 
 /* Have the handlers of signals that came wait while kobs runs Python code; false: there are none to
  * be released (hook_signals.c). */

@@ -10,7 +10,8 @@ typedef struct {
     PyObject_HEAD
     ring_object *ring;
     PyObject *bound;   /* callable(category) -> 0 to 2**64: below it a chain is kept */
-    PyObject *measure; /* callable(): to be called every `check_every` decisions */
+    PyObject *measure; /* callable(): to be called every `check_every` decisions, where it was not */
+    uint64_t check_ns, checked_ns; /* for so long; and when it was */
     PyObject *refuse;  /* callable(): raises, once it is closed */
     bool adaptive, thins;
     atomic_bool closed;
@@ -62,9 +63,13 @@ keeps(decider_object *self, uint64_t chain, long category)
     size_t at = category < 0 ? NO_CATEGORY : (size_t)category;
 
     if (self->adaptive && --self->until_check <= 0) {
+        uint64_t now = kobs_now();
         self->until_check = self->check_every;
-        if (call(self->measure) < 0) {
-            return -1;
+        if (now - self->checked_ns >= self->check_ns) {
+            self->checked_ns = now;
+            if (call(self->measure) < 0) {
+                return -1;
+            }
         }
     }
     if (!self->bounds[at].known && ask_for_bound(self, category) < 0) {
@@ -169,18 +174,19 @@ kobs_is_decider(PyTypeObject *of, PyObject *decide_)
 static PyObject *
 decider_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"ring", "bound", "measure", "refuse", "check_every", "remembered",
-                            "limit", "generation", "chance", "adaptive", NULL};
+    static char *names[] = {"ring", "bound", "measure", "refuse", "check_every", "check_ms",
+                            "remembered", "limit", "generation", "chance", "adaptive", NULL};
     core_state *state = PyType_GetModuleState(type);
     PyObject *ring, *bound, *measure, *refuse;
     Py_ssize_t check_every, remembered, generation;
     unsigned long long limit, chance;
+    double check_ms;
     int adaptive;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OOOnnKnKp:Decider", names,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OOOndnKnKp:Decider", names,
                                      state->ring_type, &ring, &bound, &measure, &refuse,
-                                     &check_every, &remembered, &limit, &generation, &chance,
-                                     &adaptive)) {
+                                     &check_every, &check_ms, &remembered, &limit, &generation,
+                                     &chance, &adaptive)) {
         return NULL;
     }
     if (remembered < 1 || generation < 1 || remembered > 1 << 24 || generation > 1 << 24) {
@@ -196,6 +202,7 @@ decider_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->measure = Py_NewRef(measure);
     self->refuse = Py_NewRef(refuse);
     self->check_every = self->until_check = check_every;
+    self->check_ns = (uint64_t)(check_ms * 1e6);
     self->decisions.room = (size_t)remembered;
     self->thinner.limit = limit;
     self->thinner.room = (size_t)generation;

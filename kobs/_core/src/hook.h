@@ -187,8 +187,12 @@ void kobs_traffic_count(const hook_call *, PyObject *result, kobs_traffic_way);
 
 /* -- hook_wake.c: when steps of event loops became ready to run */
 
+/* Those of this interpreter, as long as the module; NULL where there is no memory. */
+kobs_wakes *kobs_wakes_of(PyTypeObject *of_module);
+
 /* When it was, 0 where that is not known; forgotten then. */
-uint64_t kobs_wake_take(const PyObject *handle, const PyObject *callback);
+uint64_t kobs_wake_take(kobs_wakes *, const PyObject *handle, const PyObject *callback);
+
 /* -- hook_type.c */
 
 extern PyMethodDef kobs_hook_methods[]; /* `put` and `remove` */

@@ -340,12 +340,31 @@ passes_by(const hook_object *hook, const hook_call *call)
     return PyLong_CheckExact(descriptor) && PyDict_Contains(hook->among, descriptor) == 0;
 }
 
+static PyObject *through(hook_object *const *hooks, unsigned count, const hook_call *call);
+
+/* With a hook in Python: the outermost of these. */
+__attribute__((noinline)) static PyObject *
+around(hook_object *const *hooks, unsigned count, const hook_call *call)
+{
+    changed_call changed = {.args = NULL};
+    hook_object *hook = hooks[count - 1];
+    PyObject *state = begin(hook, &call, &changed);
+    PyObject *result = state == NULL && PyErr_Occurred() ? NULL : through(hooks, count - 1, call);
+
+    changed_clear(&changed);
+    if (result == NULL || hook->shield) {
+        kobs_busy = false;
+    }
+    if (state != NULL) {
+        result = end(hook, state, result);
+        Py_DECREF(state);
+    }
+    return result;
+}
+
 static PyObject *
 through(hook_object *const *hooks, unsigned count, const hook_call *call)
 {
-    changed_call changed = {.args = NULL};
-    PyObject *result, *state;
-
     while (count > 0 && passes_by(hooks[count - 1], call)) {
         count--;
     }
@@ -362,24 +381,14 @@ through(hook_object *const *hooks, unsigned count, const hook_call *call)
     if (hook->site != NULL) {
         return kobs_hook_queue(hook, hooks, count - 1, call);
     }
-    if (hook->before == Py_None) {
-        result = through(hooks, count - 1, call);
-        if (result != NULL && hook->traffic != NO_TRAFFIC) {
-            kobs_traffic_count(call, result, hook->traffic);
-        }
-        return result == NULL && !kobs_busy ? fail(hook, call) : result;
+    if (hook->before != Py_None) {
+        return around(hooks, count, call);
     }
-    state = begin(hook, &call, &changed);
-    result = state == NULL && PyErr_Occurred() ? NULL : through(hooks, count - 1, call);
-    changed_clear(&changed);
-    if (result == NULL || hook->shield) {
-        kobs_busy = false;
+    PyObject *result = through(hooks, count - 1, call);
+    if (result != NULL && hook->traffic != NO_TRAFFIC) {
+        kobs_traffic_count(call, result, hook->traffic);
     }
-    if (state != NULL) {
-        result = end(hook, state, result);
-        Py_DECREF(state);
-    }
-    return result;
+    return result == NULL && !kobs_busy ? fail(hook, call) : result;
 }
 
 PyObject *

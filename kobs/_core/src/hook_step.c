@@ -18,7 +18,12 @@ typedef struct {
     PyObject *tasks;      /* dict: identities of the tasks that have not ended */
     PyObject *live;       /* list: empty once nobody watches */
     PyObject *where, *tell;
-    PyObject *callback_name, *context_name, *self_name, *done_name;
+    PyTypeObject *handles;                     /* of the handles; where they keep things, or 0: */
+    Py_ssize_t callback_offset, context_offset;
+    kobs_wakes *wakes;
+    PyTypeObject *c_tasks; /* asyncio's in C, or NULL: its method says whether one is done */
+    PyMethodDef *c_done;
+    PyObject *callback_name, *context_name, *self_name, *done_name, *step_name, *wakeup_name;
     PyObject *awaits, *zero; /* fields of a switch */
     uint64_t stall_ns;
     emitter_object *latency, *switched; /* NULL: nobody wants such events */
@@ -30,70 +35,98 @@ typedef struct {
 typedef struct {
     PyObject *handle, *callback;
     uint64_t ready, began; /* when; 0: not known */
-    PyObject *task;        /* that it goes on with, where it is known; else NULL. The callback's */
+    PyObject *task;        /* that it goes on with; NULL: with none */
     PyObject *number;      /* of its task, where the step is to be told; else NULL */
 } step;
 
-/* What a callback is bound to, borrowed or in `held`; NULL where it is to nothing, or of a kind that
- * the program made: no code of the program is run. */
+/* What a handle has under a name: where its type keeps it, or by asking. */
 static PyObject *
-bound_to(step_object *self, PyObject *callback, PyObject **held)
+of_handle(const step_object *self, PyObject *handle, Py_ssize_t offset, PyObject *name)
 {
-    *held = NULL;
-    if (PyCFunction_CheckExact(callback)) {
-        return PyCFunction_GET_SELF(callback);
+    if (offset == 0 || !PyObject_TypeCheck(handle, self->handles)) {
+        return PyObject_GetAttr(handle, name);
     }
-    if (PyMethod_Check(callback)) {
-        return PyMethod_GET_SELF(callback);
-    }
-    PyTypeObject *type = Py_TYPE(callback);
-    PyObject *found = kobs_class_attribute(type, self->self_name);
-    if (found != NULL && (Py_IS_TYPE(found, &PyGetSetDescr_Type)
-                          || Py_IS_TYPE(found, &PyMemberDescr_Type))) {
-        *held = Py_TYPE(found)->tp_descr_get(found, callback, (PyObject *)type);
-    }
-    Py_XDECREF(found);
-    return *held;
+    PyObject *found = kobs_slot_at(handle, offset);
+    return found != NULL ? found : Py_NewRef(Py_None);
 }
 
-/* The number of the task that a callback is bound to, a new reference; NULL where it is to none that
- * is known, perhaps with an exception set. */
+/* What a callback is bound to, a new reference; NULL where it is to nothing, or of a kind that the
+ * program made: no code of the program is run. */
 static PyObject *
-task_number(step_object *self, PyObject *callback, PyObject **task)
+bound_to(const step_object *self, PyObject *callback)
 {
-    PyObject *held, *found = bound_to(self, callback, &held), *number = NULL;
-
-    if (found == NULL) {
-        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    if (PyCFunction_CheckExact(callback)) {
+        return Py_XNewRef(PyCFunction_GET_SELF(callback));
+    }
+    if (PyMethod_Check(callback)) {
+        return Py_NewRef(PyMethod_GET_SELF(callback));
+    }
+    PyTypeObject *type = Py_TYPE(callback);
+    PyObject *descriptor = kobs_class_attribute(type, self->self_name), *found = NULL;
+    if (descriptor != NULL && (Py_IS_TYPE(descriptor, &PyGetSetDescr_Type)
+                               || Py_IS_TYPE(descriptor, &PyMemberDescr_Type))) {
+        found = Py_TYPE(descriptor)->tp_descr_get(descriptor, callback, (PyObject *)type);
+        if (found == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
             PyErr_Clear();
         }
-        return NULL;
     }
-    PyObject *key = PyLong_FromVoidPtr(found);
+    Py_XDECREF(descriptor);
+    return found;
+}
+
+/* The number of a task, a new reference; NULL where it is none that is known, perhaps with an
+ * exception set. */
+static PyObject *
+number_of(const step_object *self, PyObject *task)
+{
+    PyObject *key = PyLong_FromVoidPtr(task), *number = NULL;
+
     if (key != NULL) {
         (void)kobs_dict_item(self->tasks, key, &number);
         Py_DECREF(key);
     }
-    *task = Py_NewRef(found);
-    Py_XDECREF(held);
     return number;
+}
+
+/* -1 with an exception set. */
+static int
+is_done(const step_object *self, PyObject *task)
+{
+    PyObject *done = Py_IS_TYPE(task, self->c_tasks)
+                         ? self->c_done->ml_meth(task, NULL)
+                         : PyObject_CallMethodNoArgs(task, self->done_name);
+    int is = done == NULL ? -1 : PyObject_IsTrue(done);
+
+    Py_XDECREF(done);
+    return is;
+}
+
+/* Whether what a callback is bound to may be a task, by its type. */
+static bool
+may_be_task(const step_object *self, PyObject *callback)
+{
+    if (!PyMethod_Check(callback)) {
+        return !PyFunction_Check(callback);
+    }
+    PyObject *found = kobs_class_attribute(Py_TYPE(PyMethod_GET_SELF(callback)), self->done_name);
+    Py_XDECREF(found);
+    return found != NULL;
 }
 
 /* Whether the step was the last of a task that is known; -1 with an exception set. */
 static int
-ended_task(step_object *self, const step *now)
+ended_task(const step_object *self, const step *now)
 {
-    PyObject *task = Py_XNewRef(now->task), *number = NULL;
+    PyObject *task = Py_XNewRef(now->task);
     int ended = 0;
 
-    if (task == NULL) {
-        number = task_number(self, now->callback, &task);
+    if (task == NULL && may_be_task(self, now->callback)) {
+        task = bound_to(self, now->callback);
     }
-    if (number != NULL || now->task != NULL) {
+    if (task != NULL && (now->task == NULL || (ended = is_done(self, task)) > 0)) {
+        PyObject *number = number_of(self, task);
+        ended = number == NULL ? 0 : ended > 0 ? 1 : is_done(self, task);
         Py_XDECREF(number);
-        PyObject *done = PyObject_CallMethodNoArgs(task, self->done_name);
-        ended = done == NULL ? -1 : PyObject_IsTrue(done);
-        Py_XDECREF(done);
     }
     Py_XDECREF(task);
     return PyErr_Occurred() ? -1 : ended;
@@ -102,7 +135,7 @@ ended_task(step_object *self, const step *now)
 /* A callback that goes on with a task, as a task of either make schedules it; others may be bound to
  * one too. */
 static bool
-goes_on(PyObject *callback)
+goes_on(const step_object *self, PyObject *callback)
 {
     if (PyCFunction_CheckExact(callback)) {
         return strcmp(((PyCFunctionObject *)callback)->m_ml->ml_name, "task_wakeup") == 0;
@@ -111,12 +144,11 @@ goes_on(PyObject *callback)
         PyObject *function = PyMethod_GET_FUNCTION(callback);
         PyObject *name = PyFunction_Check(function) ? ((PyFunctionObject *)function)->func_name
                                                     : NULL;
-        return name != NULL
-               && (PyUnicode_CompareWithASCIIString(name, "__step") == 0
-                   || PyUnicode_CompareWithASCIIString(name, "__wakeup") == 0);
+        return name == self->step_name || name == self->wakeup_name;
     }
-    return strcmp(Py_TYPE(callback)->tp_name, "TaskStepMethWrapper") == 0
-           || strcmp(Py_TYPE(callback)->tp_name, "_asyncio.TaskStepMethWrapper") == 0;
+    return !PyFunction_Check(callback)
+           && (strcmp(Py_TYPE(callback)->tp_name, "TaskStepMethWrapper") == 0
+               || strcmp(Py_TYPE(callback)->tp_name, "_asyncio.TaskStepMethWrapper") == 0);
 }
 
 /* -- telling ------------------------------------------------------------------------------------ */
@@ -134,7 +166,7 @@ leave_out(step_object *self, emitter_object **at)
 static int
 emit_in(step_object *self, PyObject *handle, emitter_object **by, PyObject *const *fields)
 {
-    PyObject *context = PyObject_GetAttr(handle, self->context_name);
+    PyObject *context = of_handle(self, handle, self->context_offset, self->context_name);
     emitter_object *emitter = kobs_held(self, by);
     kobs_given given = {0};
     uint64_t event;
@@ -186,24 +218,19 @@ static int
 begin(step_object *self, step *now)
 {
     bool late = now->ready != 0 && now->began - now->ready >= LATE_NS;
-    PyObject *task = NULL;
-    PyObject *number = goes_on(now->callback) ? task_number(self, now->callback, &task) : NULL;
 
-    Py_XDECREF(task);
-    if (number == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    now->task = task;
     if (__atomic_load_n(&self->some, __ATOMIC_RELAXED) && !late
         && !kobs_first_of(&self->told, now->began, STEPS_A_SECOND)) {
-        Py_DECREF(number);
         if (now->ready != 0) {
             leave_out(self, &self->latency);
         }
         leave_out(self, &self->switched);
         return 0;
     }
-    now->number = number;
+    now->number = number_of(self, now->task);
+    if (now->number == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
     return now->ready == 0 ? 0 : tell_latency(self, now);
 }
 
@@ -243,7 +270,7 @@ step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
     step now = {0};
 
     if (!kobs_busy && PyList_GET_SIZE(self->live) > 0 && PyVectorcall_NARGS(count) > 0) {
-        now.callback = PyObject_GetAttr(args[0], self->callback_name);
+        now.callback = of_handle(self, args[0], self->callback_offset, self->callback_name);
         if (now.callback == NULL && !kobs_hook_swallow(self->tell, self->where)) {
             return NULL;
         }
@@ -254,11 +281,13 @@ step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
     PyObject *result = NULL;
     bool fine = true;
     now.handle = Py_NewRef(args[0]);
-    now.ready = kobs_wake_take(now.handle, now.callback);
+    now.ready = kobs_wake_take(self->wakes, now.handle, now.callback);
     now.began = kobs_now();
-    if (__atomic_load_n(&self->latency, __ATOMIC_RELAXED) != NULL) {
+    if (goes_on(self, now.callback)) {
         kobs_busy = true;
-        fine = quietly(self, begin(self, &now));
+        now.task = bound_to(self, now.callback);
+        bool tells = now.task != NULL && __atomic_load_n(&self->latency, __ATOMIC_RELAXED) != NULL;
+        fine = quietly(self, PyErr_Occurred() ? -1 : tells ? begin(self, &now) : 0);
         kobs_busy = false;
     }
     if (fine) {
@@ -272,6 +301,7 @@ step_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
         kobs_busy = false;
     }
     Py_XDECREF(now.number);
+    Py_XDECREF(now.task);
     Py_DECREF(now.callback);
     Py_DECREF(now.handle);
     return result;
@@ -316,17 +346,35 @@ step_aim(step_object *self, PyObject *args)
 
 /* -- the type ------------------------------------------------------------------------------------ */
 
+/* See whether tasks of a type can be asked whether they are done without a look-up: nobody can make
+ * its method another. */
+static void
+find_done(step_object *self, PyObject *tasks)
+{
+    if (!PyType_Check(tasks)
+        || !PyType_HasFeature((PyTypeObject *)tasks, Py_TPFLAGS_IMMUTABLETYPE)) {
+        return;
+    }
+    PyObject *found = kobs_class_attribute((PyTypeObject *)tasks, self->done_name);
+    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type)
+        && ((PyMethodDescrObject *)found)->d_method->ml_flags == METH_NOARGS) {
+        self->c_tasks = (PyTypeObject *)Py_NewRef(tasks);
+        self->c_done = ((PyMethodDescrObject *)found)->d_method; /* as long as the type */
+    }
+    Py_XDECREF(found);
+}
+
 static PyObject *
 step_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"original", "after", "tasks", "stall_ms", "live", "where", "tell",
-                            NULL};
-    PyObject *original, *after, *tasks, *live, *where, *tell;
+                            "handles", "c_tasks", NULL};
+    PyObject *original, *after, *tasks, *live, *where, *tell, *handles, *c_tasks;
     double stall_ms;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOO!dO!UO:StepHook", names, &original,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOO!dO!UOO!O:StepHook", names, &original,
                                      &after, &PyDict_Type, &tasks, &stall_ms, &PyList_Type, &live,
-                                     &where, &tell)) {
+                                     &where, &tell, &PyType_Type, &handles, &c_tasks)) {
         return NULL;
     }
     step_object *self = (step_object *)type->tp_alloc(type, 0);
@@ -345,12 +393,21 @@ step_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->self_name = PyUnicode_InternFromString("__self__");
     self->done_name = PyUnicode_InternFromString("done");
     self->context_name = PyUnicode_InternFromString("_context");
+    self->step_name = PyUnicode_InternFromString("__step");
+    self->wakeup_name = PyUnicode_InternFromString("__wakeup");
     self->awaits = PyUnicode_InternFromString("task awaits");
     self->zero = PyLong_FromLong(0);
     if (self->callback_name == NULL || self->self_name == NULL || self->done_name == NULL
-        || self->context_name == NULL || self->awaits == NULL || self->zero == NULL) {
-        Py_CLEAR(self);
+        || self->context_name == NULL || self->step_name == NULL || self->wakeup_name == NULL
+        || self->awaits == NULL || self->zero == NULL) {
+        Py_DECREF(self);
+        return NULL;
     }
+    self->wakes = kobs_wakes_of(type);
+    self->handles = (PyTypeObject *)Py_NewRef(handles);
+    self->callback_offset = kobs_slot_offset(handles, self->callback_name);
+    self->context_offset = kobs_slot_offset(handles, self->context_name);
+    find_done(self, c_tasks);
     return (PyObject *)self;
 }
 
@@ -363,6 +420,8 @@ step_traverse(step_object *self, visitproc visit, void *arg)
     Py_VISIT(self->tasks);
     Py_VISIT(self->live);
     Py_VISIT(self->tell);
+    Py_VISIT(self->handles);
+    Py_VISIT(self->c_tasks);
     Py_VISIT(self->latency);
     Py_VISIT(self->switched);
     return 0;
@@ -376,6 +435,8 @@ step_clear(step_object *self)
     Py_CLEAR(self->tasks);
     Py_CLEAR(self->live);
     Py_CLEAR(self->tell);
+    Py_CLEAR(self->handles);
+    Py_CLEAR(self->c_tasks);
     Py_CLEAR(self->latency);
     Py_CLEAR(self->switched);
     return 0;
@@ -396,6 +457,8 @@ step_dealloc(step_object *self)
     Py_CLEAR(self->self_name);
     Py_CLEAR(self->done_name);
     Py_CLEAR(self->context_name);
+    Py_CLEAR(self->step_name);
+    Py_CLEAR(self->wakeup_name);
     Py_CLEAR(self->awaits);
     Py_CLEAR(self->zero);
     type->tp_free((PyObject *)self);

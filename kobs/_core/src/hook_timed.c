@@ -49,16 +49,15 @@ chain_of(const hook_aim *aim)
 static bool
 by_interpreter(void)
 {
-    PyFrameObject *frame = PyEval_GetFrame();
+    PyObject *running = kobs_running_code();
+    bool frozen = false;
 
-    if (frame == NULL) {
-        return false;
+    if (running != NULL && PyCode_Check(running)) {
+        PyObject *file = ((PyCodeObject *)running)->co_filename;
+        frozen = PyUnicode_Check(file) && PyUnicode_IS_COMPACT_ASCII(file)
+                 && strncmp(PyUnicode_DATA(file), "<frozen ", 8) == 0;
     }
-    PyCodeObject *code = PyFrame_GetCode(frame);
-    bool frozen = PyUnicode_Check(code->co_filename)
-                  && PyUnicode_IS_COMPACT_ASCII(code->co_filename)
-                  && strncmp(PyUnicode_DATA(code->co_filename), "<frozen ", 8) == 0;
-    Py_DECREF(code);
+    Py_XDECREF(running);
     return frozen;
 }
 

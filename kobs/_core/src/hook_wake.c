@@ -9,41 +9,66 @@ enum { WAKES_LOG2 = 12 };
 /* Steps that have not begun, by handle. Neither is held: a handle that goes without having run may
  * leave its address to another, which has another callback. A step that another takes the place of
  * has no latency to tell. */
-static struct {
-    const void *handle, *callback;
-    uint64_t ready_ns;
-} wakes[1 << WAKES_LOG2];
+struct kobs_wakes {
+    struct wake {
+        const void *handle, *callback;
+        uint64_t ready_ns;
+    } at[1 << WAKES_LOG2];
+};
 
-static inline size_t
-place_of(const PyObject *handle)
+/* Each interpreter has its own, which its lock guards, where it has one. */
+#if KOBS_FREE_THREADED
+#define HOLD() kobs_hook_lock()
+#define RELEASE() kobs_hook_unlock()
+#else
+#define HOLD() ((void)0)
+#define RELEASE() ((void)0)
+#endif
+
+kobs_wakes *
+kobs_wakes_of(PyTypeObject *type)
 {
-    return (size_t)(((uintptr_t)handle >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - WAKES_LOG2));
+    core_state *state = PyType_GetModuleState(type);
+
+    kobs_hook_lock();
+    if (state->wakes == NULL) { /* else, without memory, nothing is known of any */
+        state->wakes = calloc(1, sizeof(kobs_wakes));
+    }
+    kobs_hook_unlock();
+    return state->wakes;
+}
+
+static inline struct wake *
+place_of(kobs_wakes *wakes, const PyObject *handle)
+{
+    return &wakes->at[((uintptr_t)handle >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - WAKES_LOG2)];
 }
 
 static void
-put(const PyObject *handle, const PyObject *callback)
+put(kobs_wakes *wakes, const PyObject *handle, const PyObject *callback)
 {
-    size_t place = place_of(handle);
+    struct wake *place = place_of(wakes, handle);
 
-    kobs_hook_lock();
-    wakes[place].handle = handle;
-    wakes[place].callback = callback;
-    wakes[place].ready_ns = kobs_now();
-    kobs_hook_unlock();
+    HOLD();
+    *place = (struct wake){handle, callback, kobs_now()};
+    RELEASE();
 }
 
 uint64_t
-kobs_wake_take(const PyObject *handle, const PyObject *callback)
+kobs_wake_take(kobs_wakes *wakes, const PyObject *handle, const PyObject *callback)
 {
-    size_t place = place_of(handle);
     uint64_t ready = 0;
 
-    kobs_hook_lock();
-    if (wakes[place].handle == handle) {
-        ready = wakes[place].callback == callback ? wakes[place].ready_ns : 0;
-        wakes[place].handle = NULL;
+    if (wakes == NULL) {
+        return 0;
     }
-    kobs_hook_unlock();
+    struct wake *place = place_of(wakes, handle);
+    HOLD();
+    if (place->handle == handle) {
+        ready = place->callback == callback ? place->ready_ns : 0;
+        place->handle = NULL;
+    }
+    RELEASE();
     return ready;
 }
 
@@ -52,6 +77,7 @@ kobs_wake_take(const PyObject *handle, const PyObject *callback)
 typedef struct {
     kobs_stand_in head; /* for `_call_soon(loop, callback, args, context) -> handle` */
     PyObject *live;     /* list: empty once nobody watches */
+    kobs_wakes *wakes;
 } wake_object;
 
 static PyObject *
@@ -61,8 +87,9 @@ wake_call(PyObject *called, PyObject *const *args, size_t count, PyObject *names
     PyObject *callback = PyVectorcall_NARGS(count) > 1 ? args[1] : NULL;
     PyObject *handle = PyObject_Vectorcall(self->head.function, args, count, names);
 
-    if (handle != NULL && callback != NULL && !kobs_busy && PyList_GET_SIZE(self->live) > 0) {
-        put(handle, callback);
+    if (handle != NULL && callback != NULL && self->wakes != NULL && !kobs_busy
+        && PyList_GET_SIZE(self->live) > 0) {
+        put(self->wakes, handle, callback);
     }
     return handle;
 }
@@ -85,6 +112,7 @@ wake_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         self->head.function = Py_NewRef(original);
         self->head.vectorcall = wake_call;
         self->live = Py_NewRef(live);
+        self->wakes = kobs_wakes_of(type);
     }
     return (PyObject *)self;
 }

@@ -174,7 +174,10 @@ clear(PyObject *module)
 static void
 free_module(void *module)
 {
+    core_state *state = PyModule_GetState(module);
+
     clear(module);
+    free(state->wakes);
 }
 
 struct PyModuleDef kobs_module = {

@@ -24,7 +24,11 @@ size_of(PyObject *result)
     if (PyBytes_Check(result)) {
         return PyBytes_GET_SIZE(result);
     }
-    return PyLong_Check(result) ? PyLong_AsSsize_t(result) : 0;
+    Py_ssize_t size = PyLong_Check(result) ? PyLong_AsSsize_t(result) : 0;
+    if (size == -1) {
+        PyErr_Clear();
+    }
+    return size;
 }
 
 static Py_ssize_t
@@ -40,6 +44,7 @@ size_given(const hook_call *call)
         PyBuffer_Release(&buffer);
     }
     Py_XDECREF(args);
+    PyErr_Clear();
     return size;
 }
 
@@ -55,7 +60,6 @@ kobs_traffic_count(const hook_call *call, PyObject *result, kobs_traffic_way way
     if (size > 0) {
         atomic_fetch_add_explicit(&moved[descriptor][way], (uint64_t)size, memory_order_relaxed);
     }
-    PyErr_Clear();
 }
 
 PyObject *
