@@ -119,6 +119,7 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                     run_hook(failed, state, error, where)
             trace = error.__traceback__.tb_next  # type: ignore[union-attr]
             error.__traceback__ = trace.tb_next.tb_next if shield and trace else trace  # type: ignore[union-attr]
+            del trace  # it holds the frames above, and they this one
             raise
         if watched:
             if shield:
@@ -178,9 +179,12 @@ _VARARGS = 0x04
 def tell(where: str, error: BaseException) -> bool:
     """Tell an error inside a hook. True where it is none of ours, and is to go on: a signal handler
     of the program's ran there, and raised it."""
+    # The frame that caught the error is left alone: before Python 3.13 what is read of a frame's
+    # variables stays with it, the error is one, and it holds the frame and the call's arguments.
+    caught_in = sys._getframe(1)
     trace = error.__traceback__
     while trace is not None:
-        if _handles_a_signal(trace.tb_frame):
+        if trace.tb_frame is not caught_in and _handles_a_signal(trace.tb_frame):
             error.__traceback__ = trace
             return True
         trace = trace.tb_next
