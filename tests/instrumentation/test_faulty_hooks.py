@@ -55,17 +55,23 @@ def test_every_hook_of_a_watch_may_raise(runner, name: str) -> None:
     assert set(found["broken"]) == {match[1] for match in told if match}
 
 
-@pytest.mark.parametrize("kind", ["none", "before", "after", "failed"])
+@pytest.mark.parametrize("only_failures", [False, True], ids=["all", "failures"])
+@pytest.mark.parametrize("kind", ["none", "kept", "before", "after", "failed"])
 def test_an_error_in_a_hook_or_a_call_keeps_no_argument_alive(
-    monkeypatch: pytest.MonkeyPatch, kind: str
+    monkeypatch: pytest.MonkeyPatch, kind: str, only_failures: bool
 ) -> None:
     class Item:
-        pass
+        error: Exception
 
     class Box:
         def put(self, item: Item) -> None:
-            if kind in ("none", "failed"):
+            try:
                 raise LookupError
+            except LookupError as error:
+                if kind in ("none", "failed"):
+                    raise
+                item.error = error
+                del item
 
     def broken(*_: object) -> None:
         raise ValueError
@@ -76,7 +82,8 @@ def test_an_error_in_a_hook_or_a_call_keeps_no_argument_alive(
     hooks = {"before": lambda args, _: args, "after": _patch.nothing, "failed": _patch.nothing}
     if kind in hooks:
         hooks[kind] = broken
-    patcher.method(Box, "put", *hooks.values())
+    before, after, failed = hooks.values()
+    patcher.method(Box, "put", None if only_failures else before, after, failed)
     gc.disable()
     try:
         item = Item()
@@ -88,7 +95,8 @@ def test_an_error_in_a_hook_or_a_call_keeps_no_argument_alive(
     finally:
         gc.enable()
         patcher.undo()
-    assert told == ([] if kind == "none" else ["test.put"])
+    broken_ones = ("failed",) if only_failures else ("before", "after", "failed")
+    assert told == (["test.put"] if kind in broken_ones else [])
 
 
 def test_a_system_call_that_cannot_be_told_of_is_made(

@@ -89,6 +89,9 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
 
     It may be called until the very end of the process, when modules are emptied: all that it
     needs to pass a call on is in its closure.
+
+    Its variables are deleted at its end: an exception that is kept, though nobody may see it, keeps
+    the frames that called what raised it.
     """
     before, after, failed, where, shield = hooks
     if before is None:
@@ -119,13 +122,14 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                     run_hook(failed, state, error, where)
             trace = error.__traceback__.tb_next  # type: ignore[union-attr]
             error.__traceback__ = trace.tb_next.tb_next if shield and trace else trace  # type: ignore[union-attr]
-            del trace  # it holds the frames above, and they this one
+            del args, kwargs, state, trace
             raise
         if watched:
             if shield:
                 inside.inside = False
             if state is not None:
                 run_hook(after, state, result, where)
+        del args, kwargs, state
         return result
 
     return _unseen(call, original.__name__)
@@ -146,6 +150,8 @@ def _make_failing_call(
                 run_hook(failed, (args, kwargs), error, where)
             error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
             raise
+        finally:
+            del args, kwargs
 
     return _unseen(call, original.__name__)
 
