@@ -202,6 +202,8 @@ class TestUnseen:
             end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 gc.collect()
+                time.sleep(0.001)  # or it is a flood, of which some are told
+            gc.collect()
             print(state() == before, before[:2], gc.callbacks, len(before[2]))
             """
         )
