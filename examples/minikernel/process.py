@@ -74,7 +74,8 @@ class ProcessManager:
         )
         self._children[child.pid] = child
         if priority:
-            os.setpriority(os.PRIO_PROCESS, child.pid, priority)
+            niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
+            os.setpriority(os.PRIO_PROCESS, child.pid, niceness + priority)
         self._last_state[child.pid] = read_state(child.pid)
         return child.pid
 

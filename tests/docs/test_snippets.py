@@ -42,6 +42,7 @@ def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("KOBS_", "PYTEST_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    environment["CI"] = "1"  # Hypothesis is told that a machine may be slow
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "instrumentation")])
     work = tmp_path / "work"
     work.mkdir()

@@ -58,6 +58,7 @@ def server(
     if request.param == "instrumentor":
         GrpcInstrumentor().instrument(collector=collector)
         with serving() as (service, target), grpc.insecure_channel(target) as channel:
+            grpc.channel_ready_future(channel).result(WAIT_S)
             yield service, channel
         GrpcInstrumentor().uninstrument()
         return
@@ -65,6 +66,7 @@ def server(
         serving(interceptors=[ServerInterceptor(collector)]) as (service, target),
         grpc.insecure_channel(target) as channel,
     ):
+        grpc.channel_ready_future(channel).result(WAIT_S)
         yield service, grpc.intercept_channel(channel, ClientInterceptor(collector, target=target))
 
 
@@ -81,6 +83,7 @@ def in_loop(
             async with serving_in_loop(interceptors=server) as (service, target):
                 client = aio_client_interceptors(collector, target=target) if by_hand else None
                 async with grpc.aio.insecure_channel(target, interceptors=client) as channel:
+                    await channel.channel_ready()  # what has a deadline is to come to the server
                     return await asyncio.wait_for(function(service, channel), WAIT_S)
 
         return asyncio.run(main())

@@ -202,6 +202,8 @@ class TestUnseen:
             end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 gc.collect()
+                time.sleep(0.001)  # or it is a flood, of which some are told
+            gc.collect()
             print(state() == before, before[:2], gc.callbacks, len(before[2]))
             """
         )
@@ -245,6 +247,18 @@ class TestLevels:
         assert ("memory.stalled", 80.0) in [
             (e.payload.name, e.payload.value) for e in of(collector, MetricUpdate)
         ]
+
+    def test_a_figure_that_is_sampled_out_is_told_at_the_next_look(self) -> None:
+        with kobs.Collector(size=64, sampling=0) as made:
+            undo = memory.install(lambda: made)
+            memory._levels.look(0)
+            assert of(made, MetricUpdate) == []
+            made.sampler.rate = 100.0
+            for _ in range(2):
+                memory._levels.look(0)
+            undo()
+            told = [e.payload.name for e in of(made, MetricUpdate)]
+        assert told.count("memory.resident") == 1
 
     def test_a_collection_is_an_occasion_to_look(
         self, collector: kobs.Collector, usage: list[Usage]

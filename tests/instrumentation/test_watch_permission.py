@@ -72,6 +72,8 @@ def granted(collector: kobs.Collector) -> list[tuple[str, str]]:
     ]
 
 
+ITERDIR = "scandir" if "scandir" in Path.iterdir.__code__.co_names else "listdir"
+
 DENIALS: list[tuple[Callable[[Path], Any], str, str]] = [
     (lambda p: open(p / "file").close(), "open", "read {}/file"),
     (lambda p: open(p / "file", "wb").close(), "open", "write {}/file"),
@@ -80,7 +82,7 @@ DENIALS: list[tuple[Callable[[Path], Any], str, str]] = [
     (lambda p: os.open(p / "file", os.O_RDWR), "open", "read and write {}/file"),
     (lambda p: os.chdir(p), "chdir", "search {}"),
     (lambda p: os.listdir(p), "listdir", "read {}"),
-    (lambda p: list(p.iterdir()), "listdir", "read {}"),
+    (lambda p: list(p.iterdir()), ITERDIR, "read {}"),
     (lambda p: os.scandir(p), "scandir", "read {}"),
     (lambda p: (p / "new").mkdir(), "mkdir", "write to the folder of {}/new"),
     (lambda p: os.remove(p / "file"), "remove", "write to the folder of {}/file"),
@@ -113,11 +115,18 @@ def test_relative_to_an_open_folder(collector: kobs.Collector, locked: Path) -> 
     assert denied(collector) == [("unlink", f"write to the folder of {locked}/file")]
 
 
-def test_programs_that_may_not_be_executed(collector: kobs.Collector, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "operation"),
+    [({"pass_fds": (0,)}, "exec"), ({"close_fds": False}, "posix_spawn")],
+    ids=["fork_exec", "posix_spawn"],
+)
+def test_programs_that_may_not_be_executed(
+    collector: kobs.Collector, tmp_path: Path, how: dict[str, Any], operation: str
+) -> None:
     (tmp_path / "program").write_text("no program")
     with pytest.raises(PermissionError):
-        subprocess.run([tmp_path / "program", "x"], check=False)
-    assert denied(collector) == [("exec", f"execute {tmp_path}/program")]
+        subprocess.run([tmp_path / "program", "x"], check=False, **how)
+    assert denied(collector) == [(operation, f"execute {tmp_path}/program")]
 
 
 def test_addresses_that_may_not_be_bound(collector: kobs.Collector, locked: Path) -> None:

@@ -1,8 +1,10 @@
 """The process watch, in this process."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -77,16 +79,39 @@ class Word:
         return self.word
 
 
+@pytest.mark.parametrize("how", [{"pass_fds": (0,)}, {"close_fds": False}],
+                         ids=["fork_exec", "posix_spawn"])  # fmt: skip
 def test_a_word_of_a_kind_of_its_own_is_asked_as_often_as_without(
-    collector: kobs.Collector,
+    collector: kobs.Collector, how: dict[str, Any]
 ) -> None:
     def asked() -> int:
         word = Word("import sys; sys.exit(3)")
-        assert subprocess.run([sys.executable, "-S", "-c", word]).returncode == 3
+        command = [sys.executable, "-S", "-c", word]
+        assert subprocess.run(command, **how).returncode == 3  # type: ignore[call-overload]
         return word.asked
 
     watched = asked()
     with muted():
         assert watched == asked()
     assert [event for event in collector.snapshot() if event.type is ProcessCreated]
+    assert collector.losses().errors == 0
+
+
+def test_a_program_of_a_kind_of_its_own_is_asked_as_often_as_without(
+    collector: kobs.Collector,
+) -> None:
+    def asked() -> list[int]:
+        words = [Word("/no/program") for _ in range(4)]
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: os.posix_spawn(words[0], ["x", words[1]], {}),  # type: ignore[list-item]
+            lambda: os.execv(words[2], ["x", words[3]]),  # type: ignore[list-item]
+        )
+        for call in calls:
+            with pytest.raises(FileNotFoundError):
+                call()
+        return [word.asked for word in words]
+
+    watched = asked()
+    with muted():
+        assert watched == asked()
     assert collector.losses().errors == 0

@@ -14,8 +14,7 @@ import unittest
 
 class Same(unittest.TestCase):
     def test_passes(self): pass
-    @unittest.skip("for a reason")
-    def test_is_skipped(self): pass
+    def test_is_skipped(self): self.skipTest("for a reason")
 """
 DIFFERENT = """
 import sys, unittest

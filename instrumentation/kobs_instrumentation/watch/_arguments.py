@@ -43,6 +43,11 @@ def text(path: Any) -> str:
     return f"<{kind.__qualname__}>"
 
 
+def is_of_own_kind(path: Any) -> bool:
+    """Whether only code of the program can say what the path is."""
+    return text(path) == f"<{type(path).__qualname__}>"
+
+
 def in_folder(path: str, folder: Any) -> str:
     """A path that is relative to an open folder (`dir_fd`), whole."""
     if path and isinstance(folder, int) and not os.path.isabs(path):

@@ -89,6 +89,9 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
 
     It may be called until the very end of the process, when modules are emptied: all that it
     needs to pass a call on is in its closure.
+
+    Its variables are deleted at its end: an exception that is kept, though nobody may see it, keeps
+    the frames that called what raised it.
     """
     before, after, failed, where, shield = hooks
     if before is None:
@@ -119,12 +122,14 @@ def make_call(original: Callable[..., Any], hooks: Hooks, live: list[bool], skip
                     run_hook(failed, state, error, where)
             trace = error.__traceback__.tb_next  # type: ignore[union-attr]
             error.__traceback__ = trace.tb_next.tb_next if shield and trace else trace  # type: ignore[union-attr]
+            del args, kwargs, state, trace
             raise
         if watched:
             if shield:
                 inside.inside = False
             if state is not None:
                 run_hook(after, state, result, where)
+        del args, kwargs, state
         return result
 
     return _unseen(call, original.__name__)
@@ -145,6 +150,8 @@ def _make_failing_call(
                 run_hook(failed, (args, kwargs), error, where)
             error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
             raise
+        finally:
+            del args, kwargs
 
     return _unseen(call, original.__name__)
 
@@ -178,9 +185,12 @@ _VARARGS = 0x04
 def tell(where: str, error: BaseException) -> bool:
     """Tell an error inside a hook. True where it is none of ours, and is to go on: a signal handler
     of the program's ran there, and raised it."""
+    # The frame that caught the error is left alone: before Python 3.13 what is read of a frame's
+    # variables stays with it, the error is one, and it holds the frame and the call's arguments.
+    caught_in = sys._getframe(1)
     trace = error.__traceback__
     while trace is not None:
-        if _handles_a_signal(trace.tb_frame):
+        if trace.tb_frame is not caught_in and _handles_a_signal(trace.tb_frame):
             error.__traceback__ = trace
             return True
         trace = trace.tb_next

@@ -196,9 +196,10 @@ class _Levels:
 
     def _tell_resident(self, limits: Limits) -> None:
         _, resident = limits.resident()
-        if resident and abs(resident - self.resident) >= TOLD_BYTES:
+        changed = resident and abs(resident - self.resident) >= TOLD_BYTES
+        # Where sampling drops it, the next look tells it: it may change no more.
+        if changed and _watch.emit(MetricUpdate, "memory.resident", float(resident), **_NO_CHAIN):
             self.resident = resident
-            _watch.emit(MetricUpdate, "memory.resident", float(resident), **_NO_CHAIN)
 
     def _tell_pressure(self, limits: Limits) -> None:
         usage = limits.usage()
@@ -222,9 +223,9 @@ class _Levels:
         now, _peak = tracemalloc.get_traced_memory()
         change = now - self.traced
         if abs(change) >= TOLD_BYTES:
-            self.traced = now
             told = MemoryAllocated if change > 0 else MemoryFreed
-            _watch.emit(told, abs(change), "tracemalloc", **_NO_CHAIN)
+            if _watch.emit(told, abs(change), "tracemalloc", **_NO_CHAIN):
+                self.traced = now
 
 
 # -- where -----------------------------------------------------------------------------------

@@ -198,6 +198,19 @@ class _Call:
             _watch.hold(PermissionDenied, {"operation": self.operation, "required": required})
 
 
+class _Popen(_Call):
+    """The hooks of `subprocess.Popen._execute_child`. A denial of the `os.posix_spawn` that it may
+    call is told already."""
+
+    def failed(self, state: tuple[_Args, dict[str, Any]], error: BaseException) -> None:
+        place = error.__traceback__
+        while place is not None:
+            if place.tb_frame.f_code.co_name == "_posix_spawn":
+                return
+            place = place.tb_next
+        super().failed(state, error)
+
+
 def _executed(args: _Args, kwargs: dict[str, Any]) -> str:
     """`subprocess.Popen._execute_child(self, args, executable, ...)`."""
     executable = _given(args, kwargs, 2, "executable")
@@ -231,7 +244,8 @@ def _patch(patcher: Patcher) -> None:
     patcher.builtin((("posix", "umask"), ("os", "umask")), _before_umask, _after_umask)
 
     def subprocess(module: Any) -> None:
-        patcher.method(module.Popen, "_execute_child", None, failed=_Call("exec", _executed).failed)
+        call = _Popen("exec", _executed)
+        patcher.method(module.Popen, "_execute_child", None, failed=call.failed)
 
     def resource(module: Any) -> None:
         for name in ("setrlimit", "prlimit"):

@@ -196,8 +196,10 @@ def _before_posix_spawn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if len(args) < 3:
         return None
     path, words, given = args[:3]
-    argv = [os.fsencode(word) for word in words]
-    start = Start(_name(argv), os.fsdecode(path), argv)
+    if type(words) not in _LISTS:
+        return None  # the call will fail
+    argv = [os.fsencode(_arguments.text(word)) for word in words or ()]
+    start = Start(_name(argv), _arguments.text(path), argv)
     env = propagate.c_environment() if given is None else propagate.encoded(given)
     propagate.add_to_child(env, start.link)
     return Call(start, (path, words, env, *args[3:]), kwargs)
@@ -233,8 +235,10 @@ def _after_fork(start: Start, result: Any) -> None:
 def _before_exec(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     link = propagate.new_link()
     path = args[0] if args else kwargs.get("path", "")
-    if not isinstance(path, int) and not os.access(path, os.X_OK):
-        return None  # it will fail: `os.execvp` tries one folder after the other
+    if not isinstance(path, int) and not _arguments.is_of_own_kind(path):
+        where = _arguments.text(path)
+        if "\0" in where or not os.access(where, os.X_OK):
+            return None  # it will fail: `os.execvp` tries one folder after the other
     collector = _watch.any_collector()
     _watch.emit(ProcessStateChanged, "running", "exec", link=link)
     if collector is None or collector.closed or collector.path is None:
