@@ -71,7 +71,9 @@ CALLS = (
 WATCHERS = tuple(
     f"{watcher}_{program}" for watcher in ("viz", "otel", "ddtrace") for program in programs.BARE
 )
-CONTRIB = ("contrib_thread", "contrib_submit", "contrib_task", "contrib_look")
+CONTRIB = (
+    "contrib_thread", "contrib_submit", "contrib_task", "contrib_look", "contrib_grpc_beside_api",
+)  # fmt: skip
 STARTS = ("import_kobs", "import_collector")
 TESTS = ("pytest_off_test", "pytest_unused_test", "pytest_on_test")
 RUNS = ("pytest_off_run", "pytest_unused_run")

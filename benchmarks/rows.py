@@ -313,6 +313,7 @@ CONTRIB = {
     "submit": "threading",
     "task": "asyncio, told to trace it",
     "look": "system-metrics, a reading of all it has",
+    "grpc_beside_api": "grpc, client and server",
 }
 """Operations that a contrib instrumentation watches too."""
 

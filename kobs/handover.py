@@ -117,6 +117,12 @@ class LinkStore:
             if sent is not None:
                 self._forget(sent)
 
+    def forget(self, key: Key) -> None:
+        """Nobody can receive under `key` any more."""
+        with self._lock:
+            for sent in tuple(self._by_key.get(key, ())):
+                self._forget(sent)
+
     def receive(self, key: Key, *, shared: bool = False) -> Sent | None:
         """The oldest send under `key` that nobody received yet (`shared`: the newest, which
         stays); None if none is known."""

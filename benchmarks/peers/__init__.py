@@ -24,6 +24,9 @@ PEERS = (
         "opentelemetry-instrumentation-flask", "opentelemetry-instrumentation-sqlite3",
         "opentelemetry-instrumentation-system-metrics", "opentelemetry-instrumentation-threading",
     )),
+    # Apart: `opentelemetry-instrument` imports what the instrumentations that are there watch.
+    Peer("opentelemetry_grpc", "opentelemetry-instrumentation-grpc",
+         ("grpcio", "opentelemetry-sdk")),
     Peer("viztracer", "viztracer", ("flask",)),
     Peer("ddtrace", "ddtrace", ("flask", "pytest")),
     Peer("logfire", "logfire", ("pytest",)),

@@ -1,6 +1,7 @@
-"""What the watches of the standard library watch, bare: one operation each.
+"""What the watches watch, bare: one operation each.
 
-Runs in the peers' environments too, so that it imports the standard library alone.
+Runs in the peers' environments too, so that what it imports is the standard library's; gRPC where
+it is measured.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.shared_memory import ShareableList, SharedMemory
 from typing import Any, NamedTuple
 
@@ -92,6 +94,30 @@ def loop() -> Any:
     return asyncio.new_event_loop().run_until_complete, make_task
 
 
+def grpc_call() -> Any:
+    """A call to a server in this process that gives back what it gets."""
+    import grpc
+
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("bench.Echo", {"Say": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    atexit.register(server.stop, None)
+    atexit.register(channel.close)
+    return channel.unary_unary("/bench.Echo/Say")
+
+
+def grpc_call_beside_api() -> Any:
+    """The same where OpenTelemetry's API is loaded: its propagators then write the metadata."""
+    import_module("opentelemetry.propagate")
+    import_module("opentelemetry.trace")
+    return grpc_call()
+
+
 def segment() -> None:
     """The life of a segment of shared memory."""
     made = SharedMemory(create=True, size=100)
@@ -162,6 +188,12 @@ OPERATIONS = {
                          lambda: (refuse, a_file())),
     "judged": Operation("sandbox", "`open` and `close`; a rule names `open.write`",
                         "open(path).close()", "path", a_file),
+    "grpc": Operation("grpc", "a unary call and its answer, both sides in one process",
+                      "call(b'request')", "call", grpc_call),
+    "grpc_beside_api": Operation(
+        "grpc", "the same, OpenTelemetry's API loaded", "call(b'request')", "call",
+        grpc_call_beside_api,
+    ),
 }  # fmt: skip
 
 SUBJECTS = {f"bare_{name}": operation.statement() for name, operation in OPERATIONS.items()}

@@ -1,4 +1,4 @@
-"""What the watches of the standard library add: each operation with the watch that is for it."""
+"""What the watches add: each operation with the watch that is for it."""
 
 from importlib import import_module
 from typing import Any

@@ -1,6 +1,8 @@
 """Hooks of built-in functions: the C core calls them from the function's C entry, the Python core
 has none (the watches put stand-ins in the functions' places then)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kobs._core import select
@@ -17,3 +19,9 @@ def _native() -> Any:
 
 native: Any = _native()
 """The extension module, with `Hook`, `TimedHook` and `Busy`; None with the Python core."""
+
+
+def unseen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the interpreter itself calls, for instance when an object goes: with the C core nothing
+    of it is seen by the program's profilers and debuggers."""
+    return function if native is None else partial(native.call_unseen, function)

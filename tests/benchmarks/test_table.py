@@ -20,7 +20,7 @@ from benchmarks.measure import Effort, Series, Task
 from benchmarks.rows import FLOORS, OTHERS, PEER_ROWS, ROWS, WATCHED_ROWS
 from benchmarks.subject import Absent, Command
 from benchmarks.subjects import inside
-from kobs_instrumentation.registry import SUBSYSTEMS
+from kobs_instrumentation.subsystems import WATCHED
 
 DESIGN = {  # section 10, line by line: targets by core
     1: [{"c": 2.2}, {"c": 1.0}],
@@ -130,7 +130,7 @@ def test_what_a_watch_adds_stands_beside_bare_and_the_contrib_instrumentation() 
 
 def test_every_watched_operation_names_a_watch_and_subjects_that_there_are() -> None:
     names = {name for group in groups.GROUPS for name in (*group.ours, *group.others)}
-    assert {row.watch for row in WATCHED_ROWS} == set(SUBSYSTEMS)
+    assert {row.watch for row in WATCHED_ROWS} == set(WATCHED)
     assert {n for r in WATCHED_ROWS for n in (r.bare, r.kobs, r.contrib) if n} <= names
 
 

@@ -252,6 +252,10 @@ def test_a_module_is_patched_when_it_is_imported(tmp_path, monkeypatch) -> None:
     patcher.when_imported("queue", lambda module: came.append(module.__name__))
     assert came == ["queue"]
     assert sys.meta_path == finders
+    ours = sys.modules["_frozen_importlib"]._find_and_load
+    assert ours is not find
+    # A debugger that leaves importlib out leaves this out too.
+    assert ours.__globals__ is find.__globals__
     importlib.import_module("imported_later")
     assert came == ["queue", "imported_later"]
     patcher.undo()

@@ -15,6 +15,7 @@ from kobs import (
     ShmDestroyed,
     ShmRead,
     ShmWritten,
+    handover,
 )
 from kobs.causality import CausalGraph
 from kobs.context import Cause, cause
@@ -54,6 +55,7 @@ def test_a_segment_s_life(collector: kobs.Collector) -> None:
         MemoryFreed(size, name),
         ShmDestroyed(name),
     ]
+    assert len(handover.store_of(collector)) == 0, "nobody can map it any more"
 
 
 @pytest.mark.says("create, attach, destroy")

@@ -254,12 +254,23 @@ def builtin(original: Callable[..., Any], hooks: Hooks, live: list[bool]) -> Any
 
 
 def method(original: Any, hooks: Hooks, live: list[bool]) -> Any:
-    """A stand-in for a Python function, with hooks around its calls."""
+    """A stand-in for a Python function, with hooks around its calls. With the C core it adds no
+    frame, and tracers see nothing of the hooks."""
+    if hooking.native is not None:
+        return hooking.native.FunctionHook(original=original, hook=_native_hook(hooks), live=live)
     call = make_call(original, hooks, live, 0)
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(call, name, getattr(original, name, None))
     call.__wrapped__ = original
     return call
+
+
+def _native_hook(hooks: Hooks, traffic: int = -1, among: dict[int, Any] | None = None) -> Any:
+    before, after, failed, where, shield = hooks
+    return hooking.native.Hook(
+        before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
+        tell=tell, traffic=traffic, among=among,
+    )  # fmt: skip
 
 
 class Site:
@@ -330,11 +341,7 @@ class Hooked:
         """Hook a function; None where that cannot be done."""
         if hooking.native is None:
             return None
-        before, after, failed, where, shield = hooks
-        hook = hooking.native.Hook(
-            before=before, after=after, failed=failed, where=where, shield=shield, changed=Call,
-            tell=tell, traffic=traffic, among=among,
-        )  # fmt: skip
+        hook = _native_hook(hooks, traffic, among)
         return cls(hook) if hook.put(function) else None
 
     def restore(self) -> None:
@@ -645,22 +652,31 @@ def add_trigger(trigger: tuple[str, Callable[[Any], None]]) -> None:
     _triggers.setdefault(trigger[0], []).append(trigger[1])
     if _import_site is None:
         original = vars(_importlib)["_find_and_load"]
-
-        def _find_and_load(name: str, import_: Any) -> Any:
-            try:
-                module = original(name, import_)
-            except BaseException as error:
-                error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
-                raise
-            if name in _triggers:
-                _imported(name, module)
-            return module
-
-        _find_and_load.__code__ = _find_and_load.__code__.replace(
-            co_filename="<frozen importlib._bootstrap>"
-        )
-        _import_site = Site(original, _find_and_load, [True])
+        _import_site = Site(original, _import_stand_in(original), [True])
         _import_site.put(_importlib, "_find_and_load")
+
+
+def _import_stand_in(original: Any) -> Any:
+    if hooking.native is not None:
+        return hooking.native.ImportHook(original=original, triggers=_triggers, imported=_imported)
+
+    triggers, imported = _triggers, _imported
+
+    def _find_and_load(name: str, import_: Any) -> Any:
+        try:
+            module = original(name, import_)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
+            raise
+        if name in triggers:
+            imported(name, module)
+        return module
+
+    code = _find_and_load.__code__.replace(
+        co_filename=original.__code__.co_filename, co_firstlineno=original.__code__.co_firstlineno
+    )
+    # To a debugger that leaves importlib out this is a part of it.
+    return FunctionType(code, vars(_importlib), code.co_name, None, _find_and_load.__closure__)
 
 
 def remove_trigger(trigger: tuple[str, Callable[[Any], None]]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from stat import S_ISFIFO
 from typing import TYPE_CHECKING, NamedTuple
 
+from kobs._core import hooking
 from kobs.context import Cause
 from kobs.handover import Sent
 
@@ -321,4 +322,6 @@ def _forked_here() -> None:
         pipe.in_read = pipe.in_write = 0
 
 
-os.register_at_fork(after_in_parent=_forked, after_in_child=_forked_here)
+os.register_at_fork(
+    after_in_parent=hooking.unseen(_forked), after_in_child=hooking.unseen(_forked_here)
+)

@@ -106,7 +106,7 @@ def _forget(key: int) -> Callable[[Any], None]:
         if _native is not None:
             _native.forget(found)
 
-    return forget
+    return hooking.unseen(forget)
 
 
 def _is_a(queue: Any, name: str) -> bool:

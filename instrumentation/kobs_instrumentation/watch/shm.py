@@ -135,6 +135,9 @@ def _before_unlink(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _after_unlink(name: str, _: Any) -> None:
     _segments.pop(name, None)
+    collector = _watch.any_collector()
+    if collector is not None:
+        handover.store_of(collector).forget(_made_key(name))
     _watch.tell(ShmDestroyed, {"name": name}, fits=_says(name))
 
 

@@ -370,8 +370,18 @@ kobs_class_attribute(PyTypeObject *type, PyObject *name)
 
 /* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
 
+/* From here to there kobs runs Python code of its own, unseen by profilers and debuggers. */
+#define KOBS_UNSEEN                                                                                \
+    {                                                                                              \
+        PyThreadState *unseen_thread = PyThreadState_Get();                                        \
+        PyThreadState_EnterTracing(unseen_thread);
+#define KOBS_SEEN                                                                                  \
+        PyThreadState_LeaveTracing(unseen_thread);                                                 \
+    }
+
 int kobs_add_hook_types(PyObject *module);
 int kobs_add_step_type(PyObject *module);  /* hook_step.c */
+int kobs_add_function_hooks(PyObject *module); /* hook_python.c */
 int kobs_add_wake_type(PyObject *module);  /* hook_wake.c */
 int kobs_add_queue_types(PyObject *module); /* letters.c, queue_*.c */
 

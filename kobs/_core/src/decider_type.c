@@ -28,8 +28,11 @@ typedef struct {
 static int
 call(PyObject *function)
 {
-    PyObject *done = PyObject_CallNoArgs(function);
+    PyObject *done;
 
+    KOBS_UNSEEN
+    done = PyObject_CallNoArgs(function);
+    KOBS_SEEN
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -38,7 +41,11 @@ static int
 ask_for_bound(decider_object *self, long category)
 {
     size_t at = category < 0 ? NO_CATEGORY : (size_t)category;
-    PyObject *bound = PyObject_CallFunction(self->bound, "l", category);
+    PyObject *bound;
+
+    KOBS_UNSEEN
+    bound = PyObject_CallFunction(self->bound, "l", category);
+    KOBS_SEEN
 
     if (bound == NULL) {
         return -1;

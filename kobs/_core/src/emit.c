@@ -184,7 +184,9 @@ is_hidden(emitter_object *self, PyObject *const *fields, unsigned category)
         return -1;
     }
     if (answer == NULL) {
+        KOBS_UNSEEN
         answer = PyObject_CallOneArg(self->hides, name);
+        KOBS_SEEN
     }
     int hidden = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);

@@ -46,8 +46,9 @@ call_before(gc_watch *watch)
     PyObject *before = watch->before;
     if (before != NULL) {
         Py_INCREF(before);
-        PyObject *result = PyObject_CallNoArgs(before);
-        Py_XDECREF(result);
+        KOBS_UNSEEN
+        Py_XDECREF(PyObject_CallNoArgs(before));
+        KOBS_SEEN
         Py_DECREF(before);
         PyErr_Clear(); /* no error of ours is the program's */
     }
@@ -63,8 +64,9 @@ tell(gc_watch *watch, PyObject *info, int64_t took_ns)
     if (told != NULL && generation != NULL && collected != NULL && duration != NULL) {
         PyObject *args[] = {generation, duration, collected};
         Py_INCREF(told);
-        PyObject *result = PyObject_Vectorcall(told, args, 3, NULL);
-        Py_XDECREF(result);
+        KOBS_UNSEEN
+        Py_XDECREF(PyObject_Vectorcall(told, args, 3, NULL));
+        KOBS_SEEN
         Py_DECREF(told);
     }
     Py_XDECREF(duration);

@@ -176,6 +176,10 @@ bool kobs_hook_swallow(PyObject *tell, PyObject *where);
 /* Call a hook unseen by profilers and debuggers, as the frames of a C function would be. */
 PyObject *kobs_hook_run(PyObject *hook, PyObject *one, PyObject *other);
 
+/* Call a Python function with a hook that is in no slot around it. */
+PyObject *kobs_hook_around(hook_object *, PyObject *function, PyObject *const *args, size_t count,
+                           PyObject *names);
+
 /* The arguments as a tuple, the object of a method first; NULL with an exception. */
 PyObject *kobs_hook_positional(const hook_call *);
 

@@ -392,6 +392,35 @@ through(hook_object *const *hooks, unsigned count, const hook_call *call)
 }
 
 PyObject *
+kobs_hook_around(hook_object *hook, PyObject *function, PyObject *const *args, size_t count,
+                 PyObject *names)
+{
+    static hook_slot none = {.convention = CALL_VECTOR};
+    const hook_call made = {&none, function, (void *)args, (Py_ssize_t)count, names, NULL};
+    const hook_call *call = &made;
+    changed_call changed = {.args = NULL};
+    PyObject *result = NULL;
+
+    if (hook->before == Py_None) {
+        result = PyObject_Vectorcall(function, args, count, names);
+        return result == NULL && !kobs_busy ? fail(hook, call) : result;
+    }
+    PyObject *state = begin(hook, &call, &changed);
+    if (state != NULL || !PyErr_Occurred()) {
+        result = PyObject_Vectorcall(function, call->args, (size_t)call->count, call->keywords);
+    }
+    changed_clear(&changed);
+    if (result == NULL) {
+        kobs_busy = false;
+    }
+    if (state != NULL) {
+        result = end(hook, state, result);
+        Py_DECREF(state);
+    }
+    return result;
+}
+
+PyObject *
 kobs_hook_inner(hook_object *const *hooks, unsigned count, const hook_call *call)
 {
     return count == 0 ? kobs_hook_pass(call) : through(hooks, count, call);

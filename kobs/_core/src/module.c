@@ -104,7 +104,7 @@ execute(PyObject *module)
         || kobs_add_sample_type(module) < 0 || kobs_add_scan_types(module) < 0
         || kobs_add_decider_type(module) < 0 || kobs_add_hook_types(module) < 0
         || kobs_add_step_type(module) < 0 || kobs_add_wake_type(module) < 0
-        || kobs_add_queue_types(module) < 0
+        || kobs_add_queue_types(module) < 0 || kobs_add_function_hooks(module) < 0
         || kobs_add_carried_type(module) < 0
         || kobs_add_observed(module) < 0
         || kobs_add_method_type(module) < 0 || kobs_add_span_maker(module) < 0

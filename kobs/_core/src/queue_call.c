@@ -503,8 +503,11 @@ kobs_queue_begin(const kobs_queue_site *site, kobs_queue_call *call, PyObject *q
         || site->watch->context.cause_var == NULL) { /* the interpreter is at its end */
         return true;
     }
+    bool ours;
     kobs_busy = true;
-    bool ours = begin(site, call, queue) == 0;
+    KOBS_UNSEEN
+    ours = begin(site, call, queue) == 0;
+    KOBS_SEEN
     if (!ours) {
         clear_call(call);
         ours = kobs_hook_swallow(site->watch->tell, site->where);
@@ -563,8 +566,11 @@ kobs_queue_end(const kobs_queue_site *site, kobs_queue_call *call, PyObject *que
         return result;
     }
     PyObject *error = result == NULL ? kobs_hook_catch() : NULL;
+    int done;
     kobs_busy = true;
-    int done = error == NULL ? succeeded(site, call, queue, result) : failed(site, call, error);
+    KOBS_UNSEEN
+    done = error == NULL ? succeeded(site, call, queue, result) : failed(site, call, error);
+    KOBS_SEEN
     clear_call(call);
     if (done < 0 && !kobs_hook_swallow(site->watch->tell, site->where)) {
         PyObject *ours = kobs_hook_catch(); /* an interrupt */

@@ -32,7 +32,10 @@ locate(kobs_ring *ring, unsigned lane, int64_t half)
     PyObject *error_type, *error, *traceback;
 
     PyErr_Fetch(&error_type, &error, &traceback);
-    PyObject *mapped = PyObject_CallFunction(self->locate, "IL", lane, (long long)half);
+    PyObject *mapped;
+    KOBS_UNSEEN
+    mapped = PyObject_CallFunction(self->locate, "IL", lane, (long long)half);
+    KOBS_SEEN
     ring_place *made = NULL;
     if (mapped != NULL && mapped != Py_None && (made = PyMem_Calloc(1, sizeof(*made))) != NULL) {
         if (PyObject_GetBuffer(PyTuple_GET_ITEM(mapped, 1), &made->memory, PyBUF_WRITABLE) < 0) {
@@ -60,7 +63,9 @@ look_ahead(kobs_ring *ring)
     PyObject *error_type, *error, *traceback;
 
     PyErr_Fetch(&error_type, &error, &traceback);
+    KOBS_UNSEEN
     Py_XDECREF(PyObject_CallNoArgs(self->look_ahead));
+    KOBS_SEEN
     leave(self->look_ahead, error_type, error, traceback);
 }
 
@@ -127,8 +132,15 @@ intern_anew(ring_object *self, PyObject *text)
         return -1;
     }
     PyObject *known;
-    if (kobs_dict_item(self->string_ids, text, &known) < 0
-        || (known == NULL && (known = PyObject_CallOneArg(self->intern_new, text)) == NULL)) {
+    if (kobs_dict_item(self->string_ids, text, &known) < 0) {
+        return -1;
+    }
+    if (known == NULL) {
+        KOBS_UNSEEN
+        known = PyObject_CallOneArg(self->intern_new, text);
+        KOBS_SEEN
+    }
+    if (known == NULL) {
         return -1;
     }
     int64_t id = (int64_t)PyLong_AsUnsignedLong(known);

@@ -21,7 +21,10 @@ make(PyTypeObject *type, PyObject *args, PyObject *keywords)
         Py_INCREF(made);
         PyThreadState *thread = PyThreadState_Get();
         bool held = kobs_hold_signals(thread);
-        PyObject *result = PyObject_CallOneArg(made, self);
+        PyObject *result;
+        KOBS_UNSEEN
+        result = PyObject_CallOneArg(made, self);
+        KOBS_SEEN
         kobs_release_signals(thread, held);
         Py_XDECREF(result);
         Py_DECREF(made);
@@ -41,7 +44,10 @@ dealloc(PyObject *self)
         PyObject *address = PyLong_FromVoidPtr(self);
         PyThreadState *thread = PyThreadState_Get();
         bool held = kobs_hold_signals(thread);
-        PyObject *result = address == NULL ? NULL : PyObject_CallOneArg(gone, address);
+        PyObject *result;
+        KOBS_UNSEEN
+        result = address == NULL ? NULL : PyObject_CallOneArg(gone, address);
+        KOBS_SEEN
         kobs_release_signals(thread, held);
         Py_XDECREF(result);
         Py_XDECREF(address);
