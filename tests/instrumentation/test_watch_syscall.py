@@ -295,6 +295,7 @@ for _ in range(3000):
 @pytest.mark.parametrize("core", ["c", "python"])
 def test_a_recorded_program(runner, core: str) -> None:
     script = str(runner.write(PROGRAM))
+    runner.adaptive = True
     ran = runner.kobs("--only", "syscall", script, env={"KOBS_CORE": core})
     assert ran.code == 0, ran.err
     events = ran.events(SyscallExit, SyscallSlow)

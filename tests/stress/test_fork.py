@@ -136,6 +136,10 @@ def test_many_threads_emit_into_segments_and_are_sampled(run, tmp_path, factor):
 INSIDE = """
 import os, sys
 from kobs import Collector, SyscallExit, SyscallResult
+from kobs._core import hooking
+
+if hooking.native is not None:
+    hooking.native.show_own(True)  # else no line of kobs is seen
 
 os.chdir(folder)
 collector = Collector(size=64, path="a.kobs", **options)

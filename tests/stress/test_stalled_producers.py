@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kobs._core import segments, select
+from kobs._core import hooking, segments, select
 from kobs._core.contract import Ring
 from kobs._core.lanes import payload_packer
 from tests.stress.checked import FORMAT, emit_number, numbers
@@ -155,6 +155,11 @@ def test_processes_are_stopped_and_killed_in_the_middle_of_a_publish(tmp_path, f
     print(f"{caught} of {stops} stopped in the middle, {ring.produced()} produced")
 
 
+def _show_lines_of_kobs(shown: bool) -> None:
+    if hooking.native is not None:
+        hooking.native.show_own(shown)
+
+
 class StallingThread(threading.Thread):
     """Publishes one number, and stops before the line `at` of the core (counted from the first
     that it runs)."""
@@ -168,9 +173,11 @@ class StallingThread(threading.Thread):
 
     def run(self) -> None:
         sys.settrace(self.trace)
+        _show_lines_of_kobs(True)
         try:
             self.result = emit_number(self.publish, self.value)
         finally:
+            _show_lines_of_kobs(False)
             sys.settrace(None)
             self.stalled.set()
 

@@ -24,11 +24,12 @@ static int
 hand_over(PyObject *name, PyObject *args)
 {
     PyThreadState *thread = PyThreadState_Get();
+    PyObject *error;
 
     bool held = kobs_hold_signals(thread);
-    PyThreadState_EnterTracing(thread);
-    PyObject *error = PyObject_CallFunctionObjArgs(handle, name, args, NULL);
-    PyThreadState_LeaveTracing(thread);
+    KOBS_UNSEEN
+    error = PyObject_CallFunctionObjArgs(handle, name, args, NULL);
+    KOBS_SEEN
     kobs_release_signals(thread, held);
     if (error == NULL) {
         return PyErr_ExceptionMatches(PyExc_Exception) ? 0 : -1;

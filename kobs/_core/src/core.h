@@ -370,13 +370,19 @@ kobs_class_attribute(PyTypeObject *type, PyObject *name)
 
 /* -- Hooks of built-in functions (hook*.c) ------------------------------------------------------ */
 
+extern bool kobs_own_is_shown; /* hook_python.c */
+
 /* From here to there kobs runs Python code of its own, unseen by profilers and debuggers. */
 #define KOBS_UNSEEN                                                                                \
     {                                                                                              \
-        PyThreadState *unseen_thread = PyThreadState_Get();                                        \
-        PyThreadState_EnterTracing(unseen_thread);
+        PyThreadState *unseen_by = kobs_own_is_shown ? NULL : PyThreadState_Get();                 \
+        if (unseen_by != NULL) {                                                                   \
+            PyThreadState_EnterTracing(unseen_by);                                                 \
+        }
 #define KOBS_SEEN                                                                                  \
-        PyThreadState_LeaveTracing(unseen_thread);                                                 \
+        if (unseen_by != NULL) {                                                                   \
+            PyThreadState_LeaveTracing(unseen_by);                                                 \
+        }                                                                                          \
     }
 
 int kobs_add_hook_types(PyObject *module);

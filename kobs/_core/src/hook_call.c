@@ -230,12 +230,12 @@ PyObject *
 kobs_hook_run(PyObject *hook, PyObject *one, PyObject *other)
 {
     PyThreadState *thread = PyThreadState_Get();
-    PyObject *args[] = {NULL, one, other};
+    PyObject *args[] = {NULL, one, other}, *answer;
 
     bool held = kobs_hold_signals(thread);
-    PyThreadState_EnterTracing(thread);
-    PyObject *answer = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    PyThreadState_LeaveTracing(thread);
+    KOBS_UNSEEN
+    answer = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    KOBS_SEEN
     kobs_release_signals(thread, held);
     return answer;
 }

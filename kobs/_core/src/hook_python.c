@@ -184,10 +184,27 @@ call_unseen(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
     return result;
 }
 
+bool kobs_own_is_shown = false;
+
+static PyObject *
+show_own(PyObject *Py_UNUSED(module), PyObject *shown)
+{
+    int is = PyObject_IsTrue(shown);
+
+    if (is < 0) {
+        return NULL;
+    }
+    kobs_own_is_shown = is > 0;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"call_unseen", (PyCFunction)(void (*)(void))call_unseen, METH_FASTCALL,
      PyDoc_STR("call_unseen(function, *args)\n\nCall it; profilers and debuggers do not see what it "
                "runs.")},
+    {"show_own", show_own, METH_O,
+     PyDoc_STR("show_own(shown)\n\nWhether profilers and debuggers see what kobs itself runs in "
+               "Python, for who looks for mistakes in kobs. At first they do not.")},
     {NULL, NULL, 0, NULL},
 };
 
