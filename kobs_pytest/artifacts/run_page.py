@@ -137,7 +137,7 @@ def _failing(run: Run, results: Sequence[Result]) -> Markup:
             _verdict(result),
             _name(run, result),
             element("span", result.message, class_="says"),
-            (duration(result.seconds * 1e6), result.seconds),
+            _took(result),
         ]
         for result in shown
     ]
@@ -177,6 +177,12 @@ def _operations(results: Sequence[Result]) -> Markup:
     )  # fmt: skip
 
 
+def _took(result: Result) -> tuple[str, float]:
+    """How long it took, and what to sort by. Of the phase in which a worker died nobody says it."""
+    known = result.verdict != "crashed"
+    return duration(result.seconds * 1e6) if known else "unknown", result.seconds
+
+
 def _busiest(run: Run, results: Sequence[Result]) -> Markup:
     busy = sorted(results, key=lambda result: result.facts.get("events", 0), reverse=True)
     busy = [result for result in busy if result.facts.get("events")]
@@ -189,7 +195,7 @@ def _busiest(run: Run, results: Sequence[Result]) -> Markup:
             _name(run, result),
             (element("span", element("meter", min="0", max=most, value=result.facts["events"],
                      aria_hidden="true"), count(result.facts["events"])), result.facts["events"]),
-            (duration(result.seconds * 1e6), result.seconds),
+            _took(result),
             _verdict(result),
         ]
         for result in busy[:MOST_BUSY]
@@ -309,7 +315,7 @@ def _all(run: Run, results: Sequence[Result]) -> Markup:
     shown = ordered[:MOST_TESTS]
     rows = [
         [_verdict(result), _name(run, result), (count(result.facts.get("events", 0)),
-         result.facts.get("events", 0)), (duration(result.seconds * 1e6), result.seconds),
+         result.facts.get("events", 0)), _took(result),
          result.worker]
         for result in shown
     ]  # fmt: skip

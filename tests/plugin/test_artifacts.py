@@ -312,6 +312,7 @@ class TestAWorkerThatDies:
         shown = page(inner.pytester.path / "run.html")
         assert "1 of 3 tests did not pass" in shown.text
         assert "crashed" in rows(shown, "Not passed", "Slowest operations")
+        assert "unknown" in rows(shown, "Not passed", "Slowest operations")  # how long it took
         assert any(link.startswith("left/") for link in shown.links)
         assert "nothing is known but the outcome" not in shown.text
         assert "test_dies" in rows(shown, "Busiest tests", "Anomalies")
