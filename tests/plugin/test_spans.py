@@ -576,7 +576,7 @@ class TestSending:
         for session in (clean_environment / "kobs").iterdir():
             with kobs.open_recording(session) as recording:
                 names = {event.type_name for event in recording.events()}
-            assert names == {"TestBegan", "TestEnded"}
+            assert names - {"MountChanged"} == {"TestBegan", "TestEnded"}  # others may mount
 
     def test_does_not_wait_until_the_ring_is_full(self, sent):
         run = sent(
