@@ -38,8 +38,10 @@ def test_a_million_small_reads(runner: Runner) -> None:
     with kobs.open_recording(ran.session) as recording:
         left_out = recording.left_out()
         losses = recording.losses()
-    others = sum(left_out.sampled_out) - left_out.sampled_out[Category.SYSCALL]
-    assert others <= 10  # a look at the memory, or two, where the machine is slow
+    # Where the machine is slow, a look at the memory is taken meanwhile.
+    flooded = Category.SYSCALL, Category.MEMORY, Category.PERFORMANCE
+    assert sum(left_out.sampled_out) == sum(left_out.sampled_out[each] for each in flooded)
+    assert losses.sampled_out - left_out.sampled_out[Category.SYSCALL] <= 10
     assert len(calls) - len(failed) <= READS / 10
     told = len(calls) - len(failed) + losses.sampled_out
     # Failed ones beyond the first of a second are no warnings, and are sampled as any other.

@@ -1,6 +1,7 @@
 """Debuggers, profilers and coverage (`sys.settrace`, `sys.setprofile`) see of a recorded program
 what they see of it bare."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -92,6 +93,13 @@ for work in queues, deep, child, imports, loop, sockets, files, pipes, memory, t
 """
 
 
+RECORDED = (
+    "ConnectionEstablished", "ContextSwitch", "FileOpened", "GcPaused", "MessageReceived",
+    "MessageSent", "PipeRead", "PipeWritten", "ProcessTerminated", "SchedulerLatency",
+    "ShmDestroyed", "ShmWritten", "SyscallExit",
+)  # fmt: skip
+
+
 @pytest.mark.skipif(hooking.native is None, reason="the Python core has stand-ins in Python")
 def test_they_see_no_frame_of_kobs_s(both: Callable[..., tuple[Ran, Ran]]) -> None:
     bare, recorded = both(PROGRAM)
@@ -100,3 +108,6 @@ def test_they_see_no_frame_of_kobs_s(both: Callable[..., tuple[Ran, Ran]]) -> No
     assert [line for line in ours if " kobs" in line] == []
     assert ours == lines
     assert len({line.split()[1] for line in lines}) == 10
+    told = Counter(event.type_name for event in recorded.events())
+    missing = [name for name in RECORDED if told[name] < 2]
+    assert missing == [], "each was done under both, and is to be seen by kobs all the while"
